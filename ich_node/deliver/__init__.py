@@ -1,0 +1,1 @@
+"""The deliver role: results to their destinations, with a ledger."""

@@ -1,0 +1,1 @@
+"""The infer role: from a whole series to published results."""

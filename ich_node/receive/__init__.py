@@ -1,0 +1,1 @@
+"""The receive role: Storage SCP, durable spool, series assembly."""

@@ -1,0 +1,1 @@
+"""Durable state: files in the spool, decisions in the database."""
