@@ -1,7 +1,7 @@
 """The words of the house as frozen values: no I/O, no clock, no third-party types but numpy arrays and headers.
 
-Patient coordinates are DICOM's LPS in millimetres (PS3.3 C.7.6.2.1.1): +x to the patient's left, +y to posterior, +z to
-the head. Arrays of a volume are ordered (slice, row, column), slices ascending along the stack normal from foot to head.
+Patient coordinates are DICOM's LPS in millimetres (PS3.3 C.7.6.2.1.1): +x to the patient's left, +y to posterior, +z
+to the head. Arrays of a volume are ordered (slice, row, column), slices ascending along the stack normal, foot to head.
 Slice *indices* are 0-based; slice *numbers*, which people read, are 1-based in the same order.
 """
 
@@ -171,9 +171,9 @@ class Delivery:
 class Volume:
     """A head CT on its own grid.
 
-    hu: int16 [slices, rows, columns], Hounsfield units, padding −1024; slices from foot to head, rows and columns as stored.
+    hu: int16 [slices, rows, columns], Hounsfield units, padding −1024; slices foot to head, rows and columns as stored.
     spacing_mm: distance between slice planes (median, along the normal), between rows, between columns.
-    affine: float64 [4, 4], (slice, row, column, 1) → LPS mm of the pixel centre; for a tilted gantry the slice axis is oblique.
+    affine: float64 [4, 4], (slice, row, column, 1) → LPS mm of the pixel centre; oblique slice axis if tilted.
     positions_mm: float64 [slices, 3], ImagePositionPatient of every slice (exact also where the spacing is uneven).
     headers: one dataset without pixel data per slice, in slice order (an Enhanced CT repeats its one dataset).
     frame_numbers: 1-based frame per slice for an Enhanced CT, else None.
@@ -258,7 +258,8 @@ class Finding:
     """One label's verdict. Where it is (laterality … extent_mm) is given only when it is present.
 
     laterality: None when not sure. sites: names out of domain.SITES, most likely first, may be empty.
-    first_slice, last_slice: 1-based slice numbers from foot to head. extent_mm: largest in-plane diameter of the lit area.
+    first_slice, last_slice: 1-based slice numbers from foot to head. extent_mm: largest in-plane
+    diameter of the lit area.
     """
 
     label: str
@@ -291,7 +292,7 @@ SITES = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeySlice:
-    """A slice worth showing. heat: float32 [rows, columns], calibrated CAM probability 0..1 of `label` on the CT grid."""
+    """A slice worth showing. heat: float32 [rows, columns], calibrated CAM probability 0..1 of `label`, on the CT."""
 
     slice_index: int
     label: str

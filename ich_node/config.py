@@ -1,0 +1,271 @@
+"""One YAML file in, one frozen Config out; every problem is reported at once, with its key path.
+
+Invariants: a key carries its unit in its name; an unknown key is an error with a suggestion; the file holds no secret
+(private keys are named by path). Relative paths are taken from the folder of the configuration file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ich_node.domain import AETitle
+from ich_node.errors import ConfigError
+
+PACKAGE_ROOT = Path(__file__).resolve().parent
+AE = Annotated[str, AfterValidator(AETitle)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Section(BaseModel):
+    """A group of keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class TlsConfig(Section):
+    """TLS by the DICOM profiles (PS3.15 B.9, B.10); all paths are PEM files, read again when they change."""
+
+    certificate: Path = Field(description="own certificate chain")
+    private_key: Path = Field(description="own private key, readable by the service account only")
+    ca: Path = Field(description="authorities that the peer's certificate must come from")
+    profile: Literal["bcp195", "bcp195-non-downgrading"] = Field(
+        "bcp195-non-downgrading", description="bcp195 also talks TLS 1.2 to older peers"
+    )
+
+
+class CallerConfig(Section):
+    """A calling AE title that may open associations, and the addresses that it may come from."""
+
+    ae_title: AE = Field(description="calling AE title, or * for any")
+    addresses: tuple[str, ...] = Field(("127.0.0.0/8", "::1/128"), description="addresses or networks in CIDR notation")
+
+    @field_validator("addresses")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            ipaddress.ip_network(address, strict=False)
+        return value
+
+
+class ReceiveConfig(Section):
+    """The Storage SCP and series assembly."""
+
+    address: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
+    port: Port = Field(11112, description="TCP port")
+    callers: tuple[CallerConfig, ...] = Field(
+        (CallerConfig(ae_title="*"),), description="who may open associations; by default any AE title from loopback"
+    )
+    check_called_ae_title: bool = Field(True, description="reject associations that call another AE title")
+    tls: TlsConfig | None = Field(None, description="none: plain TCP")
+    max_associations: int = Field(64, ge=1, description="associations at the same time")
+    max_associations_per_peer: int = Field(16, ge=1, description="associations at the same time from one address")
+    acse_timeout_s: float = Field(10, gt=0, description="an association request must arrive within")
+    dimse_timeout_s: float = Field(60, gt=0, description="a started message must be complete within")
+    idle_timeout_s: float = Field(120, gt=0, description="a silent association is aborted after")
+    max_instance_mb: int = Field(2048, ge=1, description="a larger instance is refused")
+    fast_path: bool = Field(True, description="serve C-STORE on the direct route; false: pynetdicom's ordinary route")
+    grace_s: float = Field(1, ge=0, description="silence after the release that completes an evenly spaced stack")
+    quiet_period_s: float = Field(10, gt=0, description="silence after which a series counts as whole")
+    one_series_per_study: bool = Field(True, description="analyse the first eligible series of a study only")
+    urgent_rule: dict[str, str] = Field(
+        default_factory=dict, description="DICOM keyword: regular expression; a match is analysed before all others"
+    )
+
+
+class InferConfig(Section):
+    """The worker."""
+
+    bundle: Path | None = Field(None, description="folder with ich.onnx and ich.yaml; none: the shipped bundle")
+    provider: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA when it really runs")
+    threads: int = Field(0, ge=0, description="CPU threads of ONNX Runtime; 0: all cores")
+    batch_slices: int = Field(8, ge=1, description="slices in one run of the network")
+    max_attempts: int = Field(3, ge=1, description="attempts before a job fails")
+    retry_base_s: float = Field(30, gt=0, description="wait before the second attempt; doubles each time")
+
+
+class ReportConfig(Section):
+    """What goes back."""
+
+    language: Literal["en", "de"] = Field("en", description="language of text that people read; codes stay codes")
+    pictures: Literal["key", "all"] = Field("key", description="overlays of the key slices, or of every slice")
+    multi_frame: bool = Field(False, description="also send the overlays as one multi-frame secondary capture")
+    parametric_map: bool = Field(False, description="also send the activation map as a Parametric Map")
+    presentation_state: bool = Field(False, description="also send a Grayscale Softcopy Presentation State")
+    series_number_base: int = Field(9000, ge=1, le=90000, description="series numbers of the results start here")
+
+
+class DestinationConfig(Section):
+    """A PACS that gets the results."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="name in logs and commands")
+    ae_title: AE = Field(description="called AE title")
+    host: str = Field(min_length=1, description="host name or address")
+    port: Port = Field(104, description="TCP port")
+    tls: TlsConfig | None = Field(None, description="none: plain TCP")
+    commitment: bool = Field(False, description="ask for Storage Commitment and count an instance as safe only then")
+
+
+class DeliverConfig(Section):
+    """The sender."""
+
+    destinations: tuple[DestinationConfig, ...] = Field((), description="every result goes to each of them")
+    retry_base_s: float = Field(5, gt=0, description="first wait after a transient failure; doubles, with jitter")
+    retry_max_s: float = Field(900, gt=0, description="longest wait between two attempts")
+    give_up_after_h: float = Field(72, gt=0, description="a transient failure counts as final after")
+    connect_timeout_s: float = Field(10, gt=0, description="TCP connection within")
+    dimse_timeout_s: float = Field(60, gt=0, description="response within")
+    linger_s: float = Field(2, ge=0, description="an idle association is kept open for further results")
+    commitment_timeout_s: float = Field(3600, gt=0, description="a commitment report must arrive within")
+
+    @field_validator("destinations")
+    @classmethod
+    def _unique(cls, value: tuple[DestinationConfig, ...]) -> tuple[DestinationConfig, ...]:
+        names = [destination.name for destination in value]
+        if len(set(names)) != len(names):
+            raise ValueError("two destinations have the same name")
+        return value
+
+
+class StoreConfig(Section):
+    """Disk and database."""
+
+    state_dir: Path | None = Field(
+        None, description="spool and database; none: /var/lib/ich_node as root, else the user's state directory"
+    )
+    database_url: str | None = Field(None, description="SQLAlchemy URL; none: node.db in state_dir")
+    min_free_gb: float = Field(5, gt=0, description="below this much free space instances are refused with 0xA700")
+    keep_days: float = Field(14, gt=0, description="finished series and results are kept for")
+    max_used_gb: float | None = Field(None, gt=0, description="oldest finished go first above this; none: no quota")
+
+
+class AuditConfig(Section):
+    """Audit trail by PS3.15 A.5 to a syslog receiver; off without a host."""
+
+    host: str | None = Field(None, description="syslog host; none: no audit trail")
+    port: Port = Field(514, description="514 for UDP, 6514 for TLS")
+    transport: Literal["udp", "tls"] = Field("udp", description="RFC 5426 or RFC 5425")
+    ca: Path | None = Field(None, description="authorities of the syslog receiver's certificate (tls)")
+    source_id: str = Field("ich-node", description="AuditSourceID: this system in the enterprise")
+
+
+class LogConfig(Section):
+    """Logs."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe level written")
+
+
+class Config(Section):
+    """The whole configuration; see config/ich_node.yaml."""
+
+    ae_title: AE = Field("ICHNODE", description="own AE title")
+    receive: ReceiveConfig = ReceiveConfig()
+    infer: InferConfig = InferConfig()
+    report: ReportConfig = ReportConfig()
+    deliver: DeliverConfig = DeliverConfig()
+    store: StoreConfig = StoreConfig()
+    audit: AuditConfig = AuditConfig()
+    log: LogConfig = LogConfig()
+
+    @model_validator(mode="after")
+    def _grace_within_quiet(self) -> Config:
+        if self.receive.grace_s > self.receive.quiet_period_s:
+            raise ValueError("receive.grace_s is longer than receive.quiet_period_s")
+        return self
+
+    @property
+    def state_dir(self) -> Path:
+        """Where spool and database live."""
+        if self.store.state_dir is not None:
+            return self.store.state_dir
+        if os.geteuid() == 0:
+            return Path("/var/lib/ich_node")
+        return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "ich_node"
+
+    @property
+    def bundle_dir(self) -> Path:
+        """The model bundle: configured, else beside a checkout, else beside the installed package."""
+        if self.infer.bundle is not None:
+            return self.infer.bundle
+        return default_bundle()
+
+
+def default_bundle() -> Path:
+    """The bundle that ships with ich_node."""
+    beside = PACKAGE_ROOT.parent / "onnx"
+    return beside if (beside / "ich.yaml").exists() else PACKAGE_ROOT / "bundle"
+
+
+def load(path: Path) -> Config:
+    """Read a configuration file; raises ConfigError with every problem in it."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError([f"{path}: {error.strerror}"]) from error
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError([f"{path}: not YAML: {' '.join(str(error).split())}"]) from error
+    if data is not None and not isinstance(data, dict):
+        raise ConfigError([f"{path}: the file is not a mapping of keys"])
+    return parse(data or {}, base=path.resolve().parent)
+
+
+def parse(data: dict[str, Any], base: Path) -> Config:
+    """Check a configuration that is already a mapping; relative paths are taken from `base`."""
+    try:
+        config = Config.model_validate(_without_empty_sections(data))
+    except ValidationError as error:
+        raise ConfigError([_plain(problem) for problem in error.errors()]) from error
+    anchored: Config = _anchored(config, base)
+    return anchored
+
+
+def _without_empty_sections(data: dict[str, Any]) -> dict[str, Any]:
+    """`deliver:` with every key commented out reads as None; it means the defaults."""
+    sections = {name for name, field in Config.model_fields.items() if _section(field.annotation)}
+    return {key: {} if value is None and key in sections else value for key, value in data.items()}
+
+
+def _plain(problem: Any) -> str:
+    """One problem in plain words, with its key path and, for an unknown key, the nearest known one."""
+    location = ".".join(str(part) for part in problem["loc"]) or "configuration"
+    if problem["type"] != "extra_forbidden":
+        return f"{location}: {problem['msg'].removeprefix('Value error, ')}"
+    near = difflib.get_close_matches(str(problem["loc"][-1]), _known_keys(problem["loc"][:-1]), n=1, cutoff=0.5)
+    return f"{location}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    section: type[BaseModel] = Config
+    for part in location:
+        if isinstance(part, str) and part in section.model_fields:
+            section = _section(section.model_fields[part].annotation) or section
+    return list(section.model_fields)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The Section inside `Section`, `Section | None` or `tuple[Section, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _section(inner))), None)
+
+
+def _anchored(section: Any, base: Path) -> Any:
+    """The same section with relative paths made absolute."""
+    changes: dict[str, Any] = {}
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, Path):
+            changes[name] = base / value.expanduser()
+        elif isinstance(value, BaseModel):
+            changes[name] = _anchored(value, base)
+        elif isinstance(value, tuple) and value and isinstance(value[0], BaseModel):
+            changes[name] = tuple(_anchored(item, base) for item in value)
+    return section.model_copy(update=changes)

@@ -1,0 +1,87 @@
+"""Structured logs: JSON lines on stderr, one canonical line per unit of work, event names from a closed list.
+
+Invariant: no patient data. UIDs, AE titles, addresses, counts, states and reasons in our own words only; never a value
+that a peer put into a dataset, except UIDs.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from ich_node.config import LogConfig
+
+EVENTS = frozenset(
+    {
+        # life of a role
+        "role_started",
+        "role_stopped",
+        "role_failed",
+        "child_ended",
+        # receive
+        "association_rejected",
+        "association_aborted",
+        "instance_stored",
+        "instance_refused",
+        "instance_set_aside",
+        "spool_full",
+        "spool_recovered",
+        "fast_path_unavailable",
+        "series_queued",
+        "series_ineligible",
+        "series_unreadable",
+        # infer
+        "engine_ready",
+        "job_finished",
+        "job_retried",
+        "job_failed",
+        "jobs_recovered",
+        # deliver
+        "delivery_finished",
+        "delivery_postponed",
+        "delivery_refused",
+        "commitment_requested",
+        "commitment_finished",
+        # house-keeping
+        "retention_finished",
+        "database_rebuilt",
+        "database_migrated",
+        "certificate_reloaded",
+        "audit_unreachable",
+    }
+)
+
+
+def _known_event(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if fields["event"] not in EVENTS:
+        raise ValueError(f"unknown log event {fields['event']!r}: add it to logs.EVENTS")
+    return fields
+
+
+def configure(config: LogConfig, role: str) -> None:
+    """Write JSON lines to stderr from now on; every line carries the role."""
+    level = logging.getLevelNamesMapping()[config.level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            _known_event,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(role=role)
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its debug lines quote datasets
+
+
+def get() -> Any:
+    """The logger."""
+    return structlog.get_logger()

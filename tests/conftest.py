@@ -1,0 +1,43 @@
+"""Fixtures that every test may use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Real head CT data beside the checkout; a test that needs it skips where it is not there."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/data, which is not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_interop() -> Path:
+    """Scripts around real peers beside the checkout; a test that needs them skips where they are not there."""
+    folder = ROOT.parent / "shared" / "interop"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared/interop, which is not beside this checkout")
+    return folder
+
+
+@pytest.fixture
+def wait_for() -> Callable[..., None]:
+    """wait_for(condition, timeout_s=10): return as soon as condition() is true, fail the test when it never is."""
+
+    def wait(condition: Callable[[], object], timeout_s: float = 10, what: str = "condition") -> None:
+        end = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(f"{what} did not come true within {timeout_s} s")
+            time.sleep(0.01)
+
+    return wait
