@@ -1,4 +1,4 @@
-"""The one geometry of the model: a CT volume in, a head box in radiological orientation out, and the way back for a CAM.
+"""The one geometry of the model: a CT volume in, a head box out, and the way back for a CAM.
 
 Training, evaluation and the node all come through here, so that no two of them can see a head differently. In: HU
 [slices, rows, columns] with its spacing and orientation. Out: `Crop`, a square in millimetres around the head on the
@@ -60,7 +60,7 @@ class Crop:
     side_mm: float
 
     def to_slice(self, cells: npt.NDArray[np.float32], slice_index: int) -> npt.NDArray[np.float32]:
-        """Cells float32 [h, w] of the model's grid → float32 [rows, columns] on the stored CT slice, bilinear, 0 outside."""
+        """Cells float32 [h, w] → float32 [rows, columns] on the stored CT slice, bilinear, 0 outside the box."""
         rows, columns = self.hu.shape[1:]
         box = _linear(cells.shape[0], rows) @ cells.astype(np.float32) @ _linear(cells.shape[1], columns).T
         turned_shape = self.shape[::-1] if self.turn.transpose else self.shape
@@ -82,7 +82,7 @@ def crop(volume: Volume) -> Crop:
 
 
 def crop_stack(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, float], turn: Turn | None = None) -> Crop:
-    """Cut the head box out of HU [slices, rows, columns] with `spacing_mm` (slice, row, column), slices foot to head."""
+    """Cut the head box out of HU [slices, rows, columns], foot to head, spacing in the same order."""
     turn = turn or Turn()
     turned = turn.forward(hu)
     row_mm, column_mm = spacing_mm[1:] if not turn.transpose else spacing_mm[:0:-1]
@@ -103,7 +103,7 @@ def turn_of(affine: npt.NDArray[np.float64]) -> Turn:
 
 
 def head_box(hu: npt.NDArray[np.generic], pixel_mm: tuple[float, float]) -> tuple[npt.NDArray[np.float64], float]:
-    """Centres [slices, 2] (row, column, mm from the image's corner) and the edge in mm of the square around the head."""
+    """Centres [slices, 2] (row, column, mm from the image corner) and the edge in mm of the square around the head."""
     step = tuple(max(1, round(GRID_MM / mm)) for mm in pixel_mm)
     cell_mm = (step[0] * pixel_mm[0], step[1] * pixel_mm[1])
     head = _head(hu[:, :: step[0], :: step[1]])
@@ -128,7 +128,7 @@ def head_box(hu: npt.NDArray[np.generic], pixel_mm: tuple[float, float]) -> tupl
 def _head(hu: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
     """The head, without headrest and tubes: the largest thing that survives an in-plane opening of about 12 mm."""
     disc = ndimage.generate_binary_structure(2, 1)[None]
-    solid = ndimage.binary_opening(hu > HEAD_HU, structure=disc, iterations=3)
+    solid = ndimage.binary_opening(np.greater(hu, HEAD_HU), structure=disc, iterations=3)
     labels, count = ndimage.label(solid)
     if count == 0:
         return np.zeros(hu.shape, np.bool_)
@@ -149,7 +149,7 @@ def _linear(cells: int, pixels: int) -> npt.NDArray[np.float32]:
     """Weights [pixels, cells] of linear interpolation between cell centres, flat beyond the outermost ones."""
     at = np.clip((np.arange(pixels) + 0.5) * cells / pixels - 0.5, 0, cells - 1)
     weights = 1 - np.abs(at[:, None] - np.arange(cells)[None, :])
-    return np.clip(weights, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(weights, 0, 1), np.float32)
 
 
 def _overlap(

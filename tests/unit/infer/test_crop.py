@@ -7,7 +7,7 @@ from ich_node.domain import Volume
 from ich_node.infer.crop import AIR_HU, Turn, crop, crop_stack, head_box, turn_of
 
 
-def ellipse(rows=200, columns=220, centre=(100, 110), radii=(90, 70), slices=8, drift=0.0):
+def ellipse(*, rows=200, columns=220, centre=(100, 110), radii=(90, 70), slices=8, drift=0.0):
     """A stack of filled ellipses of 40 HU in air; the centre's row moves by `drift` pixels per slice."""
     r, c = np.mgrid[:rows, :columns]
     stack = np.full((slices, rows, columns), -1000, np.int16)
