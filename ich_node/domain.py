@@ -105,7 +105,7 @@ JOB_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.INELIGIBLE}),  # claimed · superseded before it ran
     JobState.RUNNING: frozenset({JobState.QUEUED, JobState.DELIVERING, JobState.FAILED}),  # retry · publish · give up
     JobState.DELIVERING: frozenset({JobState.DONE, JobState.FAILED}),  # every delivery settled · one was refused
-    JobState.DONE: frozenset(),
+    JobState.DONE: frozenset({JobState.DELIVERING}),  # a destination lost what it had taken
     JobState.INELIGIBLE: frozenset({JobState.QUEUED}),  # an operator's retry
     JobState.FAILED: frozenset({JobState.QUEUED, JobState.DELIVERING}),  # an operator's retry: again, or send again
 }
@@ -126,7 +126,9 @@ class Job:
     study_uid: str
     series_uid: str
     input_digest: str
+    sop_instance_uids: tuple[str, ...]
     state: JobState
+    rank: int
     attempts: int
     not_before: float
     worker: str | None
@@ -148,7 +150,11 @@ class ResultFile:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One result instance on its way to one destination. `status` is the last DIMSE status."""
+    """One result instance on its way to one destination.
+
+    status, cause: the last DIMSE status and its meaning in plain words. sent_sop_…: what really went out, which differs
+    from sop_… when the peer took an alternate. transaction_uid: of the Storage Commitment that was asked for.
+    """
 
     job_id: int
     sequence: int
@@ -161,7 +167,11 @@ class Delivery:
     not_before: float
     status: int | None
     cause: str | None
+    sent_sop_class_uid: str | None
+    sent_sop_instance_uid: str | None
+    transaction_uid: str | None
     created_at: float
+    updated_at: float
 
 
 # --- what the pipeline works on ------------------------------------------------------------------------------------

@@ -1,0 +1,85 @@
+"""Opening the database: durability settings, integrity check, schema version.
+
+SQLite runs with journal_mode=DELETE and synchronous=EXTRA: a committed move survives a power cut, and several
+processes may write. Not WAL: SQLite before 3.51.3 can lose writes of several connections around a WAL reset
+(sqlite.org/wal.html).
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from ich_node.errors import StoreError
+
+BUSY_TIMEOUT_S = 30
+
+
+def open_database(state_dir: Path, url: str | None = None) -> sa.Engine:
+    """The engine for `url` or for node.db in `state_dir`, checked and brought to the schema of this version.
+
+    Raises StoreError when the file is damaged or was written by a newer version.
+    """
+    state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+    path = state_dir / "node.db"
+    engine = sa.create_engine(url or f"sqlite:///{path}", connect_args={} if url else {"timeout": BUSY_TIMEOUT_S})
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _settle_connection)
+        sa.event.listen(engine, "begin", _begin_immediate)
+    with as_store_errors():
+        if engine.dialect.name == "sqlite":
+            _check_integrity(engine, path)
+        _migrate(engine)
+    return engine
+
+
+@contextmanager
+def as_store_errors() -> Iterator[None]:
+    """Database errors as StoreError, so that SQLAlchemy stays behind this wall."""
+    try:
+        yield
+    except sa.exc.SQLAlchemyError as error:
+        raise StoreError(f"database: {error.__cause__ or error}") from error
+
+
+def _settle_connection(connection: sqlite3.Connection, _record: Any) -> None:
+    connection.isolation_level = None  # transactions are begun by us: BEGIN IMMEDIATE, see below
+    for pragma in ("journal_mode=DELETE", "synchronous=EXTRA", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_immediate(db: sa.Connection) -> None:
+    """A writer takes its lock at once: no upgrade from reader to writer that could dead-lock two processes."""
+    if db.get_isolation_level() != "AUTOCOMMIT":
+        db.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _check_integrity(engine: sa.Engine, path: Path) -> None:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as db:
+        verdict = db.exec_driver_sql("PRAGMA quick_check(1)").scalar()
+    if verdict != "ok":
+        raise StoreError(f"{path} is damaged ({verdict}); move it away and start again: it is rebuilt from the files")
+
+
+def _migrate(engine: sa.Engine) -> None:
+    settings = AlembicConfig()
+    settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    newest = ScriptDirectory.from_config(settings).get_current_head()
+    with engine.begin() as db:  # one writer at a time: roles that start together do not race
+        current = MigrationContext.configure(db).get_current_revision()
+        if current == newest:
+            return
+        known = {script.revision for script in ScriptDirectory.from_config(settings).walk_revisions()}
+        if current is not None and current not in known:
+            raise StoreError(f"the database has schema {current}, this version knows up to {newest}: use the newer one")
+        settings.attributes["connection"] = db
+        command.upgrade(settings, "head")
