@@ -375,10 +375,8 @@ class JobStore:
             stuck = self._job(db, job_id)
             refused = (delivery.c.job_id == job_id) & (delivery.c.state == DeliveryState.FAILED)
             now = self._clock()
-            reset = {"attempts": 0, "not_before": 0.0, "created_at": now, "updated_at": now}
-            again = again.values(
-                state=DeliveryState.PENDING, attempts=0, not_before=0.0, created_at=now, updated_at=now
-            )
+            reset = {"state": DeliveryState.PENDING, "attempts": 0, "not_before": 0.0}
+            again = sa.update(delivery).where(refused).values(created_at=now, updated_at=now, **reset)
             owed = db.execute(again).rowcount
             target = JobState.DELIVERING if owed else JobState.QUEUED
             if stuck.state is not target:
