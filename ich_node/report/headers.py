@@ -1,0 +1,224 @@
+"""What every result says about patient, study, equipment and time, so that all of them belong together in a PACS.
+
+In: the header of a source slice, who made the result, and when. Out: attributes set on a dataset. Patient and study are
+copied element by element from the source and never edited; series, equipment, window and private attributes of the CT
+are never copied. There is no clock here: `made_at` is given.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from pydicom import Dataset
+from pydicom.charset import convert_encodings
+from pydicom.sr.coding import Code
+from pydicom.uid import UID
+
+from ich_node import __version__
+from ich_node.domain import ModelCard
+from ich_node.report.identifiers import Identity
+
+MANUFACTURER = "ich_node"
+PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+
+
+def _keywords(block: str) -> tuple[str, ...]:
+    return tuple(block.split())
+
+
+TYPE_2 = _keywords("""
+    PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime AccessionNumber ReferringPhysicianName
+    StudyID
+""")
+"""Attributes that must be there, empty when the source has none: PS3.3 C.7.1.1 and C.7.2.1."""
+
+PATIENT_AND_STUDY = _keywords("""
+    PatientName PatientID IssuerOfPatientID TypeOfPatientID IssuerOfPatientIDQualifiersSequence
+    ReferencedPatientSequence SourcePatientGroupIdentificationSequence GroupOfPatientsIdentificationSequence
+    PatientBirthDate PatientBirthTime PatientBirthDateInAlternativeCalendar
+    PatientDeathDateInAlternativeCalendar PatientAlternativeCalendar PatientSex QualityControlSubject
+    OtherPatientIDs OtherPatientIDsSequence OtherPatientNames EthnicGroup EthnicGroupCodeSequence
+    PatientComments PatientSpeciesDescription PatientSpeciesCodeSequence PatientBreedDescription
+    PatientBreedCodeSequence BreedRegistrationSequence ResponsiblePerson ResponsiblePersonRole
+    ResponsibleOrganization PatientIdentityRemoved DeidentificationMethod DeidentificationMethodCodeSequence
+    LongitudinalTemporalInformationModified ClinicalTrialSponsorName ClinicalTrialProtocolID
+    ClinicalTrialProtocolName IssuerOfClinicalTrialProtocolID OtherClinicalTrialProtocolIDsSequence
+    ClinicalTrialSiteID ClinicalTrialSiteName IssuerOfClinicalTrialSiteID ClinicalTrialSubjectID
+    IssuerOfClinicalTrialSubjectID ClinicalTrialSubjectReadingID IssuerOfClinicalTrialSubjectReadingID
+    ClinicalTrialProtocolEthicsCommitteeName ClinicalTrialProtocolEthicsCommitteeApprovalNumber StudyInstanceUID
+    StudyDate StudyTime AccessionNumber IssuerOfAccessionNumberSequence ReferringPhysicianName
+    ReferringPhysicianIdentificationSequence ConsultingPhysicianName ConsultingPhysicianIdentificationSequence
+    StudyID StudyDescription PhysiciansOfRecord PhysiciansOfRecordIdentificationSequence
+    NameOfPhysiciansReadingStudy PhysiciansReadingStudyIdentificationSequence RequestingService
+    RequestingServiceCodeSequence ReferencedStudySequence ProcedureCodeSequence
+    ReasonForPerformedProcedureCodeSequence AdmittingDiagnosesDescription AdmittingDiagnosesCodeSequence
+    PatientAge PatientSize PatientSizeCodeSequence PatientBodyMassIndex MeasuredAPDimension
+    MeasuredLateralDimension PatientWeight MedicalAlerts Allergies Occupation SmokingStatus
+    AdditionalPatientHistory PregnancyStatus LastMenstrualDate PatientSexNeutered ReasonForVisit
+    ReasonForVisitCodeSequence AdmissionID IssuerOfAdmissionIDSequence ServiceEpisodeID
+    ServiceEpisodeDescription IssuerOfServiceEpisodeIDSequence PatientState ClinicalTrialTimePointID
+    ClinicalTrialTimePointDescription LongitudinalTemporalOffsetFromEvent LongitudinalTemporalEventType
+    ClinicalTrialTimePointTypeCodeSequence IssuerOfClinicalTrialTimePointID ConsentForClinicalTrialUseSequence
+""")
+"""Patient, Clinical Trial Subject, General Study, Patient Study, Clinical Trial Study: PS3.3 C.7.1.1, .3, C.7.2.1-3."""
+
+COMMON = ("SpecificCharacterSet", "TimezoneOffsetFromUTC")
+"""SOP Common attributes that say how the copied ones are to be read: kept with them (PS3.3 C.12.1)."""
+
+REQUEST = _keywords("""
+    StudyInstanceUID ReferencedStudySequence AccessionNumber PlacerOrderNumberImagingServiceRequest
+    FillerOrderNumberImagingServiceRequest RequestedProcedureID RequestedProcedureDescription
+    RequestedProcedureCodeSequence
+""")
+
+PLAIN = {
+    "ä": "ae", "ö": "oe", "ü": "ue", "Ä": "Ae", "Ö": "Oe", "Ü": "Ue", "ß": "ss",
+    "≥": ">=", "≤": "<=", "·": "-", "–": "-", "—": "-", "…": "...", "’": "'", "“": '"', "”": '"', "„": '"', "×": "x",
+}  # fmt: skip
+"""How our own words are spelled where the source's character set lacks a character."""
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """The maker of a result, as it stands in equipment modules, contributing equipment and SR observer alike."""
+
+    model_name: str
+    software_versions: tuple[str, ...]
+    device_uid: UID
+    device_name: str
+    manufacturer: str = MANUFACTURER
+
+    @classmethod
+    def of(cls, card: ModelCard, identity: Identity) -> Equipment:
+        """The node with the model that `card` describes."""
+        return cls(
+            model_name=card.id,
+            software_versions=(f"ich_node {__version__}", f"{card.id} {card.version}"),
+            device_uid=identity.device_uid,
+            device_name=identity.device_name,
+        )
+
+
+def stamp(dataset: Dataset, source: Dataset, equipment: Equipment, made_at: datetime) -> None:
+    """Make `dataset` a result on the patient and study of `source`, made by `equipment` at `made_at` (aware).
+
+    Whatever the dataset said before about these modules is replaced. The SOP Instance and series identity, and
+    everything about the content, are the caller's.
+    """
+    copy_elements(dataset, source, (*COMMON, *PATIENT_AND_STUDY), empty=TYPE_2)
+    dataset.ContentQualification = "RESEARCH"
+    _set_equipment(dataset, equipment, _datetime(made_at, source))
+    _set_times(dataset, local_time(made_at, source))
+
+
+def copy_elements(dataset: Dataset, source: Dataset, keywords: Iterable[str], empty: Iterable[str] = ()) -> None:
+    """Copy elements verbatim; one that the source lacks is removed, or left empty when it is in `empty`."""
+    type_2 = frozenset(empty)
+    for keyword in keywords:
+        if keyword in source:
+            dataset[keyword] = copy.deepcopy(source[keyword])
+        elif keyword in type_2:
+            setattr(dataset, keyword, None)
+        elif keyword in dataset:
+            delattr(dataset, keyword)
+
+
+def image_context(dataset: Dataset, source: Dataset) -> None:
+    """Add what images say about body part and order in their series (PS3.3 C.7.3.1)."""
+    copy_elements(dataset, source, ("BodyPartExamined", "RequestAttributesSequence"))
+
+
+def referenced_requests(source: Dataset) -> list[Dataset]:
+    """Items of Referenced Request Sequence (PS3.3 C.17.2) for an SR, one per order in the source's header."""
+    return [_request(item, source) for item in source.get("RequestAttributesSequence") or ()]
+
+
+def local_time(made_at: datetime, source: Dataset) -> datetime:
+    """`made_at` on the clock of the study: the source's Timezone Offset From UTC, or as given. ValueError if naive."""
+    if made_at.tzinfo is None:
+        raise ValueError("made_at needs a time zone")
+    offset = re.fullmatch(r"([+-])(\d\d)(\d\d)", str(source.get("TimezoneOffsetFromUTC") or "").strip())
+    if offset is None:
+        return made_at
+    minutes = int(offset[2]) * 60 + int(offset[3])
+    return made_at.astimezone(timezone(timedelta(minutes=-minutes if offset[1] == "-" else minutes)))
+
+
+def encodable(text: str, source: Dataset) -> str:
+    """Our own words in the character set of `source`: what it cannot hold is spelled in plain letters.
+
+    Results keep the source's Specific Character Set, because one study in two character sets breaks name matching.
+    """
+    encodings = _encodings(source)
+    return "".join(c if c.isascii() or _holds(c, encodings) else PLAIN.get(c, "?") for c in text)
+
+
+def _encodings(source: Dataset) -> list[str]:
+    """Python's names of the declared character sets; none or an empty one is ISO IR 6 (PS3.3 C.12.1.1.2)."""
+    declared = source.get("SpecificCharacterSet") or ""
+    terms = [declared] if isinstance(declared, str) else list(declared)
+    wide = [term for term in terms if term not in ("", "ISO_IR 6", "ISO 2022 IR 6")]
+    return convert_encodings(wide) if wide else []
+
+
+def _holds(character: str, encodings: list[str]) -> bool:
+    for encoding in encodings:
+        try:
+            character.encode(encoding)
+        except UnicodeEncodeError:
+            continue
+        return True
+    return False
+
+
+def _set_equipment(dataset: Dataset, equipment: Equipment, contributed_at: str) -> None:
+    dataset.Manufacturer = equipment.manufacturer
+    dataset.ManufacturerModelName = equipment.model_name
+    dataset.SoftwareVersions = list(equipment.software_versions)
+    dataset.DeviceUID = equipment.device_uid
+    dataset.DeviceSerialNumber = equipment.device_name
+    item = Dataset()
+    item.PurposeOfReferenceCodeSequence = [code_item(PROCESSING_EQUIPMENT)]
+    item.Manufacturer = equipment.manufacturer
+    item.StationName = equipment.device_name
+    item.ManufacturerModelName = equipment.model_name
+    item.DeviceSerialNumber = equipment.device_name
+    item.SoftwareVersions = list(equipment.software_versions)
+    item.DeviceUID = equipment.device_uid
+    item.ContributionDateTime = contributed_at
+    item.ContributionDescription = "Triage of intracranial hemorrhage, research, not for diagnosis"
+    dataset.ContributingEquipmentSequence = [item]
+
+
+def _set_times(dataset: Dataset, made: datetime) -> None:
+    date, time = made.strftime("%Y%m%d"), made.strftime("%H%M%S")
+    for name in ("InstanceCreation", "Series", "Content"):
+        setattr(dataset, f"{name}Date", date)
+        setattr(dataset, f"{name}Time", time)
+
+
+def _datetime(made_at: datetime, source: Dataset) -> str:
+    return local_time(made_at, source).strftime("%Y%m%d%H%M%S%z")
+
+
+def _request(item: Dataset, source: Dataset) -> Dataset:
+    """One order: what its own item does not say is taken from the study (PS3.3 table C.17-2, type 2)."""
+    request = Dataset()
+    copy_elements(request, item, REQUEST, empty=REQUEST)
+    request.StudyInstanceUID = item.get("StudyInstanceUID") or source.StudyInstanceUID
+    if not request.AccessionNumber:
+        copy_elements(request, source, ("AccessionNumber",), empty=("AccessionNumber",))
+    return request
+
+
+def code_item(code: Code) -> Dataset:
+    """A code as the item of a code sequence (PS3.3 8.8)."""
+    item = Dataset()
+    item.CodeValue = code.value
+    item.CodingSchemeDesignator = code.scheme_designator
+    item.CodeMeaning = code.meaning
+    return item

@@ -1,0 +1,176 @@
+"""Patient, study, equipment and time in every result."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta, timezone
+
+import pydicom
+import pytest
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from ich_node.report import headers
+
+MADE_AT = datetime(2026, 11, 20, 23, 30, 5, tzinfo=UTC)
+EQUIPMENT = headers.Equipment("ich", ("ich_node 0.1.0", "ich 1.0"), UID("2.25.1"), "ICHNODE")
+
+
+def source(**attributes: object) -> Dataset:
+    header = Dataset()
+    header.StudyInstanceUID = "1.2.3"
+    header.PatientName = "PHANTOM^HEAD"
+    header.PatientID = "P1"
+    for keyword, value in attributes.items():
+        setattr(header, keyword, value)
+    return header
+
+
+def stamped(header: Dataset, dataset: Dataset | None = None) -> Dataset:
+    result = Dataset() if dataset is None else dataset
+    headers.stamp(result, header, EQUIPMENT, MADE_AT)
+    return result
+
+
+def through_a_file(dataset: Dataset) -> Dataset:
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset, implicit_vr=False, little_endian=True)
+    buffer.seek(0)
+    return pydicom.dcmread(buffer, force=True)
+
+
+def test_patient_and_study_are_the_sources() -> None:
+    result = stamped(source(IssuerOfPatientID="HOSPITAL", AccessionNumber="A1", PatientAge="045Y", StudyID="S"))
+    assert (result.PatientName, result.PatientID, result.IssuerOfPatientID) == ("PHANTOM^HEAD", "P1", "HOSPITAL")
+    assert (result.StudyInstanceUID, result.AccessionNumber, result.PatientAge) == ("1.2.3", "A1", "045Y")
+
+
+@pytest.mark.parametrize("keyword", headers.TYPE_2)
+def test_a_type_2_attribute_that_the_source_lacks_is_there_and_empty(keyword: str) -> None:
+    header = source()
+    if keyword in header:
+        delattr(header, keyword)
+    assert stamped(header)[keyword].is_empty
+
+
+def test_a_type_3_attribute_that_the_source_lacks_is_not_invented() -> None:
+    made_elsewhere = Dataset()
+    made_elsewhere.PatientAge = "001Y"
+    made_elsewhere.SpecificCharacterSet = "ISO_IR 192"
+    result = stamped(source(), made_elsewhere)
+    assert "PatientAge" not in result
+    assert "SpecificCharacterSet" not in result
+
+
+def test_series_equipment_window_and_private_attributes_of_the_ct_stay_behind() -> None:
+    header = source(SeriesDescription="HEAD", StationName="CT1", InstitutionName="H", WindowCenter=40, KVP=120)
+    header.private_block(0x0029, "MAKER", create=True).add_new(0x10, "LO", "secret")
+    result = stamped(header)
+    for keyword in ("SeriesDescription", "StationName", "InstitutionName", "WindowCenter", "KVP"):
+        assert keyword not in result
+    assert not any(element.tag.is_private for element in result)
+
+
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        ("ISO_IR 100", "MÜLLER^JÖRG"),
+        ("ISO_IR 144", "Люкceмбypг"),
+        ("ISO_IR 192", "王^小東"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+    ],
+)
+def test_a_name_survives_in_its_own_character_set_byte_by_byte(character_set: object, name: str) -> None:
+    header = through_a_file(source(SpecificCharacterSet=character_set, PatientName=name))
+    written = through_a_file(stamped(header))
+    assert written.SpecificCharacterSet == header.SpecificCharacterSet
+    assert written.get_item("PatientName").value == through_a_file(header).get_item("PatientName").value
+    assert written.PatientName == name
+
+
+def test_changing_the_result_never_changes_the_source() -> None:
+    header = source(ProcedureCodeSequence=[headers.code_item(headers.PROCESSING_EQUIPMENT)])
+    stamped(header).ProcedureCodeSequence[0].CodeMeaning = "changed"
+    assert header.ProcedureCodeSequence[0].CodeMeaning == "Processing Equipment"
+
+
+def test_contributing_equipment_names_the_node_and_its_model() -> None:
+    (item,) = stamped(source()).ContributingEquipmentSequence
+    (purpose,) = item.PurposeOfReferenceCodeSequence
+    assert (purpose.CodeValue, purpose.CodingSchemeDesignator) == ("109102", "DCM")
+    assert (item.Manufacturer, item.ManufacturerModelName, item.DeviceUID) == ("ich_node", "ich", "2.25.1")
+    assert list(item.SoftwareVersions) == ["ich_node 0.1.0", "ich 1.0"]
+    assert item.ContributionDateTime == "20261120233005+0000"
+
+
+def test_an_item_of_contributing_equipment_that_a_library_added_is_replaced() -> None:
+    dataset = Dataset()
+    dataset.ContributingEquipmentSequence = [Dataset(), Dataset()]
+    assert len(stamped(source(), dataset).ContributingEquipmentSequence) == 1
+
+
+def test_times_are_those_of_made_at_on_the_clock_of_the_study() -> None:
+    result = stamped(source(TimezoneOffsetFromUTC="+0100"))
+    assert (result.ContentDate, result.ContentTime) == ("20261121", "003005")
+    assert (result.SeriesDate, result.InstanceCreationTime) == ("20261121", "003005")
+    assert result.TimezoneOffsetFromUTC == "+0100"
+
+
+def test_without_a_time_zone_in_the_study_the_given_clock_counts() -> None:
+    made_at = datetime(2026, 11, 20, 1, 2, 3, tzinfo=timezone(timedelta(hours=9)))
+    assert headers.local_time(made_at, source()) == made_at
+    assert headers.local_time(made_at, source()).hour == 1
+
+
+def test_west_of_greenwich_is_behind() -> None:
+    assert headers.local_time(MADE_AT, source(TimezoneOffsetFromUTC="-0330")).strftime("%d %H:%M") == "20 20:00"
+
+
+def test_a_time_without_a_time_zone_is_refused() -> None:
+    with pytest.raises(ValueError, match="time zone"):
+        headers.local_time(datetime(2026, 1, 1), source())  # noqa: DTZ001
+
+
+def test_results_are_marked_as_research() -> None:
+    assert stamped(source()).ContentQualification == "RESEARCH"
+
+
+def test_every_order_in_the_header_becomes_a_referenced_request() -> None:
+    order = Dataset()
+    order.RequestedProcedureID = "RP1"
+    order.ScheduledProcedureStepID = "SPS1"
+    (request,) = headers.referenced_requests(source(AccessionNumber="A1", RequestAttributesSequence=[order]))
+    assert (request.StudyInstanceUID, request.AccessionNumber, request.RequestedProcedureID) == ("1.2.3", "A1", "RP1")
+    assert "ScheduledProcedureStepID" not in request
+    for keyword in headers.REQUEST:
+        assert keyword in request
+
+
+def test_without_an_order_there_is_no_referenced_request() -> None:
+    assert headers.referenced_requests(source()) == []
+
+
+def test_images_carry_body_part_and_order() -> None:
+    dataset = Dataset()
+    headers.image_context(dataset, source(BodyPartExamined="HEAD", RequestAttributesSequence=[Dataset()]))
+    assert dataset.BodyPartExamined == "HEAD"
+    assert len(dataset.RequestAttributesSequence) == 1
+
+
+@pytest.mark.parametrize(
+    ("character_set", "expected"),
+    [
+        (None, "Schaedel - >= 5 %"),
+        ("ISO_IR 6", "Schaedel - >= 5 %"),
+        ("ISO_IR 100", "Schädel - >= 5 %"),
+        ("ISO_IR 192", "Schädel – ≥ 5 %"),
+        (["", "ISO 2022 IR 100"], "Schädel - >= 5 %"),
+    ],
+)
+def test_our_words_are_spelled_in_the_sources_character_set(character_set: object, expected: str) -> None:
+    header = source() if character_set is None else source(SpecificCharacterSet=character_set)
+    assert headers.encodable("Schädel – ≥ 5 %", header) == expected
+
+
+def test_what_has_no_plain_spelling_becomes_a_question_mark() -> None:
+    assert headers.encodable("山", source()) == "?"
