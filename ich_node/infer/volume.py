@@ -1,0 +1,120 @@
+"""Paths of one series in, one `Volume` in HU out: slices foot to head, every oddity named in plain words.
+
+A file that can not be read costs its own slice, never the series; whether what remains is enough is the gates'
+business. Raises UnusableSeries only when no volume can be made at all. MAX_VOXELS bounds memory whatever the files say.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+
+from ich_node import geometry
+from ich_node.domain import Volume
+from ich_node.errors import UnusableSeries
+from ich_node.geometry import Plane, Stack
+from ich_node.infer import pixels
+from ich_node.infer.pixels import Hu, Image
+
+CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+MAX_VOXELS = 1 << 29
+"""One GiB of HU: 2,000 slices of 512², 500 of 1024²."""
+
+
+def read_volume(paths: Sequence[Path]) -> Volume:
+    """Read the CT slices among `paths`, all of one series, as one volume.
+
+    Raises UnusableSeries with the reason when nothing readable forms a stack, or the images are of several series.
+    """
+    with pixels.quiet():
+        reasons: Counter[str] = Counter()
+        images = _open(paths, reasons)
+        places = _places(images, reasons)
+        if not places:
+            raise UnusableSeries(_most_common(reasons) or "there are no images")
+        stack = geometry.stack_of([plane for _, plane in places])
+        slices, hu = _read([places[index] for index in stack.order], reasons)
+        left_out = stack.left_out_warnings
+        if len(slices) < len(stack.order):  # drawn up again around the slices that could not be decoded
+            stack = geometry.stack_of([plane for _, plane in slices])
+            slices, hu = [slices[index] for index in stack.order], hu[list(stack.order)]
+        return _volume(slices, stack, hu, (*_unreadable(reasons), *left_out))
+
+
+def _open(paths: Sequence[Path], reasons: Counter[str]) -> list[Image]:
+    images = []
+    for path in paths:
+        try:
+            image = pixels.open_image(path)
+            if image.header.get("SOPClassUID") not in CT_CLASSES:
+                raise UnusableSeries("not a CT image")
+            pixels.check_pixels(image)
+        except UnusableSeries as reason:
+            reasons[str(reason)] += 1
+        else:
+            images.append(image)
+    if len({image.header.get("SeriesInstanceUID") for image in images}) > 1:
+        raise UnusableSeries("the images belong to several series")
+    return images
+
+
+def _places(images: Sequence[Image], reasons: Counter[str]) -> list[tuple[Image, Plane]]:
+    """Every frame of every image with its plane."""
+    places = []
+    for image in images:
+        try:
+            planes = geometry.planes_of(image.header)
+            if planes[-1:] and planes[-1].frame_number is not None and len(planes) != image.frames:
+                raise UnusableSeries(f"{image.frames} frames are promised and {len(planes)} described")
+            if not planes or (planes[0].frame_number is None and image.frames != 1):
+                raise UnusableSeries("several frames without a position of their own")
+        except (UnusableSeries, ValueError) as reason:
+            reasons[str(reason)] += 1
+        else:
+            places += [(image, plane) for plane in planes]
+    return places
+
+
+def _read(slices: list[tuple[Image, Plane]], reasons: Counter[str]) -> tuple[list[tuple[Image, Plane]], Hu]:
+    """The slices whose pixels can be decoded, and their HU [slices, rows, columns]."""
+    rows, columns = slices[0][1].shape
+    if len(slices) * rows * columns > MAX_VOXELS:
+        raise UnusableSeries(f"{len(slices)} images of {rows} × {columns} pixels are more than a head CT has")
+    hu = np.empty((len(slices), rows, columns), np.int16)
+    good: list[tuple[Image, Plane]] = []
+    for image, plane in slices:
+        try:
+            hu[len(good)] = pixels.frame_hu(image, plane.frame_number)
+        except UnusableSeries as reason:
+            reasons[str(reason)] += 1
+        else:
+            good.append((image, plane))
+    if not good:
+        raise UnusableSeries(_most_common(reasons))
+    return good, hu[: len(good)]
+
+
+def _volume(slices: list[tuple[Image, Plane]], stack: Stack, hu: Hu, warnings: tuple[str, ...]) -> Volume:
+    frames = [plane.frame_number for _, plane in slices]
+    return Volume(
+        hu=hu,
+        spacing_mm=stack.spacing_mm,
+        affine=stack.affine,
+        positions_mm=stack.positions_mm,
+        sop_instance_uids=tuple(plane.sop_instance_uid for _, plane in slices),
+        headers=tuple(image.header for image, _ in slices),
+        frame_numbers=None if None in frames else tuple(number for number in frames if number is not None),
+        warnings=(*warnings, *stack.warnings),
+    )
+
+
+def _unreadable(reasons: Counter[str]) -> tuple[str, ...]:
+    return tuple(f"{geometry.images(count)} left out: {reason}" for reason, count in reasons.most_common())
+
+
+def _most_common(reasons: Counter[str]) -> str:
+    return reasons.most_common(1)[0][0] if reasons else ""
