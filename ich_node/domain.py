@@ -8,7 +8,7 @@ Slice *indices* are 0-based; slice *numbers*, which people read, are 1-based in 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -73,9 +73,13 @@ class Series:
 
     @property
     def input_digest(self) -> str:
-        """SHA-256 (hex) of the sorted SOP Instance UIDs: the identity of "these images, whatever their order"."""
-        uids = sorted({instance.sop_instance_uid for instance in self.instances})
-        return hashlib.sha256("\n".join(uids).encode()).hexdigest()
+        """The identity of "these images, whatever their order"."""
+        return input_digest(instance.sop_instance_uid for instance in self.instances)
+
+
+def input_digest(sop_instance_uids: Iterable[str]) -> str:
+    """SHA-256 (hex) of the sorted, distinct SOP Instance UIDs, one per line."""
+    return hashlib.sha256("\n".join(sorted(set(sop_instance_uids))).encode()).hexdigest()
 
 
 # --- durable state -------------------------------------------------------------------------------------------------

@@ -24,20 +24,18 @@ from ich_node.errors import StoreError
 BUSY_TIMEOUT_S = 30
 
 
-def open_database(state_dir: Path, url: str | None = None) -> sa.Engine:
-    """The engine for `url` or for node.db in `state_dir`, checked and brought to the schema of this version.
+def open_database(state_dir: Path) -> sa.Engine:
+    """The engine for node.db in `state_dir`, checked and brought to the schema of this version.
 
     Raises StoreError when the file is damaged or was written by a newer version.
     """
     state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
     path = state_dir / "node.db"
-    engine = sa.create_engine(url or f"sqlite:///{path}", connect_args={} if url else {"timeout": BUSY_TIMEOUT_S})
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", _settle_connection)
-        sa.event.listen(engine, "begin", _begin_immediate)
+    engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
+    sa.event.listen(engine, "connect", _settle_connection)
+    sa.event.listen(engine, "begin", _begin_immediate)
     with as_store_errors():
-        if engine.dialect.name == "sqlite":
-            _check_integrity(engine, path)
+        _check_integrity(engine, path)
         _migrate(engine)
     return engine
 

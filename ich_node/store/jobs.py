@@ -2,7 +2,6 @@
 
 Invariants: one transaction per move; publish() is the one commit point of a job: before it nothing has been sent, after
 it nothing is computed again; a row never points at a file that is not durable (the caller writes files first).
-SQLite in rollback-journal mode with synchronous=EXTRA, or PostgreSQL behind the same statements.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from ich_node.domain import (
     DELIVERY_TRANSITIONS,
@@ -44,9 +43,9 @@ class JobStore:
         self._clock = clock
 
     @classmethod
-    def open(cls, state_dir: Path, url: str | None = None, clock: Callable[[], float] = time.time) -> JobStore:
+    def open(cls, state_dir: Path, clock: Callable[[], float] = time.time) -> JobStore:
         """Open the database of `state_dir`, created or migrated as needed; raises StoreError when it is damaged."""
-        return cls(database.open_database(state_dir, url), state_dir, clock)
+        return cls(database.open_database(state_dir), state_dir, clock)
 
     def close(self) -> None:
         """Give back every connection."""
@@ -82,9 +81,8 @@ class JobStore:
 
     def _insert(self, db: sa.Connection, series: Series, state: JobState, rank: int, reason: str | None) -> int | None:
         now = self._clock()
-        insert = sqlite.insert if db.dialect.name == "sqlite" else postgresql.insert
         statement = (
-            insert(job)
+            sqlite.insert(job)
             .values(
                 study_uid=series.study_uid,
                 series_uid=series.series_uid,
@@ -118,11 +116,7 @@ class JobStore:
                 return None
         with self._write() as db:
             next_id = db.execute(
-                sa.select(job.c.id)
-                .where(ready)
-                .order_by(job.c.rank.desc(), job.c.id)
-                .limit(1)
-                .with_for_update(skip_locked=True)
+                sa.select(job.c.id).where(ready).order_by(job.c.rank.desc(), job.c.id).limit(1)
             ).scalar()
             if next_id is None:
                 return None

@@ -1,0 +1,100 @@
+"""`ich-node analyse`: the node's own pipeline on a folder, without a node.
+
+FOLDER may hold several series and studies, nested folders and files that are not DICOM. Of each study the eligible
+series is analysed, as the node does it; one study goes straight into DIR, several into a folder each.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from ich_node import eligibility, service
+from ich_node.config import Config
+from ich_node.domain import Analysis
+from ich_node.errors import UnusableSeries
+from ich_node.infer import model as bundle
+from ich_node.infer import pipeline, pixels
+from ich_node.infer.engine import Engine
+from ich_node.report import build, previews
+
+ORDER = (eligibility.Eligible, eligibility.NotAnalysed, eligibility.SetAside)
+
+
+def run(folder: Path, out: Path, config: Config) -> int:
+    """Analyse `folder` into `out`; returns 0 analysed, 3 not analysed, 1 nothing usable."""
+    console = Console(stderr=True, highlight=False)
+    studies = find_studies(folder)
+    if not studies:
+        console.print(f"{folder}: no readable DICOM image in it")
+        return service.EXIT_FAILURE
+    model = bundle.load(config.bundle_dir)
+    engine = Engine(model, provider=config.infer.provider, threads=config.infer.threads)
+    codes = []
+    for study_uid, series in studies.items():
+        target = out if len(studies) == 1 else out / study_uid
+        chosen = choose(series, console)
+        started = time.monotonic()
+        analysis = pipeline.analyse(chosen, model, engine, config)
+        write(analysis, target, config)
+        _tell(analysis, console, target, time.monotonic() - started)
+        codes.append(service.EXIT_OK if analysis.status == "analysed" else service.EXIT_NOT_ANALYSED)
+    return min(codes)
+
+
+def find_studies(folder: Path) -> dict[str, dict[str, list[Path]]]:
+    """Study UID → series UID → files, of every readable DICOM file below `folder` that names both."""
+    found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    with pixels.quiet():
+        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+            try:
+                header = pixels.open_image(path).header
+            except UnusableSeries:
+                continue
+            if {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"} <= set(header.dir()):
+                found[str(header.StudyInstanceUID)][str(header.SeriesInstanceUID)].append(path)
+    return found
+
+
+def choose(series: Mapping[str, list[Path]], console: Console) -> list[Path]:
+    """The series of a study to analyse: an eligible one, else a head CT that gets its reason, else any."""
+    verdicts = {uid: eligibility.verdict(pipeline.read_headers(paths)) for uid, paths in series.items()}
+    ranked = sorted(series, key=lambda uid: (ORDER.index(type(verdicts[uid])), -len(series[uid]), uid))
+    for uid in ranked[1:]:
+        reason = getattr(verdicts[uid], "reason", "another series of this study is analysed")
+        console.print(f"series {uid}: left out, {reason}")
+    return series[ranked[0]]
+
+
+def write(analysis: Analysis, out: Path, config: Config) -> None:
+    """Results as DICOM, PNG, text and result.json into `out`."""
+    made_at = datetime.now(UTC).replace(microsecond=0)
+    results = build.results(
+        analysis, options=config.report, device_name=config.ae_title, made_at=made_at, predecessor=None
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    for name, content in build.files(analysis, results).items():
+        (out / name).write_bytes(content)
+    previews.write(results.objects, out)
+
+
+def _tell(analysis: Analysis, console: Console, target: Path, seconds: float) -> None:
+    if analysis.status == "not_analysed":
+        console.print(f"not analysed, because {analysis.reason}")
+    else:
+        console.print(f"{analysis.priority}: {_findings(analysis)}")
+    console.print(f"results in {target} ({seconds:.1f} s, {analysis.provider})")
+
+
+def _findings(analysis: Analysis) -> str:
+    present = [f for f in analysis.findings if f.present]
+    return _list(f"{f.label} {f.probability:.0%}" for f in present) or "no hemorrhage found"
+
+
+def _list(parts: Iterable[str]) -> str:
+    return ", ".join(parts)

@@ -1,0 +1,236 @@
+"""The command line: verbs only; wiring happens here.
+
+Exit codes: 0 success, 1 failure, 3 not analysed (`analyse`), 78 a configuration error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from ich_node import __version__, config, logs, service
+from ich_node.domain import DISCLAIMER, LABELS
+from ich_node.errors import ConfigError, IchNodeError
+
+Run = Callable[[argparse.Namespace], int]
+DEFAULT_CONFIG = Path("/etc/ich_node/ich_node.yaml")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one verb and return its exit code."""
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(words).parse_args(words)
+    try:
+        code: int = arguments.run(arguments)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(f"configuration: {problem}", file=sys.stderr)
+        return service.EXIT_CONFIG
+    except IchNodeError as error:
+        print(f"ich-node: {error}", file=sys.stderr)
+        return service.EXIT_FAILURE
+    return code
+
+
+def _parser(words: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ich-node", description=f"Triage of intracranial hemorrhage on head CT. {DISCLAIMER}."
+    )
+    parser.add_argument("--version", action="version", version=f"ich-node {__version__}")
+    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+
+    def verb(name: str, run: Run, text: str) -> argparse.ArgumentParser:
+        added = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        added.set_defaults(run=run)
+        return added
+
+    _add_roles(verb)
+    _add_tools(verb)
+    _add_learning(verb, words)
+    return parser
+
+
+def _config_option(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
+    text = "configuration file, see config/ich_node.yaml"
+    parser.add_argument("--config", type=Path, metavar="F", required=required, help=text)
+
+
+# --- roles -----------------------------------------------------------------------------------------------------------
+
+
+def _add_roles(verb: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:
+    _config_option(verb("run", _run, "run all roles in the foreground"))
+    for role, text in (
+        ("receive", "run the Storage SCP and series assembly"),
+        ("infer", "run the inference worker"),
+        ("deliver", "run the sender of results"),
+    ):
+        _config_option(verb(role, _role(role), text))
+
+
+ROLE_MODULES = {
+    "receive": "ich_node.receive.role",
+    "infer": "ich_node.infer.worker",
+    "deliver": "ich_node.deliver.role",
+}
+
+
+def _role(name: str) -> Run:
+    """A role is imported only when it runs: receiving must not load the inference runtime."""
+
+    def run(arguments: argparse.Namespace) -> int:
+        settings = config.load(arguments.config)
+        logs.configure(settings.log, role=name)
+        log = logs.get()
+        stop = service.stop_on_signals()
+        log.info("role_started")
+        try:
+            importlib.import_module(ROLE_MODULES[name]).run(settings, stop)
+        except ConfigError:
+            raise
+        except IchNodeError as error:
+            log.error("role_failed", error=type(error).__name__, reason=str(error))
+            return service.EXIT_FAILURE
+        log.info("role_stopped")
+        return service.EXIT_OK
+
+    return run
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from ich_node import supervise
+
+    settings = config.load(arguments.config)
+    logs.configure(settings.log, role="run")
+    return supervise.run(arguments.config, service.stop_on_signals())
+
+
+# --- tools -----------------------------------------------------------------------------------------------------------
+
+
+def _add_tools(verb: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:
+    demo = verb("demo", _demo, "a whole night shift in a minute: phantoms in over the network, results out")
+    demo.add_argument("--out", type=Path, default=Path("demo"), metavar="DIR", help="where the results go (demo)")
+
+    analyse = verb("analyse", _analyse, "analyse the series in a folder without a node")
+    analyse.add_argument("folder", type=Path, metavar="FOLDER", help="DICOM files, nested folders, other files too")
+    analyse.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+    _config_option(analyse, required=False)
+
+    _config_option(verb("check", _check, "check configuration, spool, database, model and destinations"))
+
+    jobs = verb("jobs", _jobs, "list, show, retry or drop jobs")
+    _config_option(jobs)
+    jobs.add_argument("action", nargs="?", choices=("list", "show", "retry", "drop"), default="list")
+    jobs.add_argument("id", nargs="?", type=int, metavar="ID")
+
+    echo = verb("echo", _echo, "ask a destination for a C-ECHO")
+    echo.add_argument("destination", metavar="DESTINATION", help="a name out of deliver.destinations")
+    _config_option(echo)
+
+    phantom = verb("phantom", _phantom, "write a phantom head CT series")
+    phantom.add_argument("directory", type=Path, metavar="DIR")
+    phantom.add_argument("--type", choices=(*LABELS[1:], "none"), default="intraparenchymal", help="kind of hemorrhage")
+    phantom.add_argument("--slices", type=int, default=32, metavar="N", help="number of slices (32)")
+    phantom.add_argument("--seed", type=int, default=0, metavar="N", help="another head for another number (0)")
+
+    model = verb("model", _model, "verify or describe a model bundle")
+    model.add_argument("action", choices=("verify", "info"))
+    model.add_argument("--bundle", type=Path, metavar="DIR", help="folder with ich.onnx and ich.yaml (the shipped one)")
+
+    retention = verb("retention", _retention, "delete what is finished and old, by age and by space")
+    _config_option(retention)
+    retention.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from ich_node import demo
+
+    return demo.run(arguments.out)
+
+
+def _analyse(arguments: argparse.Namespace) -> int:
+    from ich_node import analyse
+
+    settings = config.Config() if arguments.config is None else config.load(arguments.config)
+    return analyse.run(arguments.folder, arguments.out, settings)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from ich_node import check
+
+    passed = True
+    for line in check.lines(config.load(arguments.config)):
+        passed &= line.passed
+        print(f"{'ok  ' if line.passed else 'FAIL'}  {line.subject}: {line.detail}", flush=True)
+    return service.EXIT_OK if passed else service.EXIT_FAILURE
+
+
+def _jobs(arguments: argparse.Namespace) -> int:
+    from ich_node import job_table
+
+    return job_table.run(config.load(arguments.config), arguments.action, arguments.id)
+
+
+def _echo(arguments: argparse.Namespace) -> int:
+    from ich_node.deliver import scu
+
+    settings = config.load(arguments.config)
+    for destination in settings.deliver.destinations:
+        if destination.name == arguments.destination:
+            answer = scu.echo(destination, settings)
+            print(f"{destination.name}: {answer.text}")
+            return service.EXIT_OK if answer.ok else service.EXIT_FAILURE
+    names = ", ".join(d.name for d in settings.deliver.destinations) or "none"
+    raise ConfigError([f"there is no destination {arguments.destination!r}; configured: {names}"])
+
+
+def _phantom(arguments: argparse.Namespace) -> int:
+    from ich_node.phantom import head, series
+
+    kind = None if arguments.type == "none" else arguments.type
+    made = head.phantom(kind, slices=arguments.slices, seed=arguments.seed)
+    paths = series.write_series(arguments.directory, made, seed=arguments.seed)
+    print(f"{len(paths)} slices in {arguments.directory}")
+    return service.EXIT_OK
+
+
+def _model(arguments: argparse.Namespace) -> int:
+    from ich_node.infer import model
+
+    folder = arguments.bundle or config.default_bundle()
+    for line in model.verify(folder) if arguments.action == "verify" else model.info(folder):
+        print(line)
+    return service.EXIT_OK
+
+
+def _retention(arguments: argparse.Namespace) -> int:
+    from ich_node.store import retention
+
+    settings = config.load(arguments.config)
+    logs.configure(settings.log, role="retention")
+    for line in retention.run(settings, dry_run=arguments.dry_run):
+        print(line)
+    return service.EXIT_OK
+
+
+# --- learning --------------------------------------------------------------------------------------------------------
+
+LEARNING = {
+    "train": ("ich_node.training.train", "train a model and export its bundle"),
+    "evaluate": ("ich_node.training.evaluate", "measure a bundle on labelled studies"),
+    "simulate": ("ich_node.training.worklist", "simulate a reading worklist with and without triage"),
+}
+
+
+def _add_learning(verb: Callable[[str, Run, str], argparse.ArgumentParser], words: list[str]) -> None:
+    """A verb of the learning side brings its own options; it is imported only when it is called."""
+    for name, (module, text) in LEARNING.items():
+        if name in words[:1]:
+            commands = importlib.import_module(module)
+            commands.add_arguments(verb(name, commands.run, text))
+        else:
+            verb(name, lambda _arguments: service.EXIT_FAILURE, text)

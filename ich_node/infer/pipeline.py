@@ -1,0 +1,126 @@
+"""The story of a study, on one page: from the files of one series to everything that can be said about it.
+
+read slices → volume in HU → gates → model → CAM and location → triage. No network, no database, no wall clock; the
+node, `ich-node analyse` and the evaluation call the same function; report/ makes the results from what it returns.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydicom import Dataset
+
+from ich_node import eligibility
+from ich_node.config import Config
+from ich_node.domain import Analysis, ModelCard, input_digest
+from ich_node.errors import UnusableSeries
+from ich_node.infer import explain, gates, pixels, skull, triage
+from ich_node.infer.crop import crop
+from ich_node.infer.engine import Engine
+from ich_node.infer.locate import locate
+from ich_node.infer.model import Model
+from ich_node.infer.volume import read_volume
+
+
+def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config) -> Analysis:
+    """Analyse the CT images of one series, whatever their order.
+
+    A series that can not or must not be analysed is a result too: status "not_analysed" with the reason in plain words.
+    Raises UnusableSeries only when not one file can be read, EngineFailure when inference failed.
+    """
+    watch = Stopwatch()
+    with watch("headers"):
+        headers = read_headers(paths)
+        verdict = eligibility.verdict(headers)
+    try:
+        if not isinstance(verdict, eligibility.Eligible):
+            raise UnusableSeries(verdict.reason)
+        with watch("volume"):
+            volume = read_volume(paths)
+        with watch("gates"):
+            warnings = (*volume.warnings, *gates.check(volume))
+        with watch("model"):
+            box = crop(volume)
+            logits, cam, _features = engine.run(box.hu)
+            prediction = model.predict(logits, cam)
+        with watch("explanation"):
+            space = skull.inside(volume, box)
+            called = triage.present(prediction, model.card)
+            located = {label: locate(volume, box, prediction, label, model.card, space) for label in called}
+            priority, findings = triage.decide(prediction, located, model.card)
+            key_slices = explain.key_slices(prediction, findings, box, config.report.pictures, space)
+    except UnusableSeries as refusal:
+        return not_analysed(headers, model.card, engine.provider, str(refusal), watch.seconds)
+    return Analysis(
+        status="analysed",
+        reason=None,
+        **identity(headers),
+        card=model.card,
+        provider=engine.provider,
+        headers=volume.headers,
+        priority=priority,
+        findings=findings,
+        volume=volume,
+        prediction=prediction,
+        key_slices=key_slices,
+        warnings=warnings,
+        timings_s=watch.seconds,
+    )
+
+
+def read_headers(paths: Sequence[Path]) -> tuple[Dataset, ...]:
+    """The headers of the files that can be read; UnusableSeries when there is none."""
+    headers = []
+    with pixels.quiet():
+        for path in paths:
+            with suppress(UnusableSeries):
+                headers.append(pixels.open_image(path).header)
+    if not headers:
+        raise UnusableSeries("not one file of the series can be read")
+    return tuple(headers)
+
+
+def not_analysed(
+    headers: tuple[Dataset, ...],
+    card: ModelCard,
+    provider: str,
+    reason: str,
+    timings_s: Mapping[str, float] | None = None,
+) -> Analysis:
+    """The result of a series that was not analysed, because `reason`."""
+    return Analysis(
+        status="not_analysed",
+        reason=reason,
+        **identity(headers),
+        card=card,
+        provider=provider,
+        headers=headers,
+        timings_s=timings_s or {},
+    )
+
+
+def identity(headers: Sequence[Dataset]) -> dict[str, str]:
+    """Which study and series, and the digest of exactly these images (as domain.Series makes it)."""
+    return {
+        "study_uid": str(headers[0].StudyInstanceUID),
+        "series_uid": str(headers[0].SeriesInstanceUID),
+        "input_digest": input_digest(str(header.SOPInstanceUID) for header in headers),
+    }
+
+
+class Stopwatch:
+    """Seconds per stage: `with watch("stage"): …`."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = time.perf_counter() - started

@@ -1,0 +1,118 @@
+"""The infer role: claim a job, tell its story (pipeline.py), make its results durable, publish.
+
+One thread around one engine for life. READY only after checksum, self-test tensor and the execution provider that
+really runs are known. Retry is decided here and nowhere else on this side of the queue.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+
+from ich_node import logs, service
+from ich_node.config import Config
+from ich_node.domain import Analysis, Job
+from ich_node.errors import EngineFailure, IchNodeError, StoreError
+from ich_node.infer import model as bundle
+from ich_node.infer import pipeline
+from ich_node.infer.engine import Engine
+from ich_node.report import build
+from ich_node.store.jobs import JobStore
+from ich_node.store.results import ResultStore
+from ich_node.store.spool import Spool
+
+POLL_S = 0.2
+WORKER_NAME_VARIABLE = "ICH_NODE_WORKER"  # set by ich-node-infer@NAME.service
+
+log = logs.get()
+
+
+def run(config: Config, stop: service.Stop) -> None:
+    """Work until `stop` is set; the job in hand is finished first."""
+    worker = Worker(config)
+    log.info(
+        "engine_ready", provider=worker.engine.provider, model=worker.model.card.id, sha256=worker.model.card.sha256
+    )
+    heartbeat = service.Heartbeat()
+    status = f"{worker.engine.provider}, model {worker.model.card.id} {worker.model.card.version}"
+    service.notify("READY=1", f"STATUS={status}")
+    try:
+        while not stop.is_set():
+            heartbeat.beat(status)
+            if not worker.work_once():
+                stop.wait(POLL_S)
+    finally:
+        worker.close()
+
+
+class Worker:
+    """One worker with its engine."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._name = os.environ.get(WORKER_NAME_VARIABLE, "1")
+        self.model = bundle.load(config.bundle_dir)
+        self.engine = Engine(self.model, provider=config.infer.provider, threads=config.infer.threads)
+        self.engine.self_test()
+        self._jobs = JobStore.open(config.state_dir)
+        self._spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
+        self._results = ResultStore(config.state_dir)
+        if recovered := self._jobs.recover(self._name):
+            log.warning("jobs_recovered", count=recovered)
+
+    def close(self) -> None:
+        """Give back the database."""
+        self._jobs.close()
+
+    def work_once(self) -> bool:
+        """Do the next job, if there is one; False when the queue is empty."""
+        job = self._jobs.claim(self._name)
+        if job is None:
+            return False
+        started = time.monotonic()
+        try:
+            self._publish(job, self._analysis(job))
+        except StoreError:
+            raise  # the database is in doubt: exit, and let the next start recover
+        except EngineFailure as error:
+            self._again(job, str(error))
+            if self.engine.provider != "CPUExecutionProvider":
+                raise  # a CUDA context does not survive its errors: a fresh process does
+        except IchNodeError as error:
+            self._again(job, str(error))
+        except Exception as error:  # a defect of ours must not stop the queue: it is logged, retried, then told
+            log.exception("job_failed", job=job.id, error=type(error).__name__)
+            self._again(job, f"internal error ({type(error).__name__})")
+        log.info("job_finished", job=job.id, seconds=round(time.monotonic() - started, 3))
+        return True
+
+    def _analysis(self, job: Job) -> Analysis:
+        paths = self._spool.paths(job.series_uid, job.sop_instance_uids)
+        if job.attempts > self._config.infer.max_attempts:
+            reason = f"the analysis failed {job.attempts - 1} times: {job.reason}"
+            return pipeline.not_analysed(paths, self.model.card, self.engine.provider, reason)
+        return pipeline.analyse(paths, self.model, self.engine, self._config)
+
+    def _publish(self, job: Job, analysis: Analysis) -> None:
+        """File, fsync, rename, row: the results are durable before the one transaction that owes them."""
+        results = build.results(
+            analysis,
+            options=self._config.report,
+            device_name=self._config.ae_title,
+            made_at=datetime.fromtimestamp(job.created_at, UTC),  # from the job: a second attempt makes the same bytes
+            predecessor=self._results.predecessor(job.predecessor),
+        )
+        files = self._results.write(job, analysis, results)
+        destinations = [destination.name for destination in self._config.deliver.destinations]
+        self._jobs.publish(job, files, destinations, priority=analysis.priority, reason=analysis.reason)
+
+    def _again(self, job: Job, reason: str) -> None:
+        """The last attempt only tells the PACS that there was no analysis; when even that fails, the job fails."""
+        if job.attempts > self._config.infer.max_attempts:
+            log.error("job_failed", job=job.id, reason=reason)
+            self._jobs.fail(job, reason)
+            return
+        wait_s = self._config.infer.retry_base_s * 2 ** (job.attempts - 1)
+        log.warning("job_retried", job=job.id, attempt=job.attempts, wait_s=wait_s, reason=reason)
+        self._jobs.retry_later(job, reason, time.time() + wait_s)

@@ -1,0 +1,85 @@
+"""result.json: one machine-readable result for the pipeline, the board and evaluation. See docs/result-json.md.
+
+The schema is versioned: a reader that knows "ich_node/result/1" can read every file that says so; keys may be added
+within a version, never change their meaning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ich_node.domain import DISCLAIMER, LABELS, Analysis, Finding
+
+SCHEMA = "ich_node/result/1"
+
+
+def as_dict(
+    analysis: Analysis, objects: Sequence[tuple[str, str]] = (), predecessor: int | None = None
+) -> dict[str, Any]:
+    """The result as plain values; `objects` are the (SOP Class UID, SOP Instance UID) to deliver, in that order."""
+    return {
+        "schema": SCHEMA,
+        "disclaimer": DISCLAIMER,
+        "status": analysis.status,
+        "reason": analysis.reason,
+        "study_instance_uid": analysis.study_uid,
+        "series_instance_uid": analysis.series_uid,
+        "input_digest": analysis.input_digest,
+        "sop_instance_uids": sorted({str(header.SOPInstanceUID) for header in analysis.headers}),
+        "predecessor": predecessor,
+        "model": {"id": analysis.card.id, "version": analysis.card.version, "sha256": analysis.card.sha256},
+        "provider": analysis.provider,
+        "priority": analysis.priority,
+        "findings": [_finding(finding) for finding in analysis.findings],
+        "slices": _slices(analysis),
+        "warnings": list(analysis.warnings),
+        "timings_s": {stage: round(seconds, 4) for stage, seconds in analysis.timings_s.items()},
+        "objects": [{"sop_class_uid": sop_class, "sop_instance_uid": instance} for sop_class, instance in objects],
+    }
+
+
+def encode(result: dict[str, Any]) -> bytes:
+    """The file's bytes."""
+    return (json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    peak = finding.peak
+    return {
+        "label": finding.label,
+        "probability": finding.probability,
+        "present": finding.present,
+        "laterality": finding.laterality,
+        "sites": list(finding.sites),
+        "first_slice": finding.first_slice,
+        "last_slice": finding.last_slice,
+        "extent_mm": finding.extent_mm,
+        "peak": None
+        if peak is None
+        else {
+            "sop_instance_uid": peak.sop_instance_uid,
+            "frame_number": peak.frame_number,
+            "row": peak.row,
+            "column": peak.column,
+            "position_mm": list(peak.position_mm),
+        },
+    }
+
+
+def _slices(analysis: Analysis) -> list[dict[str, Any]]:
+    volume, prediction = analysis.volume, analysis.prediction
+    if volume is None or prediction is None:
+        return []
+    return [
+        {
+            "sop_instance_uid": uid,
+            "frame_number": None if volume.frame_numbers is None else volume.frame_numbers[index],
+            "position_mm": [float(x) for x in volume.positions_mm[index]],
+            "probabilities": {
+                label: float(p) for label, p in zip(LABELS, prediction.slice_probability[index], strict=True)
+            },
+        }
+        for index, uid in enumerate(volume.sop_instance_uids)
+    ]
