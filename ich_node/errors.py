@@ -5,6 +5,7 @@ IchNodeError
 ├── UnusableSeries         permanent: geometry, attributes or pixels → the study is reported "not analysed, because …"
 ├── ModelError             permanent: checksum, shapes, NaN, self-test → process nothing
 ├── EngineFailure          retryable; after a CUDA error the worker exits and starts afresh
+├── UnidentifiableInstance permanent: bytes that do not say who they are → 0xC000
 ├── SpoolFull              answered with 0xA700 Out of Resources; recovers by itself
 ├── StoreError             the database can not be trusted: integrity, unknown schema version
 └── DeliveryError
@@ -35,6 +36,10 @@ class ModelError(IchNodeError):
 
 class EngineFailure(IchNodeError):
     """Inference failed for a reason that another attempt may not meet."""
+
+
+class UnidentifiableInstance(IchNodeError):
+    """Bytes that do not say which instance they are, or can not be read as DICOM."""
 
 
 class SpoolFull(IchNodeError):

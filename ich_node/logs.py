@@ -27,6 +27,7 @@ EVENTS = frozenset(
         "instance_stored",
         "instance_refused",
         "instance_set_aside",
+        "duplicate_differs",
         "spool_full",
         "spool_recovered",
         "fast_path_unavailable",

@@ -1,0 +1,242 @@
+"""DICOM files as the node keeps them (PS3.10): the head that it writes, and who an instance says it is.
+
+In: bytes as received. Out: an `Identity`, or None while more bytes are needed. Only the elements up to Series Instance
+UID (0020,000E) are looked at, without recursion, at most SCAN_LIMIT bytes of them, so that no dataset can cost more.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from ich_node import __version__
+from ich_node.domain import Instance
+from ich_node.errors import UnidentifiableInstance
+
+Buffer = bytes | bytearray | memoryview
+
+IMPLEMENTATION_CLASS_UID = "2.25.178219366042115396201838316573893214961"
+IMPLEMENTATION_VERSION_NAME = f"ICH_NODE_{__version__}"[:16]
+
+SCAN_LIMIT = 1 << 20
+FIRST_LOOK = 1 << 13
+DEFERRED = 1 << 16
+MAX_DEPTH = 64
+UNDEFINED = 0xFFFFFFFF
+
+SOP_CLASS, SOP_INSTANCE, STUDY, SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
+WANTED = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
+VRS = LONG_VRS | frozenset(
+    {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN"}
+    | {b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
+)
+_TAG = struct.Struct("<HH").unpack_from
+_U16 = struct.Struct("<H").unpack_from
+_U32 = struct.Struct("<I").unpack_from
+_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who an instance says it is, by its dataset."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    study_uid: str
+    series_uid: str
+
+
+class _Short(Exception):
+    """The bytes at hand end before what is looked for."""
+
+
+def is_uid(text: str) -> bool:
+    """Whether `text` can be a UID and is safe as a file name: 1 to 64 digits and dots, digits around every dot.
+
+    Components with leading zeros, which PS3.5 9.1 forbids, are let through: they exist and do no harm.
+    """
+    return len(text) <= 64 and _UID.fullmatch(text) is not None
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
+    """Preamble, DICM and File Meta Information (PS3.10 7.1): the same for the same instance, whoever sent it."""
+    meta = b"".join(
+        (
+            struct.pack("<HH2sHI", 2, 0x0001, b"OB", 0, 2) + b"\0\1",
+            _meta_element(0x0002, b"UI", sop_class_uid),
+            _meta_element(0x0003, b"UI", sop_instance_uid),
+            _meta_element(0x0010, b"UI", transfer_syntax_uid),
+            _meta_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
+            _meta_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+        )
+    )
+    return bytes(128) + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(meta)) + meta
+
+
+def _meta_element(element: int, vr: bytes, text: str) -> bytes:
+    value = text.encode("ascii")
+    if len(value) % 2:
+        value += b" " if vr == b"SH" else b"\0"
+    return struct.pack("<HH2sH", 2, element, vr, len(value)) + value
+
+
+# --- identification ------------------------------------------------------------------------------------------------
+
+
+def identify(data: Buffer, transfer_syntax_uid: str, *, complete: bool) -> Identity | None:
+    """Who the dataset that starts with `data` says it is; None when more of it is needed.
+
+    complete: `data` is all that there will be. Raises UnidentifiableInstance when the UIDs are missing or not UIDs, or
+    when the dataset can not be read up to them.
+    """
+    view = memoryview(data)[:SCAN_LIMIT]
+    if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+        view = _inflated(view)
+    try:
+        found = _wanted(view, implicit=transfer_syntax_uid == ImplicitVRLittleEndian)
+    except _Short as short:
+        if complete or len(data) >= SCAN_LIMIT:
+            raise UnidentifiableInstance("the dataset ends before its Series Instance UID") from short
+        return None
+    if missing := WANTED - found.keys():
+        names = ", ".join(f"({tag >> 16:04X},{tag & 0xFFFF:04X})" for tag in sorted(missing))
+        raise UnidentifiableInstance(f"the dataset has no {names}")
+    return Identity(found[SOP_CLASS], found[SOP_INSTANCE], found[STUDY], found[SERIES])
+
+
+def _inflated(view: memoryview) -> memoryview:
+    """The first SCAN_LIMIT bytes of a deflated dataset (PS3.5 A.5): a bomb stays a SCAN_LIMIT small."""
+    try:
+        return memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(view, SCAN_LIMIT))
+    except zlib.error as error:
+        raise UnidentifiableInstance("the dataset is not deflated as its transfer syntax says") from error
+
+
+def _wanted(view: memoryview, implicit: bool) -> dict[int, str]:
+    """The wanted UIDs at the top level of a little endian dataset; raises _Short."""
+    found: dict[int, str] = {}
+    offset = 0
+    while len(found) < len(WANTED):
+        tag, vr, length, offset = _header(view, offset, implicit)
+        if tag > SERIES:
+            break
+        if length == UNDEFINED:
+            offset = _after_undefined(view, offset, implicit or vr == b"UN")  # PS3.5 6.2.2
+            continue
+        if tag in WANTED:
+            found[tag] = _uid(view, offset, length)
+        offset += length
+    return found
+
+
+def _header(view: memoryview, offset: int, implicit: bool) -> tuple[int, bytes, int, int]:
+    """(tag, VR, length, offset of the value) of the element at `offset`."""
+    if offset + 8 > len(view):
+        raise _Short
+    group, element = _TAG(view, offset)
+    tag = group << 16 | element
+    if implicit or group == 0xFFFE:
+        return tag, b"", _U32(view, offset + 4)[0], offset + 8
+    vr = bytes(view[offset + 4 : offset + 6])
+    if vr not in LONG_VRS:
+        if vr not in VRS:
+            raise UnidentifiableInstance("the dataset is not encoded as its transfer syntax says")
+        return tag, vr, _U16(view, offset + 6)[0], offset + 8
+    if offset + 12 > len(view):
+        raise _Short
+    return tag, vr, _U32(view, offset + 8)[0], offset + 12
+
+
+def _uid(view: memoryview, offset: int, length: int) -> str:
+    if length > 66:  # 64 characters, and senders that pad twice
+        raise UnidentifiableInstance("a UID is too long")
+    if offset + length > len(view):
+        raise _Short
+    text = bytes(view[offset : offset + length]).rstrip(b"\0 ").decode("latin-1")
+    if not is_uid(text):
+        raise UnidentifiableInstance("a UID is not made of digits and dots")
+    return text
+
+
+def _after_undefined(view: memoryview, offset: int, implicit: bool) -> int:
+    """The offset behind a sequence of undefined length, whatever lies in it (PS3.5 7.5)."""
+    inside: list[tuple[bool, bool]] = [(True, implicit)]  # (in a sequence, else in an item; implicit VR)
+    while inside:
+        in_sequence, implicit = inside[-1]
+        tag, vr, length, offset = _header(view, offset, implicit)
+        if tag in (ITEM_END, SEQUENCE_END):
+            inside.pop()
+        elif in_sequence and tag != ITEM:
+            raise UnidentifiableInstance("a sequence holds something that is not an item")
+        elif length == UNDEFINED:
+            inside.append((tag != ITEM, implicit or vr == b"UN"))
+            if len(inside) > MAX_DEPTH:
+                raise UnidentifiableInstance("sequences are nested too deeply")
+        else:
+            offset += length
+    return offset
+
+
+# --- reading back --------------------------------------------------------------------------------------------------
+
+
+def read_instance(path: Path) -> Instance:
+    """The instance in a file that the node wrote; raises UnidentifiableInstance, or OSError."""
+    with path.open("rb") as file:
+        data = file.read(FIRST_LOOK)
+        sop_class_uid, sop_instance_uid, transfer_syntax_uid, start = _file_meta(data)
+        identity = identify(data[start:], transfer_syntax_uid, complete=len(data) < FIRST_LOOK)
+        if identity is None:
+            data += file.read(start + SCAN_LIMIT - len(data))
+            identity = identify(data[start:], transfer_syntax_uid, complete=True)
+            assert identity is not None  # noqa: S101  complete data gives an identity or an exception
+    return Instance(
+        study_uid=identity.study_uid,
+        series_uid=identity.series_uid,
+        sop_class_uid=sop_class_uid,
+        sop_instance_uid=sop_instance_uid,
+        transfer_syntax_uid=transfer_syntax_uid,
+        path=path,
+    )
+
+
+def _file_meta(data: bytes) -> tuple[str, str, str, int]:
+    """(SOP Class UID, SOP Instance UID, Transfer Syntax UID, offset of the dataset)."""
+    if data[128:132] != b"DICM":
+        raise UnidentifiableInstance("not a DICOM file")
+    view, offset, found = memoryview(data), 132, {}
+    try:
+        while offset + 2 <= len(view) and _U16(view, offset)[0] == 2:
+            tag, vr, length, offset = _header(view, offset, implicit=False)
+            if vr == b"UI":
+                found[tag] = _uid(view, offset, length)
+            offset += length
+    except _Short as short:
+        raise UnidentifiableInstance("the file ends within its meta information") from short
+    if missing := {0x00020002, 0x00020003, 0x00020010} - found.keys():
+        raise UnidentifiableInstance(f"the file meta information lacks {len(missing)} UIDs")
+    return found[0x00020002], found[0x00020003], found[0x00020010], offset
+
+
+def read_header(path: Path) -> Dataset:
+    """The dataset of a file up to its pixels; large values stay on disk until they are asked for.
+
+    Raises UnidentifiableInstance when the file can not be read as DICOM, whatever is wrong with it.
+    """
+    try:
+        return dcmread(path, stop_before_pixels=True, defer_size=DEFERRED)
+    except OSError:
+        raise
+    except Exception as error:  # pydicom meets hostile bytes here and lets anything through, RecursionError included
+        raise UnidentifiableInstance(f"the header can not be read ({type(error).__name__})") from error

@@ -1,0 +1,384 @@
+"""Durable files: what was received, and what was made of it.
+
+    incoming/<SeriesInstanceUID>/<SOPInstanceUID>.dcm      images that may become a job
+    set_aside/<SeriesInstanceUID>/<SOPInstanceUID>.dcm     everything else that a sender's job drags along
+    results/<job id>/…                                     written by `write_results`
+
+Invariants: when `put` or `Writer.commit` returns, the file and its name are on stable storage (.part → write →
+fdatasync → link under the final name → fsync of the directory). A file is written once and never changed: the first
+copy of an instance wins. No name outside [0-9.]{1,64} becomes a path. Below the watermark nothing is taken, long before
+the disk is full.
+"""
+
+from __future__ import annotations
+
+import errno
+import filecmp
+import os
+import shutil
+import threading
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from ich_node import logs
+from ich_node.domain import Instance
+from ich_node.errors import SpoolFull, UnidentifiableInstance
+from ich_node.part10 import Buffer, file_head, is_uid, read_instance
+
+FILE_MODE, DIRECTORY_MODE = 0o640, 0o750
+OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+MOST_BUFFERS = 512  # buffers in one writev; IOV_MAX is 1024
+MOST_NAMED = 10_000
+RECOVERY_FACTOR = 1.05
+PART, SUFFIX = ".part", ".dcm"
+
+
+class Spool:
+    """The files of one node; safe for many threads. `min_free_bytes` is the watermark."""
+
+    def __init__(self, root: Path, min_free_bytes: int) -> None:
+        """Use `root`, created with its folders as needed."""
+        self.incoming, self.aside, self.results = root / "incoming", root / "set_aside", root / "results"
+        self._min_free_bytes = min_free_bytes
+        self._full = False
+        self._lock = threading.Lock()
+        self._sync = GroupCommit()
+        self._named: set[Path] = set()  # folders of series whose own names are durable
+        for directory in (root, self.incoming, self.aside, self.results):
+            _make_directory(directory)
+
+    # --- writing ---------------------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        *,
+        series_uid: str,
+        sop_instance_uid: str,
+        sop_class_uid: str,
+        transfer_syntax_uid: str,
+        parts: Sequence[Buffer],
+        aside: bool = False,
+    ) -> Path:
+        """Store a dataset (`parts`, in order, without file meta information); durable when this returns.
+
+        aside: not an image that may become a job. Raises SpoolFull, OSError, or UnidentifiableInstance for a name that
+        can not be a path. A second copy changes nothing.
+        """
+        writer = self.writer(
+            series_uid=series_uid,
+            sop_instance_uid=sop_instance_uid,
+            sop_class_uid=sop_class_uid,
+            transfer_syntax_uid=transfer_syntax_uid,
+            aside=aside,
+        )
+        try:
+            writer.write(parts)
+            return writer.commit()
+        finally:
+            writer.discard()
+
+    def writer(
+        self,
+        *,
+        series_uid: str,
+        sop_instance_uid: str,
+        sop_class_uid: str,
+        transfer_syntax_uid: str,
+        aside: bool = False,
+    ) -> Writer:
+        """Begin an instance that comes in several pieces; see `put` for what may be raised."""
+        for uid in (series_uid, sop_instance_uid):
+            if not is_uid(uid):
+                raise UnidentifiableInstance("a UID that can not be a file name")
+        self.check_space()
+        directory = (self.aside if aside else self.incoming) / series_uid
+        return Writer(
+            self, directory, sop_instance_uid, file_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
+        )
+
+    def check_space(self) -> None:
+        """Raise SpoolFull below the watermark, and from then on until there is 5 % more than it."""
+        status = os.statvfs(self.incoming)
+        free = status.f_bavail * status.f_frsize
+        with self._lock:
+            was_full = self._full
+            limit = self._min_free_bytes * (RECOVERY_FACTOR if was_full else 1)
+            self._full = free < limit
+            is_full = self._full
+        if is_full != was_full:
+            tell = logs.get()
+            (tell.error if is_full else tell.info)("spool_full" if is_full else "spool_recovered", free_bytes=free)
+        if is_full:
+            raise SpoolFull(f"{free} bytes are free, fewer than {limit:.0f}")
+
+    def write_results(self, job_id: int, files: Mapping[str, Buffer]) -> Path:
+        """Make the files of a job's results durable, as one: returns results/<job id>, complete. Raises SpoolFull.
+
+        Results of an earlier attempt, which were never published, are replaced.
+        """
+        final = self.results / str(int(job_id))
+        draft = self.results / f"{final.name}{PART}"
+        shutil.rmtree(draft, ignore_errors=True)
+        try:
+            draft.mkdir(mode=DIRECTORY_MODE)
+            for name, data in files.items():
+                if Path(name).name != name:
+                    raise ValueError(f"a result file has a plain name, not {name!r}")
+                _write_file(draft / name, [data])
+            _fsync_directory(draft)
+            shutil.rmtree(final, ignore_errors=True)
+            draft.rename(final)
+            self._sync(self.results)
+        except OSError as error:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise _as_spool_full(error) from error
+        return final
+
+    def make_series_directory(self, directory: Path) -> None:
+        """Create the folder of a series if it is not there."""
+        try:
+            directory.mkdir(mode=DIRECTORY_MODE)
+        except FileExistsError:
+            return
+        with self._lock:
+            self._named.discard(directory)
+
+    def sync(self, directory: Path) -> None:
+        """Make every name in the folder of a series durable, and the name of the folder itself."""
+        self._sync(directory)
+        if directory not in self._named:  # by us or by one who did not live to fsync it
+            self._sync(directory.parent)
+            with self._lock:
+                if len(self._named) >= MOST_NAMED:
+                    self._named.clear()
+                self._named.add(directory)
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def series(self) -> Iterator[str]:
+        """The Series Instance UIDs at hand that may become a job."""
+        with os.scandir(self.incoming) as entries:
+            yield from (entry.name for entry in entries if is_uid(entry.name))
+
+    def sop_instance_uids(self, series_uid: str) -> list[str]:
+        """The SOP Instance UIDs of a series, from file names alone; empty when it is not there."""
+        with suppress(FileNotFoundError), os.scandir(self.directory(series_uid)) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith(SUFFIX)]
+            return sorted(name.removesuffix(SUFFIX) for name in names)
+        return []
+
+    def instances(self, series_uid: str) -> list[Instance]:
+        """The instances of a series that can be read, by their file heads; others are logged and left out."""
+        found = []
+        for path in self.paths(series_uid):
+            try:
+                found.append(read_instance(path))
+            except (UnidentifiableInstance, OSError) as error:
+                logs.get().warning(
+                    "series_unreadable", series=series_uid, instance=path.stem, reason=type(error).__name__
+                )
+        return found
+
+    def paths(self, series_uid: str, sop_instance_uids: Collection[str] | None = None) -> list[Path]:
+        """The files of a series, or of some of its instances."""
+        directory = self.directory(series_uid)
+        uids = self.sop_instance_uids(series_uid) if sop_instance_uids is None else sop_instance_uids
+        return [directory / f"{uid}{SUFFIX}" for uid in uids]
+
+    def directory(self, series_uid: str) -> Path:
+        """The folder of a series."""
+        if not is_uid(series_uid):
+            raise UnidentifiableInstance("a UID that can not be a file name")
+        return self.incoming / series_uid
+
+    def find(self, sop_instance_uids: Collection[str]) -> dict[str, Path]:
+        """Where instances lie, set aside or not, by SOP Instance UID; those that are not held are left out."""
+        wanted = {uid for uid in sop_instance_uids if is_uid(uid)}
+        found: dict[str, Path] = {}
+        for root in (self.incoming, self.aside):
+            for directory in root.iterdir():
+                for uid in wanted - found.keys():
+                    path = directory / f"{uid}{SUFFIX}"
+                    if path.exists():
+                        found[uid] = path
+        return found
+
+    # --- house-keeping ---------------------------------------------------------------------------------------------
+
+    def remove_stale_parts(self, older_than_s: float) -> int:
+        """Remove what crashes left half written; returns how many files that were."""
+        before = time.time() - older_than_s
+        removed = 0
+        for root in (self.incoming, self.aside):
+            for part in root.glob(f"*/*{PART}"):
+                with suppress(FileNotFoundError):
+                    if part.stat().st_mtime < before:
+                        part.unlink()
+                        removed += 1
+        return removed
+
+
+class Writer:
+    """One instance on its way to the disk; `discard` is always safe, also after `commit`."""
+
+    def __init__(self, spool: Spool, directory: Path, sop_instance_uid: str, head: bytes) -> None:
+        self._spool = spool
+        self._directory = directory
+        self._final = directory / f"{sop_instance_uid}{SUFFIX}"
+        self._head: bytes | None = head
+        self._part: Path | None = None
+        self._descriptor = -1
+
+    def write(self, parts: Sequence[Buffer]) -> None:
+        """Append to the dataset. Raises SpoolFull or OSError, then everything of it is gone."""
+        try:
+            if self._head is not None:
+                self._open()
+                parts, self._head = [self._head, *parts], None
+            else:
+                self._spool.check_space()
+            for first in range(0, len(parts), MOST_BUFFERS):
+                _write_all(self._descriptor, parts[first : first + MOST_BUFFERS])
+        except OSError as error:
+            self.discard()
+            raise _as_spool_full(error) from error
+        except SpoolFull:
+            self.discard()
+            raise
+
+    def commit(self) -> Path:
+        """Make it durable under its name, unless that is taken. Raises SpoolFull or OSError."""
+        assert self._part is not None, "nothing was written"  # noqa: S101
+        try:
+            os.fdatasync(self._descriptor)
+            try:
+                self._final.hardlink_to(self._part)  # a rename that never replaces: the first copy wins
+            except FileExistsError:
+                self._tell_if_different()
+            self._part.unlink()
+            self._part = None
+            self._spool.sync(self._directory)
+        except OSError as error:
+            raise _as_spool_full(error) from error
+        finally:
+            self.discard()
+        return self._final
+
+    def discard(self) -> None:
+        """Remove what is not committed."""
+        self._close()
+        if self._part is not None:
+            self._part.unlink(missing_ok=True)
+            self._part = None
+
+    def _open(self) -> None:
+        token = f"{os.getpid()}-{threading.get_native_id()}"
+        part = self._directory / f"{self._final.stem}.{token}{PART}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        try:
+            self._descriptor = os.open(part, flags, FILE_MODE)
+        except FileNotFoundError:  # a new series, or one that retention has just taken away
+            self._spool.make_series_directory(self._directory)
+            self._descriptor = os.open(part, flags, FILE_MODE)
+        self._part = part
+
+    def _tell_if_different(self) -> None:
+        assert self._part is not None  # noqa: S101
+        if not filecmp.cmp(self._part, self._final, shallow=False):
+            logs.get().warning("duplicate_differs", series=self._directory.name, instance=self._final.stem)
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class GroupCommit:
+    """fsync of directories, shared: all who ask while one fsync runs are served together by the next one."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._waiting: dict[Path, list[_Ticket]] = {}
+        self._busy: set[Path] = set()
+
+    def __call__(self, directory: Path) -> None:
+        """Return when every name that is in `directory` now is on stable storage; raises OSError."""
+        ticket = _Ticket()
+        with self._condition:
+            self._waiting.setdefault(directory, []).append(ticket)
+            while not ticket.done and directory in self._busy:
+                self._condition.wait()
+            if ticket.done:
+                return ticket.result()
+            group = self._waiting.pop(directory)
+            self._busy.add(directory)
+        error: OSError | None = None
+        try:
+            _fsync_directory(directory)
+        except OSError as failure:
+            error = failure
+        with self._condition:
+            self._busy.discard(directory)
+            for served in group:
+                served.done, served.error = True, error
+            self._condition.notify_all()
+        return ticket.result()
+
+
+class _Ticket:
+    """One caller's place in a group commit."""
+
+    def __init__(self) -> None:
+        self.done = False
+        self.error: OSError | None = None
+
+    def result(self) -> None:
+        if self.error is not None:
+            raise OSError(self.error.errno, self.error.strerror)
+
+
+# --- the system calls ----------------------------------------------------------------------------------------------
+
+
+def _write_file(path: Path, parts: Sequence[Buffer]) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
+    try:
+        _write_all(descriptor, parts)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, parts: Sequence[Buffer]) -> None:
+    """writev until everything is written: a disk that fills up takes a part, and tells only the next time."""
+    views = [memoryview(part) for part in parts if len(part)]
+    while views:
+        written = os.writev(descriptor, views)
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if written:
+            views[0] = views[0][written:]
+
+
+def _make_directory(directory: Path) -> None:
+    """Create a directory whose name is durable when this returns."""
+    try:
+        directory.mkdir(mode=DIRECTORY_MODE, parents=True)
+    except FileExistsError:
+        return
+    _fsync_directory(directory.parent)
+
+
+def _fsync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _as_spool_full(error: OSError) -> Exception:
+    """The error to raise: SpoolFull when it says that there is no space."""
+    return SpoolFull(os.strerror(error.errno)) if error.errno in OUT_OF_SPACE else error
