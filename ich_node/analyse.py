@@ -21,7 +21,7 @@ from ich_node.errors import UnusableSeries
 from ich_node.infer import model as bundle
 from ich_node.infer import pipeline, pixels
 from ich_node.infer.engine import Engine
-from ich_node.report import build, previews
+from ich_node.report import build, files, previews
 
 ORDER = (eligibility.Eligible, eligibility.NotAnalysed, eligibility.SetAside)
 
@@ -78,7 +78,7 @@ def write(analysis: Analysis, out: Path, config: Config) -> None:
         analysis, options=config.report, device_name=config.ae_title, made_at=made_at, predecessor=None
     )
     out.mkdir(parents=True, exist_ok=True)
-    for name, content in build.files(analysis, results).items():
+    for name, content in files.encode(analysis, results).items():
         (out / name).write_bytes(content)
     previews.write(results.objects, out)
 

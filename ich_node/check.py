@@ -34,8 +34,8 @@ def lines(config: Config) -> Iterator[Line]:
     yield _database(config)
     yield from _model(config)
     for destination in config.deliver.destinations:
-        answer = scu.echo(destination, config)
-        yield Line(f"destination {destination.name}", answer.ok, answer.text)
+        answer = scu.echo(config.ae_title, destination, config.deliver)
+        yield Line(f"destination {destination.name}", answer.ok, f"{answer.cause} ({answer.seconds * 1000:.0f} ms)")
     if not config.deliver.destinations:
         yield Line("destinations", False, "none configured: results would stay on this machine")
 

@@ -181,8 +181,8 @@ def _echo(arguments: argparse.Namespace) -> int:
     settings = config.load(arguments.config)
     for destination in settings.deliver.destinations:
         if destination.name == arguments.destination:
-            answer = scu.echo(destination, settings)
-            print(f"{destination.name}: {answer.text}")
+            answer = scu.echo(settings.ae_title, destination, settings.deliver)
+            print(f"{destination.name}: {answer.cause} ({answer.seconds * 1000:.0f} ms)")
             return service.EXIT_OK if answer.ok else service.EXIT_FAILURE
     names = ", ".join(d.name for d in settings.deliver.destinations) or "none"
     raise ConfigError([f"there is no destination {arguments.destination!r}; configured: {names}"])

@@ -12,14 +12,14 @@ from datetime import UTC, datetime
 
 from ich_node import logs, service
 from ich_node.config import Config
-from ich_node.domain import Analysis, Job
+from ich_node.domain import Analysis, Job, ResultFile
 from ich_node.errors import EngineFailure, IchNodeError, StoreError
 from ich_node.infer import model as bundle
 from ich_node.infer import pipeline
 from ich_node.infer.engine import Engine
-from ich_node.report import build
+from ich_node.report import build, files
+from ich_node.report.predecessor import Predecessor
 from ich_node.store.jobs import JobStore
-from ich_node.store.results import ResultStore
 from ich_node.store.spool import Spool
 
 POLL_S = 0.2
@@ -57,7 +57,6 @@ class Worker:
         self.engine.self_test()
         self._jobs = JobStore.open(config.state_dir)
         self._spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
-        self._results = ResultStore(config.state_dir)
         if recovered := self._jobs.recover(self._name):
             log.warning("jobs_recovered", count=recovered)
 
@@ -91,7 +90,8 @@ class Worker:
         paths = self._spool.paths(job.series_uid, job.sop_instance_uids)
         if job.attempts > self._config.infer.max_attempts:
             reason = f"the analysis failed {job.attempts - 1} times: {job.reason}"
-            return pipeline.not_analysed(paths, self.model.card, self.engine.provider, reason)
+            headers = pipeline.read_headers(paths)
+            return pipeline.not_analysed(headers, self.model.card, self.engine.provider, reason)
         return pipeline.analyse(paths, self.model, self.engine, self._config)
 
     def _publish(self, job: Job, analysis: Analysis) -> None:
@@ -101,11 +101,15 @@ class Worker:
             options=self._config.report,
             device_name=self._config.ae_title,
             made_at=datetime.fromtimestamp(job.created_at, UTC),  # from the job: a second attempt makes the same bytes
-            predecessor=self._results.predecessor(job.predecessor),
+            predecessor=self._predecessor(job),
         )
-        files = self._results.write(job, analysis, results)
+        folder = self._spool.write_results(job.id, files.encode(analysis, results, job.predecessor))
+        published = [
+            ResultFile(item.sop_class_uid, item.sop_instance_uid, folder / item.file_name)
+            for item in files.objects(results)
+        ]
         destinations = [destination.name for destination in self._config.deliver.destinations]
-        self._jobs.publish(job, files, destinations, priority=analysis.priority, reason=analysis.reason)
+        self._jobs.publish(job, published, destinations, priority=analysis.priority, reason=analysis.reason)
 
     def _again(self, job: Job, reason: str) -> None:
         """The last attempt only tells the PACS that there was no analysis; when even that fails, the job fails."""
