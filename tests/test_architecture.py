@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "ich_node"
-LEAVES = {"domain", "errors", "config", "logs", "service", "geometry", "eligibility", "tls", "audit", "part10"}
+LEAVES = {
+    "domain",
+    "errors",
+    "config",
+    "logs",
+    "service",
+    "geometry",
+    "eligibility",
+    "vocabulary",
+    "tls",
+    "audit",
+    "part10",
+}
 ROLES = {"receive", "infer", "deliver"}
 COMMANDS = {"cli", "__main__", "demo", "check", "analyse", "supervise", "job_table", "training"}
 WALLS = {

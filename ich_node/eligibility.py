@@ -1,0 +1,216 @@
+"""Is this series one that the model was made for? The answer is a value, never an exception.
+
+In: the headers of the instances of one series (no pixels). Out: `Eligible`, `NotAnalysed(reason)`: a head CT for which
+a person expects an answer and gets a visible "not analysed, because …", or `SetAside(reason)`: not for us (a localizer,
+another body part, a reformat, our own results coming back), recorded and otherwise left alone. Pure. What the header
+does not say is left to the gates, which look at the pixels. What the words mean is in `vocabulary`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from pydicom import Dataset
+from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+
+from ich_node import vocabulary
+from ich_node.errors import UnusableSeries
+from ich_node.geometry import Plane, Stack, frame_attributes, planes_of, stack_of
+from ich_node.vocabulary import number, text, texts
+
+CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+OWN_MANUFACTURER = "ich_node project"
+
+MIN_SLICES = 10
+MAX_THICKNESS_MM = 6.0
+MAX_SPACING_MM = 7.5
+COVERAGE_MM = (100.0, 320.0)
+MAX_GAP_MM = 20.0
+HEAD_FIELD_MM = 320.0
+"""Without a word on the body part, a wider field of view than this is not taken for a head."""
+
+KEYWORDS = (
+    *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "Manufacturer", "ContributingEquipmentSequence"),
+    *("BodyPartExamined", "AnatomicRegionSequence", "StudyDescription", "SeriesDescription", "ProtocolName"),
+    *("ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusVolume", "ConvolutionKernel"),
+    *("SliceThickness", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
+    *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "FrameOfReferenceUID"),
+    *("TemporalPositionIdentifier", "AcquisitionNumber", "NumberOfFrames", "SpecificCharacterSet"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+"""All that `verdict` looks at: a reader of headers needs no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Eligible:
+    """The model may look at this series."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotAnalysed:
+    """A head CT that the model must not judge; `reason` completes "not analysed, because …"."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Not a series that anybody expects an answer for."""
+
+    reason: str
+
+
+Verdict = Eligible | NotAnalysed | SetAside
+
+
+def verdict(headers: Sequence[Dataset]) -> Verdict:
+    """Judge one series by its headers; their order does not matter."""
+    images = [header for header in headers if header.get("SOPClassUID") in CT_CLASSES]
+    if not images:
+        return SetAside(_class_name(headers))
+    if any(is_own(header) for header in images):
+        return SetAside("a result of this node")
+    images = [header for header in images if "LOCALIZER" not in _image_type(header)]
+    if not images:
+        return SetAside("localizer")
+    try:
+        places = [(header, plane) for header in images for plane in planes_of(header)]
+        stack = stack_of([plane for _, plane in places])
+    except UnusableSeries as error:
+        return _without_geometry(images, str(error))
+    views = [_View(*places[index], stack) for index in stack.order]
+    middle = views[len(views) // 2]
+    for judge in (_other_purpose, _other_body_part):
+        if reason := judge(middle):
+            return SetAside(reason)
+    reason = unfit(stack) or _unfit_image(middle)
+    return NotAnalysed(reason) if reason else Eligible()
+
+
+def is_own(header: Dataset) -> bool:
+    """Whether an instance was made by this project, by its equipment or a contribution to it."""
+    makers = [text(header, "Manufacturer")]
+    makers += [text(item, "Manufacturer") for item in header.get("ContributingEquipmentSequence") or ()]
+    return OWN_MANUFACTURER in makers
+
+
+def unfit(stack: Stack) -> str:
+    """Why a stack of slices is not a head that can be judged as a whole; empty when it can."""
+    low, high = COVERAGE_MM
+    spacing_mm, coverage_mm = stack.spacing_mm[0], stack.coverage_mm
+    if len(stack.order) < MIN_SLICES:
+        return f"only {len(stack.order)} slices, at least {MIN_SLICES} are needed"
+    if spacing_mm > MAX_SPACING_MM:
+        return f"the slices are {spacing_mm:.1f} mm apart, more than {MAX_SPACING_MM:g} mm"
+    if coverage_mm < low:
+        return f"the slices cover {coverage_mm:.0f} mm, less than a head ({low:.0f} mm)"
+    if coverage_mm > high:
+        return f"the slices cover {coverage_mm:.0f} mm, more than a head ({high:.0f} mm)"
+    if stack.missing_mm > MAX_GAP_MM:
+        return f"slices are missing: a gap of {stack.missing_mm:.0f} mm"
+    return ""
+
+
+# --- what the header says ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One slice of the stack: its header, its plane, and the stack."""
+
+    header: Dataset
+    plane: Plane
+    stack: Stack
+
+    @property
+    def frame(self) -> Dataset:
+        """The attributes of the frame itself (of the image, when it is a classic one)."""
+        return frame_attributes(self.header, self.plane.frame_number)
+
+    def said(self, keyword: str) -> str:
+        """What the frame says, else the instance."""
+        return text(self.frame, keyword) or text(self.header, keyword)
+
+
+def _class_name(headers: Sequence[Dataset]) -> str:
+    names = sorted({UID(text(header, "SOPClassUID") or "1").name for header in headers})
+    return f"not a CT image: {', '.join(names)}" if names else "no images"
+
+
+def _image_type(header: Dataset) -> frozenset[str]:
+    values = [*texts(header, "ImageType")]
+    if header.get("SharedFunctionalGroupsSequence") and header.get("PerFrameFunctionalGroupsSequence"):
+        values += texts(frame_attributes(header, 1), "FrameType")
+    return frozenset(value.upper() for value in values)
+
+
+def _without_geometry(images: Sequence[Dataset], reason: str) -> Verdict:
+    """Slices without a place: a head CT gets the reason, anything else is left alone."""
+    part = vocabulary.body_part(images[0])
+    return NotAnalysed(reason) if part == vocabulary.HEAD else SetAside(reason)
+
+
+def _other_purpose(view: _View) -> str:
+    """Images that are not the CT slices themselves."""
+    if not view.stack.axial:
+        return "not axial: a reformat in another plane"
+    if found := _image_type(view.header) & vocabulary.DERIVED_TYPES:
+        return f"not the CT slices themselves: {', '.join(sorted(found))}"
+    if word := vocabulary.other_purpose(view.said("SeriesDescription")):
+        return f"not the CT slices themselves: {word}"
+    if len(view.stack.order) == 1 and len(view.stack.left_out) > 1:
+        return "one position over time: bolus tracking"
+    return ""
+
+
+def _other_body_part(view: _View) -> str:
+    part = vocabulary.body_part(view.header)
+    if part is None:
+        field_mm = max(size * mm for size, mm in zip(view.plane.shape, view.plane.pixel_mm, strict=True))
+        wide = field_mm > HEAD_FIELD_MM
+        return f"nothing says that this is a head, and the field of view is {field_mm:.0f} mm" if wide else ""
+    return "" if part == vocabulary.HEAD else f"not a head: {part}"
+
+
+def _unfit_image(view: _View) -> str:
+    """The first reason against the slices of a head CT; empty when there is none."""
+    checks: tuple[Callable[[_View], str], ...] = (_contrast, _kernel, _thickness, _rescale)
+    return next((reason for check in checks if (reason := check(view))), "")
+
+
+def _contrast(view: _View) -> str:
+    agent = view.said("ContrastBolusAgent")
+    if vocabulary.is_agent(agent):
+        return f"the header names a contrast agent ({agent})"
+    if view.header.get("ContrastBolusAgentSequence") or (number(view.header, "ContrastBolusVolume") or 0) > 0:
+        return "the header records a contrast agent"
+    description = view.said("SeriesDescription")
+    if word := vocabulary.contrast_word(description):
+        return f"the series description speaks of contrast or angiography ({word})"
+    return ""
+
+
+def _kernel(view: _View) -> str:
+    kernels = texts(view.frame, "ConvolutionKernel")
+    if sharp := vocabulary.sharp_kernel(kernels):
+        return f"a sharp kernel ({sharp}) was used"
+    if not kernels and (word := vocabulary.sharp_word(view.said("SeriesDescription"))):
+        return f"the series description speaks of a sharp kernel ({word})"
+    return ""
+
+
+def _thickness(view: _View) -> str:
+    thickness_mm = number(view.frame, "SliceThickness")
+    if thickness_mm is not None and thickness_mm > MAX_THICKNESS_MM:
+        return f"the slices are {thickness_mm:g} mm thick, more than {MAX_THICKNESS_MM:g} mm"
+    return ""
+
+
+def _rescale(view: _View) -> str:
+    if view.frame.get("ModalityLUTSequence"):
+        return "the values are mapped by a Modality LUT, not by a rescale to Hounsfield units"
+    if number(view.frame, "RescaleSlope") is None or number(view.frame, "RescaleIntercept") is None:
+        return "no rescale to Hounsfield units"
+    kind = text(view.frame, "RescaleType").upper()
+    return "" if kind in ("", "HU", "US") else f"the values are not Hounsfield units but {kind}"
