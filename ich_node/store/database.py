@@ -8,6 +8,7 @@ processes may write. Not WAL: SQLite before 3.51.3 can lose writes of several co
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,12 +21,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from ich_node.errors import StoreError
+from ich_node.store import rebuild
 
 BUSY_TIMEOUT_S = 30
 
 
 def open_database(state_dir: Path) -> sa.Engine:
-    """The engine for node.db in `state_dir`, checked and brought to the schema of this version.
+    """The engine for node.db in `state_dir`, checked, brought to the schema of this version, rebuilt when it was gone.
 
     Raises StoreError when the file is damaged or was written by a newer version.
     """
@@ -36,7 +38,7 @@ def open_database(state_dir: Path) -> sa.Engine:
     sa.event.listen(engine, "begin", _begin_immediate)
     with as_store_errors():
         _check_integrity(engine, path)
-        _migrate(engine)
+        _migrate(engine, state_dir)
     return engine
 
 
@@ -68,7 +70,7 @@ def _check_integrity(engine: sa.Engine, path: Path) -> None:
         raise StoreError(f"{path} is damaged ({verdict}); move it away and start again: it is rebuilt from the files")
 
 
-def _migrate(engine: sa.Engine) -> None:
+def _migrate(engine: sa.Engine, state_dir: Path) -> None:
     settings = AlembicConfig()
     settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     newest = ScriptDirectory.from_config(settings).get_current_head()
@@ -81,3 +83,5 @@ def _migrate(engine: sa.Engine) -> None:
             raise StoreError(f"the database has schema {current}, this version knows up to {newest}: use the newer one")
         settings.attributes["connection"] = db
         command.upgrade(settings, "head")
+        if current is None:  # a new database, in a new state directory or in one that lost its own
+            rebuild.restore_jobs(db, state_dir, time.time())

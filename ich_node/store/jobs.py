@@ -26,7 +26,7 @@ from ich_node.domain import (
     Series,
 )
 from ich_node.errors import StoreError
-from ich_node.store import database
+from ich_node.store import database, rebuild
 from ich_node.store.tables import delivery, job
 
 URGENCY = {"STAT": 0, "HIGH": 1}
@@ -275,17 +275,27 @@ class JobStore:
                 attempts=delivery.c.attempts + 1,
             )
 
-    def asked_commitment(self, items: Sequence[Delivery], transaction_uid: str) -> None:
-        """Storage Commitment was asked for `items` under `transaction_uid` (durable before the request goes out)."""
+    def asked_commitment(self, items: Sequence[Delivery], transaction_uid: str | None) -> None:
+        """Storage Commitment was asked for `items` under `transaction_uid` (durable before the request goes out).
+
+        None takes it back: the request did not get through.
+        """
         with self._write() as db:
             for item in items:
                 self._touch_delivery(db, item, transaction_uid=transaction_uid)
 
-    def uncommitted(self, destination: str, limit: int = 1000) -> list[Delivery]:
-        """What was sent to `destination` and is not proven, oldest first."""
+    def uncommitted(
+        self, destination: str, *, asked_before: float, created_after: float, limit: int = 1000
+    ) -> list[Delivery]:
+        """What was sent to `destination` and not asked for yet, or in vain before `asked_before`; oldest first.
+
+        What is owed for longer than since `created_after` is left alone. Times are Unix seconds.
+        """
+        to_ask = delivery.c.transaction_uid.is_(None) | (delivery.c.updated_at < asked_before)
         sent = (delivery.c.destination == destination) & (delivery.c.state == DeliveryState.SENT)
+        query = sa.select(delivery).where(sent, to_ask, delivery.c.created_at > created_after)
         with self._read() as db:
-            rows = db.execute(sa.select(delivery).where(sent).order_by(delivery.c.updated_at).limit(limit))
+            rows = db.execute(query.order_by(delivery.c.updated_at, delivery.c.sequence).limit(limit))
             return [self._as_delivery(row) for row in rows]
 
     def of_transaction(self, transaction_uid: str) -> list[Delivery]:
@@ -387,36 +397,15 @@ class JobStore:
             target = JobState.INELIGIBLE if dropped.state is JobState.QUEUED else JobState.FAILED
             self._move_job(db, job_id, dropped.state, target, worker=None, reason="dropped by an operator")
 
-    def restore(
-        self,
-        series: Series,
-        job_id: int,
-        files: Sequence[ResultFile],
-        destinations: Sequence[str],
-        priority: str | None,
-    ) -> None:
-        """Put a published job back after the database was lost: its results are owed (again), byte for byte."""
+    def owe_restored(self, destinations: Sequence[str]) -> int:
+        """Owe the results of jobs that were restored from files (store/rebuild.py); returns how many jobs."""
+        without = ~sa.exists().where(delivery.c.job_id == job.c.id)
         with self._write() as db:
-            now = self._clock()
-            db.execute(
-                sa.insert(job).values(
-                    id=job_id,
-                    study_uid=series.study_uid,
-                    series_uid=series.series_uid,
-                    input_digest=series.input_digest,
-                    sop_instance_uids="\n".join(sorted(i.sop_instance_uid for i in series.instances)),
-                    state=JobState.DELIVERING,
-                    rank=0,
-                    attempts=1,
-                    not_before=0.0,
-                    reason="restored from its files",
-                    priority=priority,
-                    created_at=now,
-                    updated_at=now,
-                )
-            )
-            self._owe(db, job_id, files, destinations, priority)
-            self._finish_if_settled(db, job_id)
+            restored = db.execute(sa.select(job).where(job.c.state == JobState.DELIVERING, without)).all()
+            for row in restored:
+                self._owe(db, row.id, rebuild.result_files(self._state_dir, row.id), destinations, row.priority)
+                self._finish_if_settled(db, row.id)
+            return len(restored)
 
     # --- moves -----------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import sqlite3
 import threading
 from pathlib import Path
@@ -170,7 +171,7 @@ def test_what_the_peer_lost_is_owed_again(store, tmp_path):
     job = published(store, tmp_path)
     for item in store.due("pacs"):
         store.sent(item, 0)
-    store.asked_commitment(store.uncommitted("pacs"), "2.25.7")
+    store.asked_commitment(store.uncommitted("pacs", asked_before=0.0, created_after=0.0), "2.25.7")
     kept, lost = store.of_transaction("2.25.7")
     store.committed(kept)
     store.lost(lost, "no such object instance")
@@ -256,8 +257,42 @@ def test_a_newer_schema_is_refused(tmp_path):
         JobStore.open(tmp_path)
 
 
-def test_a_restored_job_is_owed_again(store, tmp_path):
-    store.restore(series(), 41, files(tmp_path, 41), ["pacs"], "STAT")
+def result_json(folder: Path, item: Series) -> None:
+    folder.mkdir(parents=True)
+    result = {
+        "study_instance_uid": item.study_uid,
+        "series_instance_uid": item.series_uid,
+        "sop_instance_uids": [i.sop_instance_uid for i in item.instances],
+        "priority": "STAT",
+        "reason": None,
+        "objects": [{"sop_class_uid": "1.1", "sop_instance_uid": f"9.{n}"} for n in range(2)],
+    }
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def test_a_lost_database_comes_back_from_the_result_files(tmp_path):
+    result_json(tmp_path / "results" / "41", series())
+    store = JobStore.open(tmp_path)
     assert store.known("1.2.3", series().input_digest)
-    assert len(store.due("pacs")) == 2
+    assert store.owe_restored(["pacs"]) == 1
+    assert [item.path.name for item in store.due("pacs")] == ["9.0.dcm", "9.1.dcm"]
+    assert store.owe_restored(["pacs"]) == 0
     assert store.enqueue(series("1.9")).id == 42
+    store.close()
+
+
+def test_a_broken_result_file_does_not_stop_the_rebuild(tmp_path):
+    result_json(tmp_path / "results" / "1", series())
+    (tmp_path / "results" / "2").mkdir()
+    (tmp_path / "results" / "2" / "result.json").write_text("{")
+    store = JobStore.open(tmp_path)
+    assert store.counts() == {"delivering": 1}
+    store.close()
+
+
+def test_an_existing_database_is_not_rebuilt(tmp_path):
+    JobStore.open(tmp_path).close()
+    result_json(tmp_path / "results" / "1", series())
+    store = JobStore.open(tmp_path)
+    assert store.counts() == {}
+    store.close()

@@ -1,0 +1,73 @@
+"""The database again from the files, when node.db is gone.
+
+Every results folder with a readable result.json becomes a job that owes its results once more: a destination that has
+them gets the same bytes under the same UIDs, which changes nothing there. Series without results have no row, so that
+assembly queues them again. What is not in the files (attempts, refusals, who dropped what) is lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from ich_node import logs
+from ich_node.domain import JobState, ResultFile, input_digest
+from ich_node.store.tables import job
+
+
+def restore_jobs(db: sa.Connection, state_dir: Path, now: float) -> int:
+    """Insert a job for every finished result below `state_dir`, in the caller's transaction; returns how many."""
+    restored = 0
+    for job_id, result in _results(state_dir / "results"):
+        uids = sorted(result["sop_instance_uids"])
+        row = {
+            "id": job_id,
+            "study_uid": result["study_instance_uid"],
+            "series_uid": result["series_instance_uid"],
+            "input_digest": input_digest(uids),
+            "sop_instance_uids": "\n".join(uids),
+            "state": JobState.DELIVERING,
+            "rank": 0,
+            "attempts": 1,
+            "not_before": 0.0,
+            "reason": result["reason"],
+            "priority": result["priority"],
+            "created_at": now,
+            "updated_at": now,
+        }
+        db.execute(sa.insert(job), row)
+        restored += 1
+    if restored:
+        logs.get().warning("database_rebuilt", jobs=restored)
+    return restored
+
+
+def result_files(state_dir: Path, job_id: int) -> list[ResultFile]:
+    """The result objects of a job in the order of delivery, as its result.json lists them."""
+    folder = state_dir / "results" / str(job_id)
+    listed = json.loads((folder / "result.json").read_bytes())["objects"]
+    return [
+        ResultFile(item["sop_class_uid"], item["sop_instance_uid"], folder / f"{item['sop_instance_uid']}.dcm")
+        for item in listed
+    ]
+
+
+def _results(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(job id, result) of every complete results folder, oldest first; of two with the same input the first."""
+    seen = set()
+    for path in sorted(folder.glob("*/result.json"), key=lambda p: (len(p.parent.name), p.parent.name)):
+        if not path.parent.name.isdecimal():
+            continue
+        try:
+            result = json.loads(path.read_bytes())
+            identity = (result["series_instance_uid"], input_digest(result["sop_instance_uids"]))
+            result["objects"], result["reason"], result["priority"], result["study_instance_uid"]
+        except (ValueError, KeyError, TypeError):
+            continue  # not a result of ours: assembly takes the series up again
+        if identity not in seen:
+            seen.add(identity)
+            yield int(path.parent.name), result
