@@ -93,7 +93,9 @@ def unpack(
     """A template from its stored form: half millimetres in int8, probabilities as shares of 255 in uint8."""
     probability = regions.astype(np.float32)
     probability /= np.maximum(probability.sum(axis=0), 1)
-    return Template(distance.astype(np.float32) / 2, probability, np.asarray(origin_mm, np.float64), spacing_mm)
+    return Template(
+        distance.astype(np.float32) / np.float32(2), probability, np.asarray(origin_mm, np.float64), spacing_mm
+    )
 
 
 def fit(surface: Points, template: Template) -> HeadFrame | None:

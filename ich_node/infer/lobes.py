@@ -1,8 +1,8 @@
 """The lobes of the cerebrum as a few planes in the standard head, from textbook landmarks.
 
 The label maps know no lobes. The borders below follow the course of the central sulcus, the Sylvian fissure and the
-parieto-occipital sulcus in the space of Talairach and Tournoux (1988), moved and scaled to the extent of the cerebrum in
-the template. They are straight where the brain is not: near a border no lobe is named.
+parieto-occipital sulcus in the space of Talairach and Tournoux (1988), moved and scaled to the extent of the cerebrum
+in the template. They are straight where the brain is not: near a border no lobe is named.
 """
 
 from __future__ import annotations

@@ -35,6 +35,7 @@ MAX_RESIDUAL_MM = 6.0
 
 BLOOD_HU = (45.0, 100.0)
 MINOR_PART = 0.1
+VENTRICLES = ("lateral ventricle", "third ventricle", "fourth ventricle")
 Heat = npt.NDArray[np.float32]
 
 
@@ -92,14 +93,21 @@ def _located(
         return NOWHERE
     weight = np.where(lit, heat, 0) * blood_gate(space.hu)
     shown = np.flatnonzero(lit.any(axis=(1, 2)))
-    laterality, sites = None, ()
-    if frame is not None:
-        positions = frame.to_template(space.positions(lit))
-        laterality, sites = side(positions[:, 0], weight[lit]), name_sites(positions, weight[lit], label)
+    laterality, sites = _named(frame, space.positions(lit), weight[lit], label)
     peak = _peak(volume, crop, np.where(lit, heat, 0)[best], best, space)
     return Location(
         laterality, sites, int(shown[0]) + 1, int(shown[-1]) + 1, peak, extent_mm(lit, weight, space.block_mm)
     )
+
+
+def _named(
+    frame: HeadFrame | None, positions: npt.NDArray[np.float64], weight: Heat, label: str
+) -> tuple[Laterality | None, tuple[str, ...]]:
+    """Side and sites of evidence at LPS positions [n, 3]; not sure of anything without a fit."""
+    if frame is None:
+        return None, ()
+    at = frame.to_template(positions)
+    return side(at[:, 0], weight), name_sites(at, weight, label)
 
 
 def lit_blocks(heat: Heat, best: int, threshold: float) -> npt.NDArray[np.bool_]:
@@ -141,9 +149,15 @@ def side(x_mm: npt.NDArray[np.float64], weight: npt.NDArray[np.float32]) -> Late
 
 
 def name_sites(positions: npt.NDArray[np.float64], weight: npt.NDArray[np.float32], label: str) -> tuple[str, ...]:
-    """Sites out of domain.SITES for evidence at template positions [n, 3], most likely first, the compartment last."""
+    """Sites out of domain.SITES for evidence at template positions [n, 3], most likely first, the compartment last.
+
+    An intraventricular hemorrhage is in a ventricle by its name: the one with the largest share.
+    """
     probability = headspace.shipped().region_probability(positions)
     share = dict(zip(REGIONS, np.average(probability, axis=0, weights=weight), strict=True))
+    if label == "intraventricular":
+        ventricle = max(VENTRICLES, key=share.__getitem__)
+        return (ventricle,) if share[ventricle] > 0 else ()
     below = sum(share[region] for region in INFRATENTORIAL)
     named = [region for region in sorted(share, key=share.__getitem__, reverse=True) if share[region] >= SITE_SHARE]
     sites: list[str] = []

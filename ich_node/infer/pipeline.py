@@ -20,7 +20,7 @@ from ich_node.errors import UnusableSeries
 from ich_node.infer import explain, gates, pixels, skull, triage
 from ich_node.infer.crop import crop
 from ich_node.infer.engine import Engine
-from ich_node.infer.locate import locate
+from ich_node.infer.locate import locate_all
 from ich_node.infer.model import Model
 from ich_node.infer.volume import read_volume
 
@@ -49,7 +49,7 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         with watch("explanation"):
             space = skull.inside(volume, box)
             called = triage.present(prediction, model.card)
-            located = {label: locate(volume, box, prediction, label, model.card, space) for label in called}
+            located = locate_all(volume, box, prediction, called, model.card, space)
             priority, findings = triage.decide(prediction, located, model.card)
             key_slices = explain.key_slices(prediction, findings, box, config.report.pictures, space)
     except UnusableSeries as refusal:

@@ -26,8 +26,14 @@ def decide(*study):
 
 @pytest.mark.parametrize(
     ("p_any", "expected"),
-    [(0.0, Priority.ROUTINE), (0.29, Priority.ROUTINE), (0.31, Priority.HIGH), (0.79, Priority.HIGH)]
-    + [(0.81, Priority.STAT), (1.0, Priority.STAT)],
+    [
+        (0.0, Priority.ROUTINE),
+        (0.29, Priority.ROUTINE),
+        (0.31, Priority.HIGH),
+        (0.79, Priority.HIGH),
+        (0.81, Priority.STAT),
+        (1.0, Priority.STAT),
+    ],
 )
 def test_the_priority_follows_the_operating_points_of_the_card(p_any, expected):
     assert decide(p_any, 0, 0, 0, 0, 0)[0] is expected
