@@ -1,0 +1,39 @@
+"""The words of the house."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ich_node.domain import AETitle, Analysis, Finding, Instance, Series, input_digest
+
+
+@pytest.mark.parametrize("title", ["A", "ICH NODE", " PADDED ", "X" * 16])
+def test_an_ae_title_has_one_to_sixteen_characters(title):
+    assert AETitle(title) == title.strip()
+
+
+@pytest.mark.parametrize("title", ["", "   ", "X" * 17, "A\\B", "UML\u00c4UT", "TAB\t"])
+def test_what_is_no_ae_title_is_refused(title):
+    with pytest.raises(ValueError, match="AE title"):
+        AETitle(title)
+
+
+def series(*uids: str) -> Series:
+    return Series("1", "2", tuple(Instance("1", "2", "c", uid, "t", Path(uid)) for uid in uids))
+
+
+def test_the_digest_does_not_depend_on_order_or_duplicates():
+    assert series("1.1", "1.2").input_digest == series("1.2", "1.1", "1.2").input_digest
+
+
+def test_the_digest_tells_sets_of_images_apart():
+    assert len({input_digest(uids) for uids in (["1"], ["1", "2"], ["12"], [])}) == 4
+
+
+def test_a_finding_is_found_by_its_label():
+    analysis = Analysis("analysed", None, "1", "2", "d", None, "cpu", (), findings=(Finding("any", 0.5, True),))
+    assert analysis.finding("any").probability == 0.5
+    with pytest.raises(KeyError):
+        analysis.finding("subdural")

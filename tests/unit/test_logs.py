@@ -1,0 +1,38 @@
+"""Logs: JSON lines, a closed list of events."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import structlog
+
+from ich_node import logs
+from ich_node.config import LogConfig
+
+
+@pytest.fixture(autouse=True)
+def _restore():
+    yield
+    structlog.reset_defaults()
+    structlog.contextvars.clear_contextvars()
+
+
+def test_a_line_is_json_with_role_level_and_time(capsys):
+    logs.configure(LogConfig(), role="infer")
+    logs.get().info("job_finished", job=7)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["role"], line["level"], line["job"]) == ("job_finished", "infer", "info", 7)
+    assert line["timestamp"].endswith("Z")
+
+
+def test_an_unknown_event_is_a_defect():
+    logs.configure(LogConfig(), role="infer")
+    with pytest.raises(ValueError, match="unknown log event"):
+        logs.get().info("something else")
+
+
+def test_the_level_is_the_least_that_is_written(capsys):
+    logs.configure(LogConfig(level="warning"), role="infer")
+    logs.get().info("job_finished")
+    assert capsys.readouterr().err == ""
