@@ -1,0 +1,229 @@
+"""The first picture of a result: the answer on one dark page, readable from a metre away at three in the morning.
+
+In: words and numbers decided elsewhere, and pictures for thumbnails. Out: an RGB picture. Priority is told by word,
+shape and colour together, so that no kind of colour vision misses it; "not analysed" looks like neither answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from ich_node.report.drawing import Colour, Line, Picture, fitted, font, text_width, wrapped
+
+SMALLEST = 512
+
+BACKGROUND: Colour = (13, 16, 20)
+PANEL: Colour = (27, 32, 38)
+TRACK: Colour = (48, 55, 63)
+TEXT: Colour = (236, 239, 242)
+QUIET: Colour = (160, 168, 176)
+WARNING: Colour = (240, 190, 70)
+PRESENT: Colour = (247, 140, 60)
+ABSENT: Colour = (112, 126, 140)
+
+Tone = Literal["STAT", "HIGH", "ROUTINE", "NOT ANALYSED"]
+TONES: dict[Tone, tuple[Colour, Colour]] = {
+    "STAT": ((200, 48, 30), (255, 255, 255)),
+    "HIGH": ((236, 170, 30), (20, 18, 10)),
+    "ROUTINE": ((38, 84, 128), (235, 242, 250)),
+    "NOT ANALYSED": ((66, 70, 76), (255, 255, 255)),
+}
+"""Banner and letters; the banners differ in lightness as well as in hue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One type in the table. where: side and site; probability 0..1 draws the bar, `shown` is its text."""
+
+    name: str
+    probability: float
+    threshold: float
+    shown: str
+    present: bool
+    where: str = ""
+    slices: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A picture RGB uint8 [rows, columns, 3] of square pixels with its caption."""
+
+    picture: Picture
+    caption: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the page says, from top to bottom."""
+
+    tone: Tone
+    banner: str
+    banner_note: str
+    verdict: str
+    explanation: str
+    headings: tuple[str, str, str, str] = ("", "", "", "")
+    rows: tuple[Row, ...] = ()
+    thumbnails: tuple[Thumbnail, ...] = ()
+    warnings: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
+    disclaimer: str = ""
+
+
+def page_shape(rows: int, columns: int) -> tuple[int, int]:
+    """Rows and columns of the page for a source of this size: the same, or enlarged until both are ≥ 512."""
+    factor = max(1.0, SMALLEST / min(rows, columns))
+    return round(rows * factor), round(columns * factor)
+
+
+def draw_page(page: Page, rows: int, columns: int, squeeze: tuple[float, float] = (1.0, 1.0)) -> Picture:
+    """RGB uint8 [rows, columns, 3]; `squeeze` is rows and columns per display pixel, for pixels that are not square."""
+    width, height = round(columns / squeeze[1]), round(rows / squeeze[0])
+    sheet = _Sheet(width, height)
+    sheet.banner(page)
+    sheet.verdict(page)
+    sheet.table(page)
+    foot = sheet.foot(page)
+    sheet.thumbnails(page.thumbnails, foot)
+    image = sheet.image
+    if (width, height) != (columns, rows):
+        image = image.resize((columns, rows), Image.Resampling.BOX)
+    return np.asarray(image)
+
+
+class _Sheet:
+    """A page being drawn from top to bottom; `unit` is 1/512 of its shorter side, `y` how far it is."""
+
+    def __init__(self, width: int, height: int) -> None:
+        self.image = Image.new("RGB", (width, height), BACKGROUND)
+        self._draw = ImageDraw.Draw(self.image)
+        self._unit = min(width, height) / 512
+        side = min(width, height * 1.25)
+        self._left = (width - side) / 2 + 14 * self._unit
+        self._right = width - self._left
+        self._y = 12 * self._unit
+
+    def banner(self, page: Page) -> None:
+        """Priority as word, shape and colour."""
+        u, (ground, ink) = self._unit, TONES[page.tone]
+        box = [self._left, self._y, self._right, self._y + 52 * u]
+        self._draw.rounded_rectangle(box, radius=7 * u, fill=ground)
+        if page.tone == "NOT ANALYSED":
+            self._dashes(box)
+        middle = self._y + 26 * u
+        self._shape(page.tone, self._left + 30 * u, middle, 13 * u, ink)
+        self._write(Line(page.banner, 31 * u, ink, 700), self._left + 56 * u, middle, "lm")
+        used = text_width(Line(page.banner, 31 * u, ink, 700)) + 76 * u
+        note = fitted(Line(page.banner_note, 15 * u, ink, 500), self._right - self._left - used - 14 * u)
+        self._write(note, self._right - 16 * u, middle, "rm")
+        self._y += 66 * u
+
+    def verdict(self, page: Page) -> None:
+        """The answer in large type, and what goes with it."""
+        u, room = self._unit, self._right - self._left
+        long = page.tone == "NOT ANALYSED"
+        for line in wrapped(Line(page.verdict, 27 * u, TEXT, 600, 92), room):
+            self._write(line, self._left, self._y, "la")
+            self._y += 34 * u
+        size, colour = (19, TEXT) if long else (15, QUIET)
+        for line in wrapped(Line(page.explanation, size * u, colour, 400), room):
+            self._write(line, self._left, self._y, "la")
+            self._y += 1.32 * size * u
+        self._y += 8 * u
+
+    def table(self, page: Page) -> None:
+        """One row per type: name, bar with the threshold, probability, side and site, slices."""
+        if not page.rows:
+            return
+        u = self._unit
+        step = (23 if page.thumbnails else 30) * u
+        top = self._y
+        bottom = top + 22 * u + step * len(page.rows)
+        self._draw.rounded_rectangle([self._left, top, self._right, bottom], radius=6 * u, fill=PANEL)
+        stops = self._stops()
+        for text, (x, anchor) in zip(
+            page.headings, ((stops[0], "lm"), (stops[2], "rm"), (stops[3], "lm"), (stops[4], "rm")), strict=True
+        ):
+            self._write(Line(text, 11.5 * u, QUIET, 400), x, top + 12 * u, anchor)
+        for index, row in enumerate(page.rows):
+            self._row(row, top + 20 * u + step * (index + 0.5), stops)
+        self._y = bottom + 10 * u
+
+    def foot(self, page: Page) -> float:
+        """Disclaimer, facts and warnings, from the lower edge upwards; the y where they begin."""
+        u, room = self._unit, self._right - self._left
+        y = self.image.height - 24 * u
+        self._draw.rectangle([0, y, self.image.width, self.image.height], fill=PANEL)
+        self._write(fitted(Line(page.disclaimer, 14 * u, TEXT, 600), room), self.image.width / 2, y + 12 * u, "mm")
+        y -= 5 * u
+        facts = [line for text in page.facts for line in wrapped(Line(text, 11.5 * u, QUIET), room)]
+        notes = [line for text in page.warnings for line in wrapped(Line(f"! {text}", 13 * u, WARNING, 500), room)]
+        for line in [*reversed(facts), *reversed(notes)]:
+            y -= 1.28 * line.size
+            self._write(line, self._left, y, "la")
+        return y
+
+    def thumbnails(self, thumbnails: tuple[Thumbnail, ...], bottom: float) -> None:
+        """As many of the best slices as fit side by side between the table and the foot."""
+        u = self._unit
+        caption = 15 * u
+        side = int(min(bottom - self._y - caption - 6 * u, (self._right - self._left - 16 * u) / 3))
+        if side < 56 * u:
+            return
+        x = self._left
+        for thumbnail in thumbnails[:3]:
+            small = Image.fromarray(thumbnail.picture)
+            small.thumbnail((side, side), Image.Resampling.LANCZOS)
+            self.image.paste(small, (round(x + (side - small.width) / 2), round(self._y + (side - small.height) / 2)))
+            self._write(fitted(Line(thumbnail.caption, 12 * u, TEXT), side), x + side / 2, self._y + side + 2 * u, "ma")
+            x += side + 8 * u
+
+    def _row(self, row: Row, y: float, stops: tuple[float, ...]) -> None:
+        u = self._unit
+        ink, weight = (TEXT, 600) if row.present else (QUIET, 400)
+        self._write(fitted(Line(row.name, 14 * u, ink, weight, 92), stops[1] - stops[0] - 6 * u), stops[0], y, "lm")
+        left, right = stops[1], stops[2] - 46 * u
+        self._draw.rounded_rectangle([left, y - 4 * u, right, y + 4 * u], radius=4 * u, fill=TRACK)
+        end = left + max(0.0, min(1.0, row.probability)) * (right - left)
+        if end - left >= 1:
+            self._draw.rounded_rectangle(
+                [left, y - 4 * u, max(end, left + 3 * u), y + 4 * u],
+                radius=4 * u,
+                fill=PRESENT if row.present else ABSENT,
+            )
+        mark = left + row.threshold * (right - left)
+        self._draw.line([(mark, y - 7 * u), (mark, y + 7 * u)], fill=TEXT, width=max(1, round(u)))
+        self._write(Line(row.shown, 14 * u, ink, weight), stops[2], y, "rm")
+        room = stops[4] - stops[3] - text_width(Line(row.slices, 13 * u, ink, weight, 92)) - 6 * u
+        self._write(fitted(Line(row.where, 13 * u, ink, weight, 92), room), stops[3], y, "lm")
+        self._write(Line(row.slices, 13 * u, ink, weight, 92), stops[4], y, "rm")
+
+    def _stops(self) -> tuple[float, ...]:
+        """x of: name, bar, end of the probability, where, end of the slices."""
+        u, width = self._unit, self._right - self._left
+        return tuple(self._left + part for part in (10 * u, 0.275 * width, 0.56 * width, 0.585 * width, width - 10 * u))
+
+    def _shape(self, tone: Tone, x: float, y: float, r: float, ink: Colour) -> None:
+        """▲ STAT, ◆ HIGH, ● ROUTINE, ? not analysed."""
+        if tone == "STAT":
+            self._draw.polygon([(x, y - r), (x + 1.1 * r, y + 0.85 * r), (x - 1.1 * r, y + 0.85 * r)], fill=ink)
+        elif tone == "HIGH":
+            self._draw.polygon([(x, y - r), (x + r, y), (x, y + r), (x - r, y)], fill=ink)
+        elif tone == "ROUTINE":
+            self._draw.ellipse([x - 0.8 * r, y - 0.8 * r, x + 0.8 * r, y + 0.8 * r], fill=ink)
+        else:
+            self._write(Line("?", 2.4 * r, ink, 700), x, y, "mm")
+
+    def _dashes(self, box: list[float]) -> None:
+        """A dashed frame: no priority looks like this."""
+        u = self._unit
+        for y in (box[1], box[3]):
+            for x in np.arange(box[0] + 8 * u, box[2] - 10 * u, 14 * u):
+                self._draw.line([(x, y), (x + 8 * u, y)], fill=TEXT, width=max(1, round(2 * u)))
+
+    def _write(self, line: Line, x: float, y: float, anchor: str) -> None:
+        chosen = font(line.size, line.weight, line.width)
+        self._draw.text((x, y), line.text, font=chosen, fill=line.colour, anchor=anchor)
