@@ -1,0 +1,248 @@
+"""What the pixels say about an input that the model was not made for, whatever the header claims.
+
+In: a `Volume`. Out: warnings in plain words, or UnusableSeries with the reason. `measure` takes the figures and `judge`
+holds them against the limits, so that the limits can be tested and their rates measured (docs/gates.md) apart from each
+other. Everything is measured on blocks of about 2 mm inside the skull, except the noise, which needs single pixels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from ich_node import eligibility, geometry
+from ich_node.domain import Volume
+from ich_node.errors import UnusableSeries
+from ich_node.infer.crop import turn_of
+
+Mask = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+
+BLOCK_MM = 2.0
+BONE_HU = 200
+SQUARE = np.ones((3, 3), np.bool_)
+CROSS = ndimage.generate_binary_structure(2, 1)
+RING_CM2 = (30.0, 420.0)
+
+AIR_HU = -800
+AIR_FRACTION = 0.02
+BRAIN_HU = (10.0, 60.0)
+LEVELS = 24
+RING_FRACTION = 0.25
+METAL_HU, METAL_ML = 2500, 0.2
+
+VESSEL_HU = 105
+SPOT_SLICES_MM, SPOTS_PER_CM = 30.0, 3.0
+SINUS_HU = (80.0, 88.0)
+
+NOISE_HU = 15.0
+GRAIN_MM = 0.9
+GRAIN = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Figures of one volume.
+
+    air_fraction: share of voxels below −800 HU. brain_hu: median inside the skull, NaN without a skull. levels:
+    different values between 0 and 80 HU. ring_fraction: share of the middle half of the slices with a closed ring of bone.
+    spots, spots_mm: islands of 105 HU and more inside the brain, and the height of the slices that have them.
+    sinus_hu: lower quartile and median over the slices of the brightest 4 mm in the back midline, where the superior
+    sagittal sinus runs. noise_hu, grain: standard deviation of the noise in the brain, and its correlation at 0.9 mm.
+    metal_ml: volume above 2500 HU inside the skull.
+    """
+
+    air_fraction: float
+    brain_hu: float
+    levels: int
+    ring_fraction: float
+    spots: int
+    spots_mm: float
+    brain_mm: float
+    sinus_hu: tuple[float, float]
+    noise_hu: float
+    grain: float
+    metal_ml: float
+
+
+def check(volume: Volume) -> tuple[str, ...]:
+    """Warnings about a volume that the model may look at; raises UnusableSeries about one that it must not judge."""
+    if reason := eligibility.unfit(_stack(volume)):
+        raise UnusableSeries(reason)
+    return judge(measure(volume))
+
+
+def judge(figures: Measured) -> tuple[str, ...]:
+    """Hold figures against the limits: warnings, or UnusableSeries with the reason."""
+    for wrong, reason in (
+        (figures.air_fraction < AIR_FRACTION, "the values are not Hounsfield units: there is no air around the head"),
+        (figures.levels < LEVELS, "the values are too coarse for Hounsfield units"),
+        (figures.ring_fraction == 0, "no skull with a brain inside was found"),
+        (
+            not BRAIN_HU[0] <= figures.brain_hu <= BRAIN_HU[1],
+            f"the values are not Hounsfield units: the brain has a median of {figures.brain_hu:.0f}",
+        ),
+        (has_contrast(figures), "the vessels are bright: a contrast agent seems to have been given"),
+        (is_sharp(figures), f"the noise is that of a sharp kernel ({figures.noise_hu:.0f} HU)"),
+    ):
+        if wrong:
+            raise UnusableSeries(reason)
+    warnings = []
+    if figures.ring_fraction < RING_FRACTION:
+        warnings.append("the skull is closed in few slices (craniectomy?)")
+    if figures.metal_ml >= METAL_ML:
+        warnings.append("metal inside the skull: streaks may hide or imitate a hemorrhage")
+    return tuple(warnings)
+
+
+def has_contrast(figures: Measured) -> bool:
+    """Bright sinuses all along, or bright spots all over the brain; clots stay below 105 HU, calcifications are few."""
+    if figures.sinus_hu[0] >= SINUS_HU[0] and figures.sinus_hu[1] >= SINUS_HU[1]:
+        return True
+    return figures.spots_mm >= SPOT_SLICES_MM and figures.spots >= SPOTS_PER_CM * figures.brain_mm / 10
+
+
+def is_sharp(figures: Measured) -> bool:
+    """Strong noise whose neighbours know nothing of each other; that of a soft kernel is grainy, however strong."""
+    return figures.noise_hu >= NOISE_HU and figures.grain <= GRAIN
+
+
+# --- figures -------------------------------------------------------------------------------------------------------
+
+
+def measure(volume: Volume) -> Measured:
+    """Take the figures of a volume."""
+    turn = turn_of(volume.affine)
+    hu = turn.forward(volume.hu)
+    pixel_mm = volume.spacing_mm[1:] if not turn.transpose else volume.spacing_mm[:0:-1]
+    step = max(1, round(BLOCK_MM / pixel_mm[0])), max(1, round(BLOCK_MM / pixel_mm[1]))
+    blocks = block_mean(hu, step)
+    cell_cm2 = step[0] * pixel_mm[0] * step[1] * pixel_mm[1] / 100
+    inside = np.stack([brain_of(image, cell_cm2) for image in blocks])
+    area_cm2 = inside.sum(axis=(1, 2)) * cell_cm2
+    upper = np.flatnonzero(area_cm2 > 0.5 * max(area_cm2.max(), RING_CM2[0]))
+    spots, spots_mm = _spots(blocks[upper], inside[upper], cell_cm2, volume.spacing_mm[0])
+    noise_hu, grain = _noise(hu, pixel_mm, inside, upper, step)
+    middle = inside[len(inside) // 4 : len(inside) - len(inside) // 4]
+    tissue = blocks[inside]
+    return Measured(
+        air_fraction=float((blocks < AIR_HU).mean()),
+        brain_hu=float(np.median(tissue)) if tissue.size else float("nan"),
+        levels=_levels(hu[len(hu) // 2]),
+        ring_fraction=float(middle.any(axis=(1, 2)).mean()),
+        spots=spots,
+        spots_mm=spots_mm,
+        brain_mm=len(upper) * volume.spacing_mm[0],
+        sinus_hu=_sinus(blocks[upper], inside[upper], pixel_mm[0] * step[0]),
+        noise_hu=noise_hu,
+        grain=grain,
+        metal_ml=float((tissue > METAL_HU).sum() * cell_cm2 * volume.spacing_mm[0] / 10),
+    )
+
+
+def block_mean(hu: npt.NDArray[np.generic], step: tuple[int, int]) -> Floats:
+    """Mean over blocks of step rows × step columns; what does not fill a block at the end is left out."""
+    rows, columns = hu.shape[1] // step[0], hu.shape[2] // step[1]
+    whole = hu[:, : rows * step[0], : columns * step[1]]
+    lines = whole.reshape(len(hu), rows, step[0], -1).sum(axis=2, dtype=np.int32)
+    sums = lines.reshape(len(hu), rows, columns, step[1]).sum(axis=3)
+    return np.asarray(sums / np.float32(step[0] * step[1]), np.float32)
+
+
+def brain_of(image: Floats, cell_cm2: float) -> Mask:
+    """What a closed ring of bone surrounds on one slice of blocks; empty where nothing brain-like is surrounded."""
+    nothing = np.zeros(image.shape, np.bool_)
+    bone = ndimage.binary_closing(np.pad(image > BONE_HU, 4), structure=SQUARE, iterations=2)[4:-4, 4:-4]
+    ring = _largest(bone, SQUARE)
+    inside = ndimage.binary_fill_holes(ring) & ~ring
+    inside = _largest(ndimage.binary_opening(inside, structure=SQUARE, iterations=2), CROSS)
+    if not RING_CM2[0] <= inside.sum() * cell_cm2 <= RING_CM2[1] or (image[inside] > -30).mean() < 0.9:
+        return nothing
+    return np.asarray(ndimage.binary_fill_holes(inside), np.bool_)
+
+
+def _largest(mask: Mask, structure: Mask) -> Mask:
+    labels, count = ndimage.label(mask, structure)
+    if count == 0:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(labels == sizes.argmax(), np.bool_)
+
+
+def _levels(image: npt.NDArray[np.generic]) -> int:
+    return len(np.unique(image[np.greater_equal(image, 0) & np.less_equal(image, 80)]))
+
+
+def _spots(blocks: Floats, inside: Mask, cell_cm2: float, slice_mm: float) -> tuple[int, float]:
+    """Islands as bright as an enhanced vessel that do not touch the skull, and the height of the slices with any."""
+    spots, slices = 0, 0
+    for image, brain in zip(blocks, inside, strict=True):
+        deep = ndimage.binary_erosion(brain, structure=CROSS, iterations=2)
+        if (image[deep] > 400).sum() * cell_cm2 > 1:  # skull base
+            continue
+        labels, count = ndimage.label((image > VESSEL_HU) & ndimage.binary_dilation(brain, structure=CROSS), SQUARE)
+        found = count - len(np.setdiff1d(np.unique(labels[~deep]), [0]))
+        spots += found
+        slices += found >= 1
+    return spots, slices * slice_mm
+
+
+def _sinus(blocks: Floats, inside: Mask, block_mm: float) -> tuple[float, float]:
+    """Lower quartile and median over slices of the brightest 4 mm within 8 mm of the back inner table, midline."""
+    reach = max(1, round(8 / block_mm))
+    found = []
+    for image, brain in zip(ndimage.uniform_filter(blocks, (0, 2, 2)), inside, strict=True):
+        middle = int(np.median(np.nonzero(brain)[1]))
+        best = -np.inf
+        for column in range(max(0, middle - reach), min(image.shape[1], middle + reach + 1)):
+            rows = np.flatnonzero(brain[:, column])[-1 - reach : -1]
+            best = max(best, image[rows, column].max(initial=-np.inf))
+        found.append(best)
+    return (float(np.percentile(found, 25)), float(np.median(found))) if found else (0.0, 0.0)
+
+
+def _noise(
+    hu: npt.NDArray[np.generic],
+    pixel_mm: tuple[float, float],
+    inside: Mask,
+    upper: npt.NDArray[np.intp],
+    step: tuple[int, int],
+) -> tuple[float, float]:
+    """Standard deviation and correlation at 0.9 mm of what remains of the brain without its smooth part."""
+    lag = max(1, round(GRAIN_MM / pixel_mm[1]))
+    size = max(3, round(4.0 / pixel_mm[0]))
+    variances, products = [], []
+    for index in upper[len(upper) // 4 :: max(1, len(upper) // 4)][:3]:
+        deep = ndimage.binary_erosion(inside[index], structure=CROSS, iterations=4)
+        pixels = np.kron(deep, np.ones(step, np.bool_))
+        image = hu[index, : pixels.shape[0], : pixels.shape[1]].astype(np.float32)
+        rest = np.clip(image - ndimage.uniform_filter(image, size), -300, 300)
+        pair = pixels[:, :-lag] & pixels[:, lag:]
+        if pair.sum() > 1000:
+            variances.append(float(np.median(np.abs(rest[pixels])) ** 2 * 2.2))
+            one, other = rest[:, :-lag][pair], rest[:, lag:][pair]
+            products.append(float((one * other).mean() / np.sqrt((one**2).mean() * (other**2).mean() + 1e-6)))
+    return (float(np.sqrt(np.median(variances))), float(np.median(products))) if variances else (0.0, 1.0)
+
+
+def _stack(volume: Volume) -> geometry.Stack:
+    """The stack that the slices of a volume form."""
+    column, row = (volume.affine[:3, axis] / np.linalg.norm(volume.affine[:3, axis]) for axis in (1, 2))
+    return geometry.stack_of(
+        [
+            geometry.Plane(
+                sop_instance_uid=uid,
+                position=(position[0], position[1], position[2]),
+                row=(row[0], row[1], row[2]),
+                column=(column[0], column[1], column[2]),
+                pixel_mm=volume.spacing_mm[1:],
+                shape=(volume.hu.shape[1], volume.hu.shape[2]),
+                frame_of_reference="",
+            )
+            for uid, position in zip(volume.sop_instance_uids, volume.positions_mm, strict=True)
+        ]
+    )
