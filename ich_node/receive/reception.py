@@ -1,0 +1,203 @@
+"""What C-STORE means here, the same on every route: check, make durable, tell, answer (PS3.4 B.2.3, PS3.7 9.1.1).
+
+    Request → Incoming.write(parts) … → Incoming.finish() → Answer
+
+Invariants: Success is said only when the instance is on stable storage. After the first problem the rest of the
+instance is swallowed, nothing of it stays, and the answer tells the reason in our own words, never in the sender's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+
+from ich_node import logs
+from ich_node.domain import Peer
+from ich_node.errors import SpoolFull, UnidentifiableInstance
+from ich_node.part10 import FIRST_LOOK, SCAN_LIMIT, Buffer, Identity, identify, is_uid
+from ich_node.store.spool import Spool, Writer
+
+SUCCESS = 0x0000
+SOP_CLASS_NOT_SUPPORTED = 0x0122
+OUT_OF_RESOURCES = 0xA700
+DATASET_MISMATCH = 0xA900
+CANNOT_UNDERSTAND = 0xC000
+
+IMAGE_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+"""What may become a job; everything else is set aside."""
+
+
+class Hints(Protocol):
+    """What the assembler likes to hear; losing it costs time, never an image."""
+
+    def stored(self, association: int, series_uid: str) -> None:
+        """An image of a series has become durable."""
+
+    def ended(self, association: int, released: bool) -> None:
+        """An association has ended: released in order, or aborted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A C-STORE-RQ: what its command says, the presentation context that it came in, and who sent it."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    abstract_syntax: str
+    transfer_syntax_uid: str
+    association: int
+    peer: Peer | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status and Error Comment (0000,0902) of the C-STORE-RSP; the comment is empty on Success."""
+
+    status: int
+    comment: str = ""
+
+
+class Reception:
+    """Takes instances in, from many associations at a time."""
+
+    def __init__(self, spool: Spool, hints: Hints, max_instance_bytes: int) -> None:
+        self.spool = spool
+        self.hints = hints
+        self.max_instance_bytes = max_instance_bytes
+
+    def begin(self, request: Request) -> Incoming:
+        """The first half of a C-STORE-RQ is here."""
+        return Incoming(self, request)
+
+
+class Incoming:
+    """One instance on its way in. Buffers handed to `write` may be used again when it returns."""
+
+    def __init__(self, reception: Reception, request: Request) -> None:
+        self._reception = reception
+        self._request = request
+        self._pending: list[Buffer] = []
+        self._size = 0
+        self._identity: Identity | None = None
+        self._writer: Writer | None = None
+        self._problem: Answer | None = None
+        if request.sop_class_uid != request.abstract_syntax:
+            self._refuse(SOP_CLASS_NOT_SUPPORTED, "SOP Class is not that of the presentation context")
+        elif not is_uid(request.sop_instance_uid):
+            self._refuse(CANNOT_UNDERSTAND, "Affected SOP Instance UID is not a UID")
+
+    def write(self, parts: Sequence[Buffer]) -> None:
+        """The next bytes of the dataset; never raises for what they say."""
+        self._take(parts, last=False)
+
+    def finish(self, parts: Sequence[Buffer] = ()) -> Answer:
+        """The last bytes, if any, and then the end of the dataset: the instance is durable, or not there."""
+        self._take(parts, last=True)
+        if self._problem is None:
+            self._commit()
+        self.discard()
+        answer = self._problem or Answer(SUCCESS)
+        self._tell(answer)
+        return answer
+
+    def discard(self) -> None:
+        """Forget it, e.g. because the association was lost; harmless after `finish`."""
+        if self._writer is not None:
+            self._writer.discard()
+        self._pending.clear()
+
+    def _take(self, parts: Sequence[Buffer], last: bool) -> None:
+        if self._problem is not None:
+            return
+        self._size += sum(map(len, parts))
+        if self._size > self._reception.max_instance_bytes:
+            self._refuse(CANNOT_UNDERSTAND, f"larger than {self._reception.max_instance_bytes >> 20} MB")
+            return
+        try:
+            if self._writer is None:
+                self._pending.extend(parts)
+                self._identify(last)
+            else:
+                self._writer.write(parts)
+        except UnidentifiableInstance as error:
+            self._refuse(CANNOT_UNDERSTAND, str(error))
+        except SpoolFull:
+            self._refuse(OUT_OF_RESOURCES, "no space")
+        except OSError as error:
+            self._refuse(OUT_OF_RESOURCES, f"storage error {error.errno}")
+
+    def _identify(self, last: bool) -> None:
+        """Open the file as soon as the bytes at hand say who they are; keep a copy of them until then."""
+        for limit in (FIRST_LOOK, SCAN_LIMIT):
+            data = _first(self._pending, limit)
+            whole = last and len(data) == self._size
+            identity = identify(data, self._request.transfer_syntax_uid, complete=whole)
+            if identity is not None:
+                self._open(identity)
+                return
+        self._pending = [bytes(data)]
+
+    def _open(self, identity: Identity) -> None:
+        self._identity = identity
+        if identity.sop_class_uid != self._request.sop_class_uid:
+            self._refuse(DATASET_MISMATCH, "SOP Class of dataset and request differ")
+        elif identity.sop_instance_uid != self._request.sop_instance_uid:
+            self._refuse(DATASET_MISMATCH, "SOP Instance of dataset and request differ")
+        else:
+            self._writer = self._reception.spool.writer(
+                series_uid=identity.series_uid,
+                sop_instance_uid=identity.sop_instance_uid,
+                sop_class_uid=identity.sop_class_uid,
+                transfer_syntax_uid=self._request.transfer_syntax_uid,
+                aside=identity.sop_class_uid not in IMAGE_CLASSES,
+            )
+            self._writer.write(self._pending)
+        self._pending = []
+
+    def _commit(self) -> None:
+        if self._writer is None or self._identity is None:
+            self._refuse(CANNOT_UNDERSTAND, "there is no dataset")
+            return
+        try:
+            self._writer.commit()
+        except SpoolFull:
+            self._refuse(OUT_OF_RESOURCES, "no space")
+        except OSError as error:
+            self._refuse(OUT_OF_RESOURCES, f"storage error {error.errno}")
+        else:
+            if self._identity.sop_class_uid in IMAGE_CLASSES:
+                self._reception.hints.stored(self._request.association, self._identity.series_uid)
+
+    def _refuse(self, status: int, comment: str) -> None:
+        self._problem = Answer(status, comment[:64])  # LO
+        self.discard()
+
+    def _tell(self, answer: Answer) -> None:
+        """One line per instance; UIDs only where they are UIDs."""
+        request, log = self._request, logs.get()
+        peer = {"calling_ae_title": request.peer.ae_title, "address": request.peer.address} if request.peer else {}
+        instance = request.sop_instance_uid if is_uid(request.sop_instance_uid) else None
+        if answer.status != SUCCESS:
+            log.warning(
+                "instance_refused", status=f"0x{answer.status:04X}", reason=answer.comment, instance=instance, **peer
+            )
+        elif request.sop_class_uid in IMAGE_CLASSES:
+            log.debug("instance_stored", instance=instance, bytes=self._size, **peer)
+        else:
+            log.debug("instance_set_aside", instance=instance, sop_class=request.sop_class_uid, **peer)
+
+
+def _first(parts: Sequence[Buffer], limit: int) -> Buffer:
+    """The first `limit` bytes of `parts`, without a copy where one part has them all."""
+    if parts and len(parts[0]) >= limit:
+        return memoryview(parts[0])[:limit]
+    taken, size = [], 0
+    for part in parts:
+        taken.append(part)
+        size += len(part)
+        if size >= limit:
+            break
+    return b"".join(taken)[:limit]
