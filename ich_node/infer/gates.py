@@ -48,7 +48,7 @@ class Measured:
     """Figures of one volume.
 
     air_fraction: share of voxels below −800 HU. brain_hu: median inside the skull, NaN without a skull. levels:
-    different values between 0 and 80 HU. ring_fraction: share of the middle half of the slices with a closed ring of bone.
+    different values between 0 and 80 HU. ring_fraction: share of the middle half of the slices with a ring of bone.
     spots, spots_mm: islands of 105 HU and more inside the brain, and the height of the slices that have them.
     sinus_hu: lower quartile and median over the slices of the brightest 4 mm in the back midline, where the superior
     sagittal sinus runs. noise_hu, grain: standard deviation of the noise in the brain, and its correlation at 0.9 mm.
