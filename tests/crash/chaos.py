@@ -1,0 +1,126 @@
+"""`make chaos`: the long form of every fault, written as the table in docs/reliability.md.
+
+    python -m tests.crash.chaos [--out FILE] [--seed N] [--scale 1.0] [--only NAME …]
+
+As root on a machine with DCMTK and Orthanc; it talks to loopback only and ends by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tests.crash import faults, peers
+from tests.crash.faults import Outcome
+
+NODE_FAULTS: dict[str, tuple[Callable[[Path, int, int], tuple[Outcome, object]], int]] = {
+    "kill_roles": (faults.kill_roles, 200),
+    "pacs_down": (faults.pacs_down, 20),
+    "disk_full": (faults.disk_full, 10),
+    "database_gone": (faults.database_gone, 5),
+    "clock_jumps": (faults.clock_jumps, 10),
+}
+RECEIVER_FAULTS: dict[str, tuple[Callable[[Path, str, int, int], Outcome], int]] = {
+    "kill_receiver": (faults.kill_receiver, 50),
+    "abort_in_instance": (faults.abort_in_instance, 50),
+    "disk_full_receiver": (faults.disk_full_receiver, 10),
+}
+BEGIN, END = "<!-- chaos: begin -->", "<!-- chaos: end -->"
+HEAD = (
+    "| fault | peer | injections | acknowledged instances | lost | doubled | time to recover, s (median / longest) | |",
+    "|---|---|---|---|---|---|---|---|",
+)
+
+
+def main() -> int:
+    """Run the faults and write the table; exit code 1 when anything was lost or doubled on our side."""
+    arguments = _arguments()
+    outcomes = []
+    for outcome in run(arguments.only, arguments.seed, arguments.scale):
+        outcomes.append(outcome)
+        print(row(outcome), flush=True)
+    if arguments.out is not None:
+        write(arguments.out, outcomes, arguments.seed)
+    return int(any(o.lost or o.doubled for o in outcomes if o.peer == "ich_node"))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.crash.chaos", description=__doc__)
+    parser.add_argument("--out", type=Path, help="file whose table is replaced")
+    parser.add_argument("--seed", type=int, default=1, help="another seed, other moments (1)")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the injections (1)")
+    parser.add_argument("--only", nargs="+", default=[*NODE_FAULTS, *RECEIVER_FAULTS], help="these faults only")
+    return parser.parse_args()
+
+
+def run(names: list[str], seed: int, scale: float) -> Iterator[Outcome]:
+    """The outcome of each fault, as it is over."""
+    for name in names:
+        print(f"{name} …", file=sys.stderr, flush=True)
+        if name in NODE_FAULTS:
+            fault, count = NODE_FAULTS[name]
+            with _folder(name) as folder:
+                yield fault(folder, _scaled(count, scale), seed)[0]
+        else:
+            receiving, count = RECEIVER_FAULTS[name]
+            for peer in peers.available():
+                with _folder(name) as folder:
+                    yield receiving(folder, peer, _scaled(count, scale), seed)
+
+
+class _folder:  # noqa: N801 a context manager that reads as a verb
+    """A scratch folder that is removed unless the run in it failed."""
+
+    def __init__(self, name: str) -> None:
+        self._path = faults.scratch(name)
+
+    def __enter__(self) -> Path:
+        return self._path
+
+    def __exit__(self, kind: object, *_rest: object) -> None:
+        if kind is None:
+            shutil.rmtree(self._path)
+        else:
+            print(f"what was left: {self._path}", file=sys.stderr)
+
+
+def _scaled(count: int, scale: float) -> int:
+    return max(1, round(count * scale))
+
+
+def row(outcome: Outcome) -> str:
+    """One row of the table."""
+    cells = (
+        outcome.fault,
+        outcome.peer,
+        outcome.injections,
+        outcome.acknowledged,
+        outcome.lost,
+        outcome.doubled,
+        outcome.recovery,
+        outcome.remark,
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def write(path: Path, outcomes: list[Outcome], seed: int) -> None:
+    """Replace what stands between the two marks of `path`."""
+    text = path.read_text(encoding="utf-8")
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    made = f"Made by `make chaos` on {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, seed {seed}."
+    table = "\n".join((BEGIN, made, "", *HEAD, *map(row, outcomes), END))
+    path.write_text(before + table + after, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    started = time.monotonic()
+    code = main()
+    print(f"{time.monotonic() - started:.0f} s", file=sys.stderr)
+    sys.exit(code)
