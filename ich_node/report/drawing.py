@@ -1,8 +1,8 @@
 """Text and shapes as small RGBA patches, and how they get onto a picture.
 
 The font is IBM Plex Sans (SIL Open Font License, fonts/OFL.txt), one variable file with weight and width axes, shipped
-with the package so that a picture is the same on every machine. A patch is drawn for square pixels and then squeezed to the
-picture's own, so that letters look right when a viewer honours Pixel Spacing.
+with the package so that a picture is the same on every machine. A patch is drawn for square pixels and then squeezed
+to the picture's own, so that letters look right when a viewer honours Pixel Spacing.
 """
 
 from __future__ import annotations

@@ -127,9 +127,30 @@ def copy_elements(dataset: Dataset, source: Dataset, keywords: Iterable[str], em
             delattr(dataset, keyword)
 
 
+def complete(source: Dataset) -> Dataset:
+    """The same header for highdicom's constructors, which stumble over missing type 2 attributes and code extensions.
+
+    What they copy from it is a stopgap; `stamp` puts the source's own elements in its place.
+    """
+    header = Dataset()
+    for element in source:  # decodes what has not been read yet, in the source's own character set
+        if element.keyword != "SpecificCharacterSet":
+            header.add(element)
+    header.SpecificCharacterSet = "ISO_IR 192"
+    for keyword in TYPE_2:
+        if keyword not in header:
+            setattr(header, keyword, None)
+    return header
+
+
 def image_context(dataset: Dataset, source: Dataset) -> None:
-    """Add what images say about body part and order in their series (PS3.3 C.7.3.1)."""
+    """Add what images say about body part and order in their series (PS3.3 C.7.3.1).
+
+    Only heads come this far, so that is what a source that does not name its body part shows.
+    """
     copy_elements(dataset, source, ("BodyPartExamined", "RequestAttributesSequence"))
+    if not dataset.get("BodyPartExamined"):
+        dataset.BodyPartExamined = "HEAD"
 
 
 def referenced_requests(source: Dataset) -> list[Dataset]:

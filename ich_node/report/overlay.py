@@ -117,7 +117,7 @@ def patient_orientation(orientation: Sequence[float]) -> tuple[str, str]:
 def letter_size(image: Picture, grid: Grid) -> float:
     """Height of ordinary letters in display pixels: one thirtieth of the shorter side, so 17 at 512."""
     shape = (image.shape[0] / grid.squeeze[0], image.shape[1] / grid.squeeze[1])
-    return min(shape) / 30
+    return float(min(shape)) / 30
 
 
 def _paint(image: Picture, heat: Heat, threshold: float) -> None:

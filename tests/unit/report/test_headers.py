@@ -157,6 +157,23 @@ def test_images_carry_body_part_and_order() -> None:
     assert len(dataset.RequestAttributesSequence) == 1
 
 
+def test_images_of_an_unnamed_body_part_show_a_head() -> None:
+    for header in (source(), source(BodyPartExamined="")):
+        dataset = Dataset()
+        headers.image_context(dataset, header)
+        assert dataset.BodyPartExamined == "HEAD"
+
+
+def test_a_completed_header_lacks_no_type_2_attribute_and_leaves_the_source_alone() -> None:
+    header = through_a_file(source(SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName="A^B=山田^太郎"))
+    completed = headers.complete(header)
+    assert all(keyword in completed for keyword in headers.TYPE_2)
+    assert completed.SpecificCharacterSet == "ISO_IR 192"
+    assert completed.PatientName == "A^B=山田^太郎"
+    assert header.SpecificCharacterSet == ["", "ISO 2022 IR 87"]
+    assert "StudyID" not in header
+
+
 @pytest.mark.parametrize(
     ("character_set", "expected"),
     [
