@@ -1,0 +1,91 @@
+"""What a peer's answer means: one table for DIMSE statuses, one for rejected associations. Pure.
+
+SENT: the instance is at the peer. REFUSED: the same bytes get the same answer, so a person has to act. LATER: try
+again. A status that no row names is LATER: an unknown failure is not a reason to drop a result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Verdict(Enum):
+    """What to do after an answer."""
+
+    SENT = "sent"
+    REFUSED = "refused"
+    LATER = "later"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A peer's answer: verdict, DIMSE status (None: no answer at all) and its meaning in plain words."""
+
+    verdict: Verdict
+    status: int | None
+    cause: str
+
+
+# PS3.4 B.2.3 and Table B.2-1 (C-STORE), PS3.7 Annex C (general statuses): first matching row counts.
+STATUSES: tuple[tuple[int, int, Verdict, str], ...] = (
+    (0x0000, 0x0000, Verdict.SENT, "stored"),
+    (0x0111, 0x0111, Verdict.SENT, "already there (duplicate SOP Instance)"),
+    (0xB000, 0xB000, Verdict.SENT, "stored, the peer changed some elements"),
+    (0xB006, 0xB006, Verdict.SENT, "stored, the peer discarded some elements"),
+    (0xB007, 0xB007, Verdict.SENT, "stored, though the peer found that it does not match its SOP Class"),
+    (0xB001, 0xBFFF, Verdict.SENT, "stored with a warning"),
+    (0x0001, 0x0001, Verdict.SENT, "stored with a warning"),
+    (0x0107, 0x0107, Verdict.SENT, "stored, an attribute was ignored"),
+    (0x0116, 0x0116, Verdict.SENT, "stored, an attribute value was out of range"),
+    (0xA700, 0xA7FF, Verdict.LATER, "the peer is out of resources"),
+    (0xA900, 0xA9FF, Verdict.REFUSED, "the peer says that the instance does not match its SOP Class"),
+    (0xC000, 0xCFFF, Verdict.REFUSED, "the peer can not understand the instance"),
+    (0x0106, 0x0106, Verdict.REFUSED, "the peer finds an attribute value invalid"),
+    (0x0115, 0x0115, Verdict.REFUSED, "the peer finds an argument invalid"),
+    (0x0117, 0x0117, Verdict.REFUSED, "the peer finds the SOP Instance UID invalid"),
+    (0x0118, 0x0118, Verdict.REFUSED, "the peer does not know the SOP Class"),
+    (0x0119, 0x0119, Verdict.REFUSED, "the peer holds this SOP Instance UID under another SOP Class"),
+    (0x0120, 0x0121, Verdict.REFUSED, "the peer misses an attribute"),
+    (0x0122, 0x0122, Verdict.REFUSED, "the peer does not support the SOP Class"),
+    (0x0124, 0x0124, Verdict.REFUSED, "the peer does not allow this node to store"),
+    (0x0211, 0x0211, Verdict.REFUSED, "the peer does not recognise the operation"),
+    (0x0212, 0x0212, Verdict.REFUSED, "the peer finds the request malformed"),
+    (0x0110, 0x0110, Verdict.LATER, "the peer failed to process the instance"),
+    (0x0210, 0x0210, Verdict.LATER, "the peer is still busy with the same message"),
+    (0x0213, 0x0213, Verdict.LATER, "the peer is out of resources"),
+    (0xFE00, 0xFE00, Verdict.LATER, "the peer cancelled the operation"),
+)
+
+NO_ANSWER = Answer(Verdict.LATER, None, "no answer: the peer aborted, hung up or took too long")
+
+
+def meaning(status: int) -> Answer:
+    """The row of STATUSES for a C-STORE response status."""
+    for low, high, verdict, cause in STATUSES:
+        if low <= status <= high:
+            return Answer(verdict, status, cause)
+    return Answer(Verdict.LATER, status, f"the peer answered with the unknown status 0x{status:04X}")
+
+
+# PS3.8 9.3.4, Table 9-21: (source, reason) → plain words
+REJECTIONS: dict[tuple[int, int], str] = {
+    (1, 1): "no reason given",
+    (1, 2): "it does not support the DICOM application context",
+    (1, 3): "it does not know our calling AE title",
+    (1, 7): "it does not know the called AE title that we use for it",
+    (2, 1): "no reason given by its association layer",
+    (2, 2): "it does not support our protocol version",
+    (3, 1): "it is congested for the moment",
+    (3, 2): "its limit of associations is reached",
+}
+
+
+def rejection(result: int, source: int, reason: int) -> tuple[bool, str]:
+    """(permanent, cause in plain words) of an A-ASSOCIATE-RJ.
+
+    Permanent is about the association, not about any instance: nothing is wrong with the results, and one setting at
+    the peer puts it right. So deliveries wait at the slowest pace instead of failing.
+    """
+    words = REJECTIONS.get((source, reason), f"source {source}, reason {reason}")
+    return result == 1, f"the peer rejects associations: {words}"

@@ -1,0 +1,198 @@
+"""Storage Commitment SCU: asks a destination to vouch for what it got (PS3.4 J).
+
+  sent ──N-ACTION (own association)──▶ asked ──N-EVENT-REPORT──▶ committed | lost (sent again) | no report (asked again)
+
+The report comes on the association that asked, while it lingers, or on one that the peer opens to our Storage SCP,
+where receive.commitment takes it; both end in store.proof.settle(). Invariant: the Transaction UID is in the ledger
+before the request goes out, so that a report always finds its deliveries, whichever process gets it and whenever.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from pynetdicom import evt
+from pynetdicom.presentation import build_context
+
+from ich_node import logs
+from ich_node.config import Config, DestinationConfig
+from ich_node.deliver import scu
+from ich_node.deliver.sender import backoff
+from ich_node.domain import Delivery, DeliveryState
+from ich_node.errors import PeerRefused, PeerUnavailable, StoreError
+from ich_node.service import Stop
+from ich_node.store.jobs import JobStore
+from ich_node.store.proof import Report, Settled, settle
+
+POLL_S = 0.5
+GATHER_S = 1.0
+"""A result waits this long for others, so that one request covers a job."""
+REQUEST_LIMIT = 500
+
+
+class Requester(Protocol):
+    """What the committer needs of scu.Association."""
+
+    @property
+    def alive(self) -> bool: ...
+    def request_commitment(self, transaction_uid: str, references: Sequence[tuple[str, str]]) -> None: ...
+    def release(self) -> None: ...
+    def interrupt(self) -> None: ...
+
+
+Connect = Callable[[Callable[[Report], None]], Requester]
+
+
+def connector(config: Config, destination: DestinationConfig) -> Connect:
+    """Opens associations for Storage Commitment; reports that come on them go to the given function."""
+
+    def connect(on_report: Callable[[Report], None]) -> Requester:
+        def handle(event: Any) -> tuple[int, None]:
+            try:
+                on_report(Report.read(event.event_information))
+            except ValueError:
+                return 0x0115, None  # Invalid Argument Value
+            return 0x0000, None
+
+        context = build_context(scu.STORAGE_COMMITMENT)
+        handlers = [(evt.EVT_N_EVENT_REPORT, handle)]
+        return scu.associate(config.ae_title, destination, config.deliver, [context], handlers=handlers)
+
+    return connect
+
+
+def transaction_uid(destination: str, items: Sequence[Delivery], asked_at: float) -> str:
+    """A Transaction UID of its own per request: 2.25 and 128 bits over destination, instances, time (PS3.5 B.2)."""
+    fields = [destination, repr(asked_at), *(_sent_as(item)[1] for item in items)]
+    digest = hashlib.sha256("\n".join(fields).encode()).digest()
+    return f"2.25.{int.from_bytes(digest[:16], 'big')}"
+
+
+def _sent_as(item: Delivery) -> tuple[str, str]:
+    return (
+        item.sent_sop_class_uid or item.sop_class_uid,
+        item.sent_sop_instance_uid or item.sop_instance_uid,
+    )
+
+
+class Committer:
+    """Asks one destination for Storage Commitment of what was sent to it."""
+
+    def __init__(
+        self,
+        config: Config,
+        destination: DestinationConfig,
+        store: JobStore,
+        connect: Connect | None = None,
+        *,
+        clock: Callable[[], float] = time.time,
+        random_source: random.Random | None = None,
+    ) -> None:
+        self.name = f"commit-{destination.name}"
+        self.last_sign_of_life = time.monotonic()
+        self._destination = destination
+        self._options = config.deliver
+        self._store = store
+        self._connect = connect or connector(config, destination)
+        self._clock = clock
+        self._random = random_source or random.Random()
+        self._failures = 0
+        self._held_until = 0.0
+        self._association: Requester | None = None
+        self._reported = threading.Event()
+        self._log = logs.get().bind(destination=destination.name)
+        self._stop: Stop = threading.Event()
+
+    def run(self, stop: Stop) -> None:
+        """Ask until `stop` is set."""
+        self._stop = stop
+        while not stop.is_set():
+            self.last_sign_of_life = time.monotonic()
+            self.step()
+            stop.wait(POLL_S)
+
+    def interrupt(self) -> None:
+        """From another thread: end a wait for the peer."""
+        association = self._association
+        if association is not None:
+            association.interrupt()
+
+    def step(self) -> None:
+        """Ask for what was sent and is not proven, unless the destination is to be left alone."""
+        if self._clock() < self._held_until:
+            return
+        try:
+            items = self._to_ask()
+            if items:
+                self._ask(items)
+        except StoreError as error:
+            self._hold(str(error))
+
+    def _to_ask(self) -> list[Delivery]:
+        now = self._clock()
+        items = self._store.uncommitted(
+            self._destination.name,
+            asked_before=now - self._options.commitment_timeout_s,
+            created_after=now - self._options.give_up_after_h * 3600,
+            limit=REQUEST_LIMIT,
+        )
+        gathered = any(item.updated_at <= now - GATHER_S for item in items)
+        return items if gathered else []
+
+    def _ask(self, items: Sequence[Delivery]) -> None:
+        uid = transaction_uid(self._destination.name, items, self._clock())
+        self._store.asked_commitment(items, uid)
+        try:
+            self._request(uid, [_sent_as(item) for item in items])
+        except (PeerUnavailable, PeerRefused) as error:
+            unproven = [item for item in self._store.of_transaction(uid) if item.state is DeliveryState.SENT]
+            self._store.asked_commitment(unproven, None)
+            self._hold(str(error), slowest=isinstance(error, PeerRefused))
+            return
+        self._failures = 0
+
+    def _request(self, uid: str, references: Sequence[tuple[str, str]]) -> None:
+        """N-ACTION, then wait for the report while the association lingers."""
+        self._reported.clear()
+        self._association = self._connect(self._on_report)
+        try:
+            self._association.request_commitment(uid, references)
+            self._log.info("commitment_requested", transaction_uid=uid, instances=len(references))
+            self._linger()
+        finally:
+            if self._association.alive:
+                self._association.release()
+            self._association = None
+
+    def _linger(self) -> None:
+        end = time.monotonic() + self._options.linger_s
+        while time.monotonic() < end and not self._stop.is_set() and not self._reported.wait(0.05):
+            pass
+
+    def _on_report(self, report: Report) -> None:
+        settled = settle(self._store, report, self._options, self._clock)
+        log_settled(self._log, report, settled)
+        self._reported.set()
+
+    def _hold(self, cause: str, *, slowest: bool = False) -> None:
+        self._failures += 1
+        wait = backoff(64 if slowest else self._failures, self._options, self._random)
+        self._held_until = self._clock() + wait
+        self._log.warning("commitment_finished", outcome="not asked", cause=cause, wait_s=round(wait, 1))
+
+
+def log_settled(log: Any, report: Report, settled: Settled) -> None:
+    """One line per report."""
+    log.info(
+        "commitment_finished",
+        outcome="reported",
+        transaction_uid=report.transaction_uid,
+        committed=settled.committed,
+        lost=settled.lost,
+        undecided=settled.undecided,
+    )
