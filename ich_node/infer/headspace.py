@@ -105,10 +105,9 @@ def fit(surface: Points, template: Template) -> HeadFrame | None:
     points = surface[np.linspace(0, len(surface) - 1, min(SURFACE_POINTS, len(surface))).astype(int)]
     centre = (points.min(axis=0) + points.max(axis=0)) / 2
     around = points - centre
-    starts = [
-        _solve(_start(around, template, pitch), around[::3], template, evaluations=6) for pitch in PITCH_STARTS_RAD
-    ]
-    best = _solve(min(starts, key=lambda result: result.cost).x, around, template, evaluations=14)
+    poses = [_start(around, template, pitch) for pitch in PITCH_STARTS_RAD]
+    rough = min((_solve(pose, around[::3], template, evaluations=6) for pose in poses), key=lambda found: found.cost)
+    best = _solve(rough.x, around, template, evaluations=14, loss="cauchy")
     matrix, shift = _transform(best.x)
     residual = float(np.median(np.abs(template.distance(around @ matrix.T + shift))))
     return HeadFrame(matrix, centre, shift, residual)
@@ -124,13 +123,15 @@ def _start(around: Points, template: Template, pitch: float) -> Points:
     return np.concatenate([[pitch, 0, 0], shift / 20, np.zeros(3)])
 
 
-def _solve(start: Points, around: Points, template: Template, evaluations: int) -> optimize.OptimizeResult:
+def _solve(
+    start: Points, around: Points, template: Template, evaluations: int, loss: str = "soft_l1"
+) -> optimize.OptimizeResult:
     def misfit(parameters: Points) -> Points:
         matrix, shift = _transform(parameters)
         distance = template.distance(around @ matrix.T + shift) / ROBUST_MM
         return np.concatenate([distance, np.sqrt(len(around)) * _priors(parameters)])
 
-    return optimize.least_squares(misfit, start, loss="soft_l1", method="trf", max_nfev=evaluations)
+    return optimize.least_squares(misfit, start, loss=loss, method="trf", max_nfev=evaluations)
 
 
 def _priors(parameters: Points) -> Points:

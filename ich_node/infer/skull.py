@@ -16,8 +16,19 @@ from ich_node.domain import Volume
 from ich_node.infer.crop import Crop
 
 GRID_MM = 2.0
+SLICE_MM = 3.5
+"""Of thinner slices, only as many are looked at as lie about this far apart; the others take the nearest of them."""
+
 BONE_HU = 180
 SOFT_HU = (-30, 140)
+FAT_HU = (-150, -30)
+FAT_BORDER = 0.25
+"""A part of a slice with a larger share of fat along its border is not inside the skull."""
+
+UNDER_ROOF = 0.6
+ROOF_BLOCKS = 3
+IN_PLANE = np.zeros((3, 3, 3), np.bool_)
+IN_PLANE[1] = ndimage.generate_binary_structure(2, 1)
 DISC = ndimage.generate_binary_structure(2, 1)[None]
 Mask = npt.NDArray[np.bool_]
 
@@ -26,8 +37,9 @@ Mask = npt.NDArray[np.bool_]
 class Inside:
     """The intracranial space on a coarse grid over the head box.
 
-    mask: bool [slices, h, w]. hu: float32 [slices, h, w], mean of the block. step: box pixels per block (row, column).
-    origins: float64 [slices, 3], LPS mm of the centre of block (0, 0); down, right: LPS mm from block to block.
+    mask: bool [slices, h, w]. hu: float32 [slices, h, w], mean of the block (of a nearby slice where slices are thin).
+    step: box pixels per block (row, column). origins: float64 [slices, 3], LPS mm of the centre of block (0, 0); down,
+    right: LPS mm from block to block.
     """
 
     mask: Mask
@@ -52,9 +64,11 @@ def inside(volume: Volume, crop: Crop) -> Inside:
     """Find the intracranial space of a study; an empty mask where no skull encloses anything."""
     corner, down, right = box_geometry(volume, crop)
     step = max(1, round(GRID_MM / float(np.linalg.norm(down)))), max(1, round(GRID_MM / float(np.linalg.norm(right))))
-    hu = block_mean(crop.hu, step)
+    every = max(1, round(SLICE_MM / max(volume.spacing_mm[0], 0.1)))
+    hu = block_mean(crop.hu[::every], step)
+    nearest = np.minimum((np.arange(len(crop.hu)) + every // 2) // every, len(hu) - 1)
     middle = (step[0] - 1) / 2 * down + (step[1] - 1) / 2 * right
-    return Inside(intracranial(hu), hu, step, corner + middle, down * step[0], right * step[1])
+    return Inside(intracranial(hu)[nearest], hu[nearest], step, corner + middle, down * step[0], right * step[1])
 
 
 def box_geometry(
@@ -88,21 +102,23 @@ def stored_pixel(crop: Crop, slice_index: int, row: float, column: float) -> tup
 def block_mean(hu: npt.NDArray[np.generic], step: tuple[int, int]) -> npt.NDArray[np.float32]:
     """Mean over blocks of step rows × step columns; what does not fill a block at the end is left out."""
     rows, columns = hu.shape[1] // step[0], hu.shape[2] // step[1]
-    whole = hu[:, : rows * step[0], : columns * step[1]].astype(np.float32)
-    return np.asarray(whole.reshape(len(hu), rows, step[0], columns, step[1]).mean(axis=(2, 4)), np.float32)
+    total = np.zeros((len(hu), rows, columns), np.float32)
+    for down in range(step[0]):
+        for right in range(step[1]):
+            total += hu[:, down : rows * step[0] : step[0], right : columns * step[1] : step[1]]
+    return np.asarray(total / (step[0] * step[1]), np.float32)
 
 
 def intracranial(hu: npt.NDArray[np.float32]) -> Mask:
-    """The intracranial space of HU [slices, h, w] on a grid of about 2 mm."""
+    """The intracranial space of HU [slices, h, w], foot to head, on a grid of about 2 mm."""
     bone = hu > BONE_HU
     soft = (hu > SOFT_HU[0]) & (hu < SOFT_HU[1])
     core = ndimage.binary_opening(_enclosed(bone) & soft, structure=DISC, iterations=2)
-    labels, count = ndimage.label(core)
+    core = _under_the_vault(_bordered_by_bone(core, hu))
+    parts, count = ndimage.label(core)
     if count == 0:
         return np.zeros(hu.shape, np.bool_)
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    space = labels == sizes.argmax()
+    space = parts == _largest(parts)
     space = ndimage.binary_dilation(space, structure=DISC, iterations=2, mask=~bone & soft)
     closed = ndimage.binary_closing(space, structure=DISC, iterations=2)
     return np.stack([ndimage.binary_fill_holes(image) for image in closed])
@@ -115,3 +131,35 @@ def _enclosed(bone: Mask) -> Mask:
         seen += np.maximum.accumulate(bone, axis=axis)
         seen += np.flip(np.maximum.accumulate(np.flip(bone, axis), axis=axis), axis)
     return (seen >= 3) & ~bone
+
+
+def _bordered_by_bone(core: Mask, hu: npt.NDArray[np.float32]) -> Mask:
+    """Without parts of a slice that fat surrounds: the contents of the orbit, muscles of face and neck."""
+    parts, count = ndimage.label(core, structure=IN_PLANE)
+    fat = (hu > FAT_HU[0]) & (hu < FAT_HU[1])
+    border = np.where(core, 0, ndimage.grey_dilation(parts, footprint=IN_PLANE[1:2]))
+    around = np.bincount(border.ravel(), minlength=count + 1)
+    fatty = np.bincount(border[fat], minlength=count + 1)
+    keep = fatty < FAT_BORDER * np.maximum(around, 1)
+    keep[0] = False
+    return np.asarray(keep[parts], np.bool_)
+
+
+def _under_the_vault(core: Mask) -> Mask:
+    """Downwards from the slice that shows most of it: only parts that lie mostly under what was kept above."""
+    kept = core.copy()
+    widest = int(core.sum(axis=(1, 2)).argmax())
+    for index in range(widest - 1, -1, -1):
+        roof = ndimage.binary_dilation(kept[index + 1], structure=DISC[0], iterations=ROOF_BLOCKS)
+        parts, count = ndimage.label(core[index])
+        area = np.bincount(parts.ravel(), minlength=count + 1)
+        covered = np.bincount(parts[roof], minlength=count + 1) >= UNDER_ROOF * area
+        covered[0] = False
+        kept[index] = covered[parts]
+    return kept
+
+
+def _largest(parts: npt.NDArray[np.integer]) -> int:
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return int(sizes.argmax())
