@@ -20,6 +20,7 @@ from ich_node.phantom.tissue import (
     Floats,
     Head,
     Mask,
+    Spacing,
     Tissue,
     around,
     offsets_mm,
@@ -308,7 +309,7 @@ def blob(
     centre: npt.ArrayLike,
     radii_mm: npt.NDArray[np.float64],
     rng: np.random.Generator,
-    spacing_mm: tuple[float, ...],
+    spacing_mm: Spacing,
 ) -> None:
     """Add a rough ellipsoid, turned at random, to `mask`; centre as a voxel index (it may lie between voxels)."""
     box = around(centre, float(radii_mm.max()) * 1.6, mask.shape, spacing_mm)

@@ -101,6 +101,7 @@ def _add_dura(
 
 # --- from a head to training slices ----------------------------------------------------------------------------------
 
+PLANES = 26
 TYPE_WEIGHTS = (0.24, 0.2, 0.14, 0.2, 0.22)
 
 
@@ -146,18 +147,18 @@ def draw(head: Head, rng: np.random.Generator) -> Pool:
 
 
 def random_protocol(head: Head, rng: np.random.Generator) -> Protocol:
-    """Eighteen planes through the head with a scanner, a position and a quality drawn at random."""
+    """Planes through the head with a scanner, a position and a quality drawn at random."""
     zoom = float(rng.uniform(0.86, 1.1))
     reach = head.tissue.shape[0] * head.spacing_mm[0]
     inside = np.flatnonzero(head.intracranial.sum(axis=(1, 2)) > 300) * head.spacing_mm[0]
     middle, start, stop = reach / 2, inside[0] - 12, inside[-1] + 6
     low, high = middle + (start - middle) * zoom, middle + (stop - middle) * zoom
-    step = (high - low) / 18
+    step = (high - low) / PLANES
     thick = float(rng.choice([0.6, 1.25, 2.5, 3, 4, 5, 5], p=[0.08, 0.12, 0.15, 0.15, 0.15, 0.2, 0.15]))
     noise = np.exp(rng.uniform(np.log(1.2), np.log(6.5))) / (max(thick, 0.6) / 3) ** 0.3
     pixel = float(rng.uniform(0.78, 0.95))
     return Protocol(
-        positions_mm=tuple(low + (i + rng.uniform(0.35, 0.65)) * step for i in range(18)),
+        positions_mm=tuple(low + (i + rng.uniform(0.35, 0.65)) * step for i in range(PLANES)),
         thickness_mm=thick,
         pixel_mm=pixel,
         rows=int(244 / pixel),

@@ -1,0 +1,157 @@
+"""The bundle: ich.onnx beside its manifest ich.yaml, and what the numbers of the manifest make of the network's output.
+
+In: logits and CAM of one series, slices from foot to head. Out: `Prediction`. Every clinical number (calibration,
+aggregation, thresholds) is read from the manifest; there is none in the code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from ich_node.domain import LABELS, ModelCard, Prediction
+from ich_node.errors import ModelError
+
+GRAPH = "ich.onnx"
+MANIFEST = "ich.yaml"
+USUAL_SPACING_MM = 5.0
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A verified bundle. graph: the bytes of ich.onnx, whose SHA-256 the manifest states."""
+
+    card: ModelCard
+    graph: bytes
+
+    def predict(self, logits: Floats, cam: Floats, spacing_mm: float = USUAL_SPACING_MM) -> Prediction:
+        """Calibrated probabilities of a series from logits [slices, 6] and cam [slices, 6, h, w], foot to head.
+
+        Logits are smoothed along z with a triangle and the study's is the mean of the highest ones; both are defined in
+        millimetres, so that thin slices (`spacing_mm` apart) say the same as thick ones. Raises ModelError when a value
+        is not a finite number.
+        """
+        if not (np.isfinite(logits).all() and np.isfinite(cam).all()):
+            raise ModelError("the model's output holds values that are not finite")
+        manifest = self.card.manifest
+        rule = manifest["aggregation"]
+        smooth = smoothed(logits, float(rule["smoothing_half_width_mm"]), spacing_mm)
+        highest = top_mean(smooth, float(rule["study_span_mm"]), spacing_mm)
+        of_slice, of_study = manifest["calibration"]["slice"], manifest["calibration"]["study"]
+        return Prediction(
+            slice_probability=_calibrated(smooth, of_slice),
+            study_probability=_calibrated(highest, of_study),
+            cam=_calibrated(cam.swapaxes(1, 3), of_slice).swapaxes(1, 3),
+        )
+
+
+def smoothed(logits: Floats, half_width_mm: float, spacing_mm: float) -> Floats:
+    """Logits [slices, …] averaged along z with a triangle that reaches 0 at `half_width_mm`; 1-2-1 for 10 and 5 mm."""
+    reach = int(np.ceil(half_width_mm / spacing_mm)) - 1
+    weights = 1 - np.abs(np.arange(-reach, reach + 1)) * spacing_mm / half_width_mm
+    padded = np.pad(logits, ((reach, reach), (0, 0)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, len(weights), axis=0)
+    return np.asarray(windows @ (weights / weights.sum()), np.float32)
+
+
+def top_mean(logits: Floats, span_mm: float, spacing_mm: float) -> Floats:
+    """Mean [labels] of each label's highest logits [slices, labels], over as many slices as `span_mm` holds."""
+    count = min(len(logits), max(1, round(span_mm / spacing_mm)))
+    return np.asarray(np.sort(logits, axis=0)[-count:].mean(axis=0), np.float32)
+
+
+def _calibrated(logits: Floats, calibration: Mapping[str, Any]) -> Floats:
+    """Sigmoid of scale · logit + bias; the last axis is the label."""
+    scale, bias = (np.asarray(calibration[name], np.float64) for name in ("scale", "bias"))
+    return np.asarray(1 / (1 + np.exp(-np.clip(logits * scale + bias, -60, 60))), np.float32)
+
+
+def load(bundle: Path) -> Model:
+    """Read and verify the bundle in the folder `bundle`. Raises ModelError when it is not what its manifest says."""
+    try:
+        manifest = yaml.safe_load((bundle / MANIFEST).read_text(encoding="utf-8"))
+        graph = (bundle / GRAPH).read_bytes()
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ModelError(f"the model bundle in {bundle} can not be read: {error}") from error
+    if not isinstance(manifest, dict):
+        raise ModelError(f"{bundle / MANIFEST} is not a mapping")
+    try:
+        card = _card(manifest)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ModelError(f"{bundle / MANIFEST} is not a complete manifest: {error!r}") from error
+    found = hashlib.sha256(graph).hexdigest()
+    if found != card.sha256:
+        raise ModelError(f"{bundle / GRAPH} has SHA-256 {found}, its manifest says {card.sha256}")
+    return Model(card, graph)
+
+
+def _card(manifest: dict[str, Any]) -> ModelCard:
+    labels = tuple(str(label) for label in manifest["labels"])
+    if labels != LABELS:
+        raise ValueError(f"labels are {labels}, must be {LABELS}")
+    for part in ("slice", "study"):
+        for name in ("scale", "bias"):
+            if len(manifest["calibration"][part][name]) != len(LABELS):
+                raise ValueError(f"calibration.{part}.{name} must have {len(LABELS)} numbers")
+    for name in ("smoothing_half_width_mm", "study_span_mm"):
+        if not float(manifest["aggregation"][name]) > 0:
+            raise ValueError(f"aggregation.{name} must be positive")
+    points = manifest["operating_points"]
+    thresholds = {label: _probability(points[manifest["present_at"]]["thresholds"][label]) for label in LABELS}
+    return ModelCard(
+        id=str(manifest["id"]),
+        version=str(manifest["version"]),
+        sha256=str(manifest["sha256"]),
+        labels=labels,
+        thresholds=thresholds,
+        stat_threshold=_probability(points[manifest["stat_at"]]["thresholds"]["any"]),
+        cam_threshold=_probability(manifest["cam"]["threshold"]),
+        manifest=manifest,
+    )
+
+
+def _probability(value: object) -> float:
+    number = float(str(value))
+    if not 0 < number < 1:
+        raise ValueError(f"{value!r} is not a probability between 0 and 1")
+    return number
+
+
+def verify(bundle: Path) -> list[str]:
+    """Load the bundle, run its self-test, and say what was found, one line each. Raises ModelError or EngineFailure."""
+    from ich_node.infer.engine import Engine  # noqa: PLC0415 — reading a manifest must not load the runtime
+
+    model = load(bundle)
+    engine = Engine(model)
+    difference = engine.self_test()
+    return [
+        f"{model.card.id} {model.card.version}",
+        f"SHA-256 {model.card.sha256} matches",
+        f"self-test passed on {engine.provider}: largest difference {difference:.1e}",
+    ]
+
+
+def info(bundle: Path) -> list[str]:
+    """What the manifest says about the bundle, one line each, for people. Raises ModelError."""
+    card = load(bundle).card
+    manifest = card.manifest
+    lines = [f"{card.id} {card.version}: {manifest['notice']}", f"SHA-256 {card.sha256}, opset {manifest['opset']}"]
+    for name, point in manifest["operating_points"].items():
+        limits = ", ".join(f"{label} {value:.3f}" for label, value in point["thresholds"].items())
+        lines.append(f"{name}: {limits}")
+    lines.append(f"present at {manifest['present_at']}, STAT at {manifest['stat_at']}")
+    lines += [f"data: {source['name']}, {source['licence']}, {source['count']}" for source in manifest["data"]]
+    for name, metrics in manifest["metrics"].items():
+        lines.append(f"{name}: " + "; ".join(f"{key} {value}" for key, value in metrics.items()))
+    lines.append(f"intended use: {manifest['intended_use']}")
+    lines += [f"not for: {exclusion}" for exclusion in manifest["exclusions"]]
+    return lines

@@ -1,0 +1,128 @@
+"""PhysioNet CT-ICH (Hssayeni 2019, doi:10.13026/w8q8-ky94, CC BY 4.0) as HU, labels and masks.
+
+The set comes as 8-bit JPG in a brain and a bone window; HU are put together from both, exact to half a unit between −20
+and 100 HU and to 13 HU elsewhere. No spacing is given: 5 mm slices and 0.45 mm pixels are assumed. Layout of `root`:
+labels.csv with one row per slice (patient, slice, brain, bone, mask, any … subdural), slices from foot to head.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ich_node.domain import LABELS
+from ich_node.infer.crop import crop_stack
+from ich_node.training.pool import PIXELS, Pool, enlarged, joined
+
+SPACING_MM = (5.0, 0.45, 0.45)
+BRAIN_WINDOW = (120.0, 40.0)
+OTHER_BRAIN_WINDOW = {"CTICH-050": (80.0, 30.0)}
+BONE_ZERO, BONE_STEP = 72.0, 0.077
+ANY_BIT = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Study:
+    """One patient. hu: int16 [slices, rows, columns], foot to head, radiological. labels: float32 [slices, 6].
+
+    masks: bool [slices, rows, columns], a reader's outline; masked: bool [slices], where there is one.
+    """
+
+    patient: str
+    hu: npt.NDArray[np.int16]
+    labels: npt.NDArray[np.float32]
+    masks: npt.NDArray[np.bool_]
+    masked: npt.NDArray[np.bool_]
+
+
+def studies(root: Path) -> Iterator[Study]:
+    """Every patient of the set in `root`, in the order of labels.csv."""
+    with (root / "labels.csv").open(newline="", encoding="utf-8-sig") as stream:
+        rows = list(csv.DictReader(stream))
+    for patient, group in groupby(rows, key=lambda row: row["patient"]):
+        yield _study(root, patient, sorted(group, key=lambda row: int(row["slice"])))
+
+
+def _study(root: Path, patient: str, rows: list[dict[str, str]]) -> Study:
+    window = OTHER_BRAIN_WINDOW.get(patient, BRAIN_WINDOW)
+    hu = np.stack(
+        [
+            hounsfield(_grey(root / row["brain"]), _grey(root / row["bone"]) if row["bone"] else None, window)
+            for row in rows
+        ]
+    )
+    labels = np.array([[float(row[label]) for label in LABELS] for row in rows], np.float32)
+    masks = np.zeros(hu.shape, np.bool_)
+    for index, row in enumerate(rows):
+        if row["mask"]:
+            masks[index] = _grey(root / row["mask"]) > 127
+    return Study(patient, hu, labels, masks, masks.any(axis=(1, 2)))
+
+
+def hounsfield(
+    brain: npt.NDArray[np.uint8], bone: npt.NDArray[np.uint8] | None, window: tuple[float, float] = BRAIN_WINDOW
+) -> npt.NDArray[np.int16]:
+    """HU of one slice from its two pictures; `window` is the (width, centre) of the brain picture.
+
+    Without a bone picture everything above the brain window counts as bone and everything below it as air.
+    """
+    width, centre = window
+    fine = centre - width / 2 + brain.astype(np.float32) * (width / 255)
+    coarse = np.where(brain > 127, 900.0, -900.0) if bone is None else (bone.astype(np.float32) - BONE_ZERO) / BONE_STEP
+    hu = np.where(brain >= 252, np.maximum(coarse, centre + width / 2), fine)
+    hu = np.where(brain <= 3, np.minimum(coarse, centre - width / 2), hu)
+    return np.round(np.clip(hu, -1024, 3071)).astype(np.int16)
+
+
+def pool(root: Path) -> Pool:
+    """All slices as a training pool; `patient` counts the patients in the order of labels.csv."""
+    return joined([_pool_of(study, number) for number, study in enumerate(studies(root))])
+
+
+def _pool_of(study: Study, number: int) -> Pool:
+    box = crop_stack(study.hu, SPACING_MM)
+    count = len(study.hu)
+    bits = np.zeros((count, PIXELS // 2, PIXELS // 2), np.uint8)
+    known = np.zeros((count, len(LABELS)), np.float32)
+    known[study.labels[:, 0] == 0] = 1
+    for index in np.flatnonzero(study.masked):
+        types = np.flatnonzero(study.labels[index, 1:])
+        drawn = enlarged(box.to_box(study.masks[index], int(index)).astype(np.float32), PIXELS // 2, outside=0.0) > 0.4
+        bits[index] = drawn.astype(np.uint8) << np.uint8(ANY_BIT)
+        known[index, 0] = 1
+        if len(types) == 1:
+            bits[index] |= drawn.astype(np.uint8) << np.uint8(types[0])
+            known[index] = 1
+    hu = np.stack([enlarged(image, PIXELS) for image in box.hu])
+    patient = np.full(count, number, np.int32)
+    return Pool(hu, study.labels, bits, known, patient, np.zeros(count, np.bool_))
+
+
+def folds(
+    patients: npt.NDArray[np.int32], labels: npt.NDArray[np.float32], count: int, seed: int
+) -> npt.NDArray[np.intp]:
+    """A fold 0 … count − 1 for every slice: no patient in two folds, rare types spread over the folds."""
+    rng = np.random.default_rng(seed)
+    names = np.unique(patients)
+    present = np.array([labels[patients == name].max(axis=0) for name in names])
+    rarity = present @ (1 / np.maximum(present.sum(axis=0), 1))
+    load = np.zeros((count, labels.shape[1] + 1))
+    fold_of = {}
+    for index in np.lexsort((rng.uniform(size=len(names)), -rarity)):
+        need = np.append(present[index], 0.2)
+        best = int(np.argmin(load @ need + 1e-3 * rng.uniform(size=count)))
+        load[best] += np.append(present[index] / np.maximum(present.sum(axis=0), 1), 1 / len(names))
+        fold_of[names[index]] = best
+    return np.array([fold_of[name] for name in patients], np.intp)
+
+
+def _grey(path: Path) -> npt.NDArray[np.uint8]:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("L"))
