@@ -340,7 +340,7 @@ def _slices(
         header.ImageOrientationPatient = _numbers(orientation)
         header.PixelSpacing = list(spacing)
         header.SliceThickness = 5.0
-        header.SliceLocation = float(position[2])
+        header.SliceLocation = round(float(position[2]), 6)
         header.KVP = 120
         header.RescaleIntercept, header.RescaleSlope, header.RescaleType = -1024, 1, "HU"
         header.WindowCenter, header.WindowWidth = 40, 80
