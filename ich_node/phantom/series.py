@@ -92,8 +92,8 @@ def build_series(phantom: HeadVolume, *, seed: int = 0, **changes: Any) -> list[
     options = replace(SeriesOptions(), **changes)
     hu = phantom.hu[:, :, :: options.column_step]
     slice_mm, row_mm, column_mm = phantom.spacing_mm
-    grid = _Grid(hu.shape[1:], (row_mm, column_mm * options.column_step), options)
-    heights = options.positions_mm or [(index - (len(hu) - 1) / 2) * slice_mm for index in range(len(hu))]
+    grid = Grid(hu.shape[1:], (row_mm, column_mm * options.column_step), options)
+    heights = heights_of(phantom, options)
     numbers = _instance_numbers(options.instance_numbers, len(hu), seed)
     datasets = []
     for index, (image, height, number) in enumerate(zip(hu, heights, numbers, strict=True)):
@@ -106,6 +106,12 @@ def build_series(phantom: HeadVolume, *, seed: int = 0, **changes: Any) -> list[
         _override(dataset, options.attributes)
         datasets.append(encoded(dataset, UID(options.transfer_syntax)))
     return datasets
+
+
+def heights_of(phantom: HeadVolume, options: SeriesOptions) -> Sequence[float]:
+    """Where the slices lie along the body, in mm: as wanted, or evenly around the isocentre."""
+    count, slice_mm = len(phantom.hu), phantom.spacing_mm[0]
+    return options.positions_mm or [(index - (count - 1) / 2) * slice_mm for index in range(count)]
 
 
 def uid(role: str, seed: int, *fields: object) -> str:
@@ -122,7 +128,7 @@ def ds(value: float) -> str:
 # --- where the pixels lie ------------------------------------------------------------------------------------------
 
 
-class _Grid:
+class Grid:
     """The image plane in space, and the phantom's pixels turned into it."""
 
     def __init__(self, shape: tuple[int, ...], pixel_mm: tuple[float, float], options: SeriesOptions) -> None:
@@ -242,7 +248,7 @@ def encoded(dataset: Dataset, transfer_syntax: UID) -> Dataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = dataset.SOPClassUID
     meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-    meta.ImplementationClassUID = uid("implementation", 0)
+    meta.ImplementationClassUID = UID(uid("implementation", 0))
     meta.ImplementationVersionName = "ICH_NODE_PHANTOM"
     meta.TransferSyntaxUID = UID(ExplicitVRLittleEndian) if transfer_syntax.is_encapsulated else transfer_syntax
     dataset.file_meta = meta
