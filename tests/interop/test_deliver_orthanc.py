@@ -1,0 +1,122 @@
+"""The deliver role against a real Orthanc."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from ledger_builder import (
+    BASIC_TEXT_SR,
+    COMPREHENSIVE_3D_SR,
+    SECONDARY_CAPTURE,
+    configuration,
+    destination,
+    publish_job,
+)
+
+from ich_node.deliver import role, scu
+from ich_node.domain import DeliveryState, JobState
+from ich_node.store.jobs import JobStore
+
+pytestmark = pytest.mark.interop
+CLASSES = [SECONDARY_CAPTURE] * 6 + [COMPREHENSIVE_3D_SR, BASIC_TEXT_SR]
+
+
+@contextmanager
+def delivering(config):
+    stop = threading.Event()
+    thread = threading.Thread(target=role.run, args=(config, stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(15)
+        assert not thread.is_alive(), "the role did not stop"
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    store = JobStore.open(tmp_path / "node")
+    yield store
+    store.close()
+
+
+def at(orthanc, **more):
+    return destination("pacs", orthanc.port, ae_title="ORTHANC", **more)
+
+
+def publish_jobs(store, folder, count):
+    return [publish_job(store, folder, ["pacs"], series_uid=f"1.2.{n}", classes=CLASSES) for n in range(1, count + 1)]
+
+
+def held(orthanc) -> set[str]:
+    return {found["MainDicomTags"]["SOPInstanceUID"] for found in orthanc.find()}
+
+
+def test_results_are_stored_once_although_they_are_sent_twice(tmp_path, store, orthanc, wait_for):
+    config = configuration(tmp_path / "node", at(orthanc))
+    job, files = publish_job(store, tmp_path / "node", ["pacs"], classes=CLASSES)
+    with delivering(config):
+        wait_for(lambda: store.job(job.id).state is JobState.DONE)
+        with store._write() as db:  # as if the process had died before it wrote the answers down
+            db.exec_driver_sql("UPDATE delivery SET state='pending'")
+            db.exec_driver_sql("UPDATE job SET state='delivering'")
+        wait_for(lambda: store.job(job.id).state is JobState.DONE)
+    assert held(orthanc) == {file.sop_instance_uid for file in files}
+    assert orthanc.get("/statistics")["CountInstances"] == len(CLASSES)
+
+
+def test_a_pacs_that_is_killed_in_the_middle_and_comes_back_has_everything_once(tmp_path, store, orthanc, wait_for):
+    config = configuration(tmp_path / "node", at(orthanc), retry_max_s=0.5)
+    jobs = [
+        publish_job(store, tmp_path / "node", ["pacs"], series_uid=f"1.2.{n}", classes=CLASSES) for n in range(1, 9)
+    ]
+    with delivering(config):
+        wait_for(lambda: orthanc.get("/statistics")["CountInstances"] > 8)
+        orthanc.kill()
+        time.sleep(1)
+        orthanc.start()
+        wait_for(lambda: all(store.job(job.id).state is JobState.DONE for job, _ in jobs), 30)
+    assert held(orthanc) == {file.sop_instance_uid for _, files in jobs for file in files}
+
+
+def test_a_pacs_that_freezes_is_given_up_on_in_time_and_tried_again(tmp_path, store, orthanc, wait_for):
+    config = configuration(tmp_path / "node", at(orthanc), dimse_timeout_s=1.5)
+    jobs = [
+        publish_job(store, tmp_path / "node", ["pacs"], series_uid=f"1.2.{n}", classes=CLASSES) for n in range(1, 5)
+    ]
+    with delivering(config):
+        wait_for(lambda: orthanc.get("/statistics")["CountInstances"] > 3)
+        orthanc.signal(signal.SIGSTOP)
+        wait_for(lambda: any(d.attempts and d.status is None for j, _ in jobs for d in store.deliveries(j.id)), 20)
+        orthanc.signal(signal.SIGCONT)
+        wait_for(lambda: all(store.job(job.id).state is JobState.DONE for job, _ in jobs), 30)
+    assert held(orthanc) == {file.sop_instance_uid for _, files in jobs for file in files}
+
+
+def test_two_pacs_of_which_one_is_down_hold_the_same_in_the_end(tmp_path, store, make_orthanc, wait_for):
+    up, down = make_orthanc("up"), make_orthanc("down")
+    down.stop()
+    config = configuration(
+        tmp_path / "node",
+        destination("up", up.port, ae_title="ORTHANC"),
+        destination("down", down.port, ae_title="ORTHANC"),
+        retry_max_s=0.5,
+    )
+    job, files = publish_job(store, tmp_path / "node", ["up", "down"], classes=CLASSES)
+    with delivering(config):
+        wait_for(lambda: up.get("/statistics")["CountInstances"] == len(CLASSES))
+        assert {d.state for d in store.deliveries(job.id) if d.destination == "down"} == {DeliveryState.PENDING}
+        down.start()
+        wait_for(lambda: store.job(job.id).state is JobState.DONE, 20)
+    assert held(up) == held(down) == {file.sop_instance_uid for file in files}
+
+
+def test_orthanc_answers_our_echo(tmp_path, orthanc):
+    config = configuration(tmp_path, at(orthanc))
+    assert scu.echo("ICHNODE", config.deliver.destinations[0], config.deliver).ok
