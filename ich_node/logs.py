@@ -49,6 +49,7 @@ EVENTS = frozenset(
         # house-keeping
         "retention_finished",
         "database_rebuilt",
+        "database_unavailable",
         "database_migrated",
         "certificate_reloaded",
         "audit_unreachable",

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import re
 import struct
+import warnings
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from pydicom import Dataset, dcmread
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.config import disable_value_validation
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ich_node import __version__
 from ich_node.domain import Instance
@@ -26,7 +31,7 @@ IMPLEMENTATION_VERSION_NAME = f"ICH_NODE_{__version__}"[:16]
 
 SCAN_LIMIT = 1 << 20
 FIRST_LOOK = 1 << 13
-DEFERRED = 1 << 16
+HEADER_LIMIT = 1 << 24
 MAX_DEPTH = 64
 UNDEFINED = 0xFFFFFFFF
 
@@ -229,14 +234,24 @@ def _file_meta(data: bytes) -> tuple[str, str, str, int]:
     return found[0x00020002], found[0x00020003], found[0x00020010], offset
 
 
-def read_header(path: Path) -> Dataset:
-    """The dataset of a file up to its pixels; large values stay on disk until they are asked for.
+def read_header(path: Path, keywords: Sequence[str]) -> Dataset:
+    """The elements `keywords` of a file, as far as it has them and they come before its pixels.
 
-    Raises UnidentifiableInstance when the file can not be read as DICOM, whatever is wrong with it.
+    Raises UnidentifiableInstance when the file can not be read as DICOM, whatever is wrong with it, or OSError.
     """
-    try:
-        return dcmread(path, stop_before_pixels=True, defer_size=DEFERRED)
-    except OSError:
-        raise
-    except Exception as error:  # pydicom meets hostile bytes here and lets anything through, RecursionError included
-        raise UnidentifiableInstance(f"the header can not be read ({type(error).__name__})") from error
+    with path.open("rb") as file:
+        source: BinaryIO = file
+        try:
+            with warnings.catch_warnings(), disable_value_validation():
+                warnings.simplefilter("ignore")  # they quote values
+                *names, transfer_syntax_uid, start = _file_meta(file.read(FIRST_LOOK))
+                if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+                    file.seek(start)
+                    plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(HEADER_LIMIT), HEADER_LIMIT)
+                    source = BytesIO(file_head(str(names[0]), str(names[1]), ExplicitVRLittleEndian) + plain)
+                source.seek(0)
+                return dcmread(source, stop_before_pixels=True, specific_tags=list(keywords), defer_size=HEADER_LIMIT)
+        except (OSError, UnidentifiableInstance):
+            raise
+        except Exception as error:  # pydicom lets anything through on hostile bytes, RecursionError included
+            raise UnidentifiableInstance(f"the header can not be read ({type(error).__name__})") from error

@@ -33,7 +33,7 @@ IMAGE_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvert
 class Hints(Protocol):
     """What the assembler likes to hear; losing it costs time, never an image."""
 
-    def stored(self, association: int, series_uid: str) -> None:
+    def stored(self, association: int, study_uid: str, series_uid: str) -> None:
         """An image of a series has become durable."""
 
     def ended(self, association: int, released: bool) -> None:
@@ -169,7 +169,9 @@ class Incoming:
             self._refuse(OUT_OF_RESOURCES, f"storage error {error.errno}")
         else:
             if self._identity.sop_class_uid in IMAGE_CLASSES:
-                self._reception.hints.stored(self._request.association, self._identity.series_uid)
+                self._reception.hints.stored(
+                    self._request.association, self._identity.study_uid, self._identity.series_uid
+                )
 
     def _refuse(self, status: int, comment: str) -> None:
         self._problem = Answer(status, comment[:64])  # LO

@@ -22,6 +22,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from socketserver import BaseServer
 from typing import Any
 
 from pynetdicom import evt
@@ -292,6 +293,11 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom has
         except RuntimeError:  # no more threads
             self.admission.decided(plain_address(client_address[0]))
             raise
+
+    def shutdown(self) -> None:
+        """Stop accepting and close the port; associations go on."""
+        BaseServer.shutdown(self)  # pynetdicom's own knows only servers that it started itself
+        self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A connection that failed before its association: no reason to print a traceback."""

@@ -1,0 +1,55 @@
+"""The receive role: the SCP in its own threads, the assembler in this one, one answer to the watchdog for both."""
+
+from __future__ import annotations
+
+import time
+
+from ich_node import logs, service
+from ich_node.config import Config
+from ich_node.errors import IchNodeError, StoreError
+from ich_node.receive.assembler import Assembler
+from ich_node.receive.scp import Scp
+from ich_node.store.jobs import JobStore
+from ich_node.store.spool import Spool
+
+TICK_S = 0.1
+RETRY_S = 5.0
+STOP_WITHIN_S = 20.0
+STALE_PART_S = 24 * 3600.0
+
+
+def run(config: Config, stop: service.Stop) -> None:
+    """Receive until `stop` is set; running C-STOREs are finished first. Raises OSError when the port is taken."""
+    spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
+    spool.remove_stale_parts(STALE_PART_S)
+    jobs = JobStore.open(config.state_dir)
+    assembler = Assembler(config.receive, spool, jobs)
+    try:
+        scp = Scp(config, spool, assembler)
+    except OSError as error:
+        raise IchNodeError(f"can not listen on {config.receive.address}:{config.receive.port}: {error}") from error
+    scp.start()
+    service.notify("READY=1", f"STATUS=listening on port {scp.port}")
+    try:
+        _assemble(assembler, scp, stop)
+    finally:
+        service.notify("STOPPING=1")
+        scp.stop(STOP_WITHIN_S)
+        jobs.close()
+
+
+def _assemble(assembler: Assembler, scp: Scp, stop: service.Stop) -> None:
+    """Tick until `stop` is set. A database that is locked or full must not stop reception: it is tried again."""
+    heartbeat = service.Heartbeat()
+    next_s = 0.0
+    while not stop.wait(TICK_S):
+        if not scp.alive:
+            raise IchNodeError("the thread that accepts connections has ended")
+        heartbeat.beat(f"{scp.admission.open_associations()} associations, {assembler.growing} series coming in")
+        if time.monotonic() < next_s:
+            continue
+        try:
+            assembler.tick()
+        except StoreError as error:
+            logs.get().error("database_unavailable", reason=str(error), retry_in_s=RETRY_S)
+            next_s = time.monotonic() + RETRY_S
