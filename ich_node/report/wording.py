@@ -1,0 +1,202 @@
+"""The sentences of the results, in every language that people can choose; content.py puts facts into them.
+
+A language is one value of `Wording`, so that a sentence that is missing in one of them does not compile. Codes are not
+translated, and `domain.DISCLAIMER` stands in every result as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ich_node.domain import Laterality, Priority
+
+Language = Literal["en", "de"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """Sentences of one language; {names} are filled in by content.py."""
+
+    title: str
+    percent: str
+    decimal_point: str
+    time: str
+    labels: Mapping[str, str]
+    suspected: str
+    not_suspected: str
+    not_analysed: str
+    because: str
+    unanswered: str
+    nothing_excluded: str
+    no_priority: str
+    type_unsure: str
+    priority: str
+    priorities: Mapping[Priority, str]
+    present: str
+    absent: str
+    probability: str
+    threshold: str
+    sides: Mapping[Laterality, str]
+    sites: Mapping[str, str]
+    beside: str
+    slices: str
+    one_slice: str
+    slice: str
+    image: str
+    frame: str
+    strongest: str
+    extent: str
+    counted: str
+    more_likely: str
+    headings: tuple[str, str, str, str]
+    activation: str
+    model: str
+    made: str
+    corrected: str
+    provider: str
+    images: str
+    unreviewed: str
+    disclaimers: tuple[str, ...]
+
+
+ENGLISH = Wording(
+    percent="{number}%",
+    decimal_point=".",
+    time="%Y-%m-%d %H:%M UTC%z",
+    title="AI triage of head CT: intracranial hemorrhage",
+    labels={
+        "any": "Intracranial hemorrhage",
+        "epidural": "Epidural",
+        "intraparenchymal": "Intraparenchymal",
+        "intraventricular": "Intraventricular",
+        "subarachnoid": "Subarachnoid",
+        "subdural": "Subdural",
+    },
+    suspected="Intracranial hemorrhage suspected",
+    not_suspected="No hemorrhage suspected",
+    not_analysed="NOT ANALYSED",
+    because="because {reason}",
+    unanswered="NOT ANALYSED, because {reason}",
+    nothing_excluded="This does not exclude a hemorrhage.",
+    no_priority="This is not a negative result: read the study as if there were no AI.",
+    type_unsure="The type is uncertain.",
+    priority="Priority: {priority}",
+    priorities={
+        Priority.STAT: "read at once",
+        Priority.HIGH: "read soon",
+        Priority.ROUTINE: "usual order",
+    },
+    present="suspected",
+    absent="not suspected",
+    probability="probability {percent}",
+    threshold="threshold {percent}",
+    sides={
+        Laterality.LEFT: "left",
+        Laterality.RIGHT: "right",
+        Laterality.BILATERAL: "both sides",
+        Laterality.MIDLINE: "midline",
+    },
+    sites={},
+    beside="near {site}",
+    slices="slices {first}–{last} of {count}",
+    one_slice="slice {first} of {count}",
+    slice="slice {first}",
+    image="image {number}",
+    frame="frame {number}",
+    strongest="strongest at {where}",
+    extent="about {mm} mm across",
+    counted="Slices are counted from the foot end.",
+    more_likely="Sites: the most likely first, approximate.",
+    headings=("Type", "Probability", "Where", "Slices"),
+    activation="activation",
+    model="Model {id} {version} (SHA-256 {sha256}), ich_node {node}",
+    made="Result of {time}",
+    corrected="This result replaces an earlier one: more images have arrived.",
+    provider="Computed by {provider}",
+    images="{count} images of series {number}",
+    unreviewed="Not reviewed by a physician.",
+    disclaimers=(
+        "Probabilities are the model's. Outlines and sizes come from its activation map and are approximate.",
+    ),
+)
+
+GERMAN = Wording(
+    percent="{number} %",
+    decimal_point=",",
+    time="%d.%m.%Y %H:%M UTC%z",
+    title="KI-Triage des Schädel-CT: intrakranielle Blutung",
+    labels={
+        "any": "Intrakranielle Blutung",
+        "epidural": "Epidural",
+        "intraparenchymal": "Intraparenchymal",
+        "intraventricular": "Intraventrikulär",
+        "subarachnoid": "Subarachnoidal",
+        "subdural": "Subdural",
+    },
+    suspected="Verdacht auf intrakranielle Blutung",
+    not_suspected="Kein Verdacht auf Blutung",
+    not_analysed="NICHT ANALYSIERT",
+    because="Grund: {reason}",
+    unanswered="NICHT ANALYSIERT, Grund: {reason}",
+    nothing_excluded="Eine Blutung ist damit nicht ausgeschlossen.",
+    no_priority="Das ist kein negatives Ergebnis: die Untersuchung lesen, als gäbe es keine KI.",
+    type_unsure="Der Typ ist unsicher.",
+    priority="Priorität: {priority}",
+    priorities={
+        Priority.STAT: "sofort befunden",
+        Priority.HIGH: "bald befunden",
+        Priority.ROUTINE: "übliche Reihenfolge",
+    },
+    present="Verdacht",
+    absent="kein Verdacht",
+    probability="Wahrscheinlichkeit {percent}",
+    threshold="Schwelle {percent}",
+    sides={
+        Laterality.LEFT: "links",
+        Laterality.RIGHT: "rechts",
+        Laterality.BILATERAL: "beidseits",
+        Laterality.MIDLINE: "Mittellinie",
+    },
+    sites={
+        "frontal lobe": "Frontallappen",
+        "parietal lobe": "Parietallappen",
+        "temporal lobe": "Temporallappen",
+        "occipital lobe": "Okzipitallappen",
+        "cerebral hemisphere": "Großhirnhemisphäre",
+        "deep grey matter": "tiefe graue Substanz",
+        "lateral ventricle": "Seitenventrikel",
+        "third ventricle": "dritter Ventrikel",
+        "fourth ventricle": "vierter Ventrikel",
+        "cerebellum": "Kleinhirn",
+        "brain stem": "Hirnstamm",
+        "supratentorial": "supratentoriell",
+        "infratentorial": "infratentoriell",
+    },
+    beside="Bereich {site}",
+    slices="Schichten {first}–{last} von {count}",
+    one_slice="Schicht {first} von {count}",
+    slice="Schicht {first}",
+    image="Bild {number}",
+    frame="Frame {number}",
+    strongest="am stärksten in {where}",
+    extent="etwa {mm} mm groß",
+    counted="Schichten vom Fußende an gezählt.",
+    more_likely="Orte: der wahrscheinlichste zuerst, ungefähr.",
+    headings=("Typ", "Wahrscheinlichkeit", "Wo", "Schichten"),
+    activation="Aktivierung",
+    model="Modell {id} {version} (SHA-256 {sha256}), ich_node {node}",
+    made="Ergebnis vom {time}",
+    corrected="Dieses Ergebnis ersetzt ein früheres: es sind weitere Bilder eingetroffen.",
+    provider="Berechnet mit {provider}",
+    images="{count} Bilder der Serie {number}",
+    unreviewed="Nicht ärztlich geprüft.",
+    disclaimers=(
+        "KI-Forschungsergebnis, nicht zur Diagnose.",
+        "Wahrscheinlichkeiten sind die des Modells. Umrisse und Größen stammen aus seiner Aktivierungskarte und sind "
+        "ungefähr.",
+    ),
+)
+
+WORDINGS: Mapping[str, Wording] = {"en": ENGLISH, "de": GERMAN}
