@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -45,6 +46,9 @@ class CallerConfig(Section):
 
     ae_title: AE = Field(description="calling AE title, or * for any")
     addresses: tuple[str, ...] = Field(("127.0.0.0/8", "::1/128"), description="addresses or networks in CIDR notation")
+    commitment_port: Port | None = Field(
+        None, description="its port for Storage Commitment reports; none: they go on the association that asked"
+    )
 
     @field_validator("addresses")
     @classmethod
@@ -189,7 +193,7 @@ class Config(Section):
 
     @property
     def bundle_dir(self) -> Path:
-        """The model bundle: configured, else beside a checkout, else beside the installed package."""
+        """The model bundle: configured, else beside a checkout, else where pip has put it."""
         if self.infer.bundle is not None:
             return self.infer.bundle
         return default_bundle()
@@ -198,7 +202,7 @@ class Config(Section):
 def default_bundle() -> Path:
     """The bundle that ships with ich_node."""
     beside = PACKAGE_ROOT.parent / "onnx"
-    return beside if (beside / "ich.yaml").exists() else PACKAGE_ROOT / "bundle"
+    return beside if (beside / "ich.yaml").exists() else Path(sys.prefix) / "share/ich_node/onnx"
 
 
 def load(path: Path) -> Config:
