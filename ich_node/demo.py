@@ -30,7 +30,6 @@ from ich_node.deliver import scu
 from ich_node.domain import DISCLAIMER, Job, JobState
 from ich_node.errors import DeliveryError, IchNodeError
 from ich_node.phantom import head, series
-from ich_node.receive.reception import NoHints
 from ich_node.receive.scp import Scp
 from ich_node.report import previews
 from ich_node.store.jobs import JobStore
@@ -41,6 +40,16 @@ PATIENTS = (("PHANTOM^NEGATIVE", None, 11), ("PHANTOM^BLEEDING", "intraparenchym
 READY_WITHIN_S = 60
 RESULTS_WITHIN_S = 180
 SLICES = 32
+
+
+class Archive:
+    """A PACS has no assembler that would like hints."""
+
+    def stored(self, association: int, study_uid: str, series_uid: str) -> None:
+        """Nothing to do."""
+
+    def ended(self, association: int, released: bool) -> None:
+        """Nothing to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +131,7 @@ def _phantom(folder: Path, name: str, label: str | None, seed: int) -> Patient:
 def _pacs(folder: Path) -> Iterator[tuple[Scp, Spool]]:
     """A PACS on a free loopback port."""
     spool = Spool(folder, min_free_bytes=0)
-    scp = Scp(config.Config(ae_title="DEMOPACS"), spool, NoHints(), port=0)
+    scp = Scp(config.Config(ae_title="DEMOPACS"), spool, Archive(), port=0)
     scp.start()
     try:
         yield scp, spool

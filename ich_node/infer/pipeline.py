@@ -45,7 +45,7 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         with watch("model"):
             box = crop(volume)
             logits, cam, _features = engine.run(box.hu)
-            prediction = model.predict(logits, cam)
+            prediction = model.predict(logits, cam, volume.spacing_mm[0])
         with watch("explanation"):
             space = skull.inside(volume, box)
             called = triage.present(prediction, model.card)
@@ -54,10 +54,13 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
             key_slices = explain.key_slices(prediction, findings, box, config.report.pictures, space)
     except UnusableSeries as refusal:
         return not_analysed(headers, model.card, engine.provider, str(refusal), watch.seconds)
+    study_uid, series_uid, digest = identity(headers)
     return Analysis(
         status="analysed",
         reason=None,
-        **identity(headers),
+        study_uid=study_uid,
+        series_uid=series_uid,
+        input_digest=digest,
         card=model.card,
         provider=engine.provider,
         headers=volume.headers,
@@ -91,10 +94,13 @@ def not_analysed(
     timings_s: Mapping[str, float] | None = None,
 ) -> Analysis:
     """The result of a series that was not analysed, because `reason`."""
+    study_uid, series_uid, digest = identity(headers)
     return Analysis(
         status="not_analysed",
         reason=reason,
-        **identity(headers),
+        study_uid=study_uid,
+        series_uid=series_uid,
+        input_digest=digest,
         card=card,
         provider=provider,
         headers=headers,
@@ -102,13 +108,10 @@ def not_analysed(
     )
 
 
-def identity(headers: Sequence[Dataset]) -> dict[str, str]:
-    """Which study and series, and the digest of exactly these images (as domain.Series makes it)."""
-    return {
-        "study_uid": str(headers[0].StudyInstanceUID),
-        "series_uid": str(headers[0].SeriesInstanceUID),
-        "input_digest": input_digest(str(header.SOPInstanceUID) for header in headers),
-    }
+def identity(headers: Sequence[Dataset]) -> tuple[str, str, str]:
+    """Study UID, series UID, and the digest of exactly these images (as domain.Series makes it)."""
+    digest = input_digest(str(header.SOPInstanceUID) for header in headers)
+    return str(headers[0].StudyInstanceUID), str(headers[0].SeriesInstanceUID), digest
 
 
 class Stopwatch:

@@ -10,6 +10,8 @@ import os
 import time
 from datetime import UTC, datetime
 
+import pydicom
+
 from ich_node import logs, service
 from ich_node.config import Config
 from ich_node.domain import Analysis, Job, ResultFile
@@ -110,6 +112,13 @@ class Worker:
         ]
         destinations = [destination.name for destination in self._config.deliver.destinations]
         self._jobs.publish(job, published, destinations, priority=analysis.priority, reason=analysis.reason)
+
+    def _predecessor(self, job: Job) -> Predecessor | None:
+        """The reports that this job's corrected ones replace, in every form in which they may have gone out."""
+        if job.predecessor is None:
+            return None
+        folder = self._spool.results / str(job.predecessor)
+        return Predecessor.of(pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(folder.glob("*.dcm")))
 
     def _again(self, job: Job, reason: str) -> None:
         """The last attempt only tells the PACS that there was no analysis; when even that fails, the job fails."""
