@@ -17,7 +17,9 @@ DOCS = Path(__file__).resolve().parents[3] / "docs" / "result-json.md"
 
 @pytest.fixture(scope="module")
 def positive():
-    return result_json.as_dict(make_analysis("positive", slices=12, rows=64, columns=64), [("1.1", "9.1")])
+    return result_json.as_dict(
+        make_analysis("positive", slices=12, rows=256, columns=256, pixel_mm=(0.9, 0.9)), [("1.1", "9.1")]
+    )
 
 
 def test_a_result_names_all_six_labels_in_order(positive):
@@ -35,7 +37,7 @@ def test_a_number_that_is_none_is_refused(positive):
 
 
 def test_a_series_that_was_not_analysed_has_a_reason_and_no_findings():
-    result = result_json.as_dict(make_analysis("not_analysed", slices=12, rows=64, columns=64))
+    result = result_json.as_dict(make_analysis("not_analysed", slices=12, rows=256, columns=256, pixel_mm=(0.9, 0.9)))
     assert result["status"] == "not_analysed"
     assert result["reason"]
     assert (result["findings"], result["slices"], result["priority"]) == ([], [], None)
