@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from ich_node import logs, service
 from ich_node.config import Config
 from ich_node.errors import IchNodeError, StoreError
 from ich_node.receive.assembler import Assembler
+from ich_node.receive.commitment import Commitments
 from ich_node.receive.scp import Scp
 from ich_node.store.jobs import JobStore
 from ich_node.store.spool import Spool
@@ -24,10 +26,13 @@ def run(config: Config, stop: service.Stop) -> None:
     spool.remove_stale_parts(STALE_PART_S)
     jobs = JobStore.open(config.state_dir)
     assembler = Assembler(config.receive, spool, jobs)
+    commitments = Commitments(config, spool, jobs)
     try:
-        scp = Scp(config, spool, assembler)
+        scp = Scp(config, spool, assembler, commitments.extension)
     except OSError as error:
         raise IchNodeError(f"can not listen on {config.receive.address}:{config.receive.port}: {error}") from error
+    reporter = threading.Thread(target=commitments.run, args=(stop,), name="commitments", daemon=True)
+    reporter.start()
     scp.start()
     service.notify("READY=1", f"STATUS=listening on port {scp.port}")
     try:

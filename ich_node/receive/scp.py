@@ -155,8 +155,9 @@ class Scp:
         entity.acse_timeout = self._config.acse_timeout_s
         entity.dimse_timeout = self._config.dimse_timeout_s
         entity.network_timeout = self._config.idle_timeout_s
-        for abstract_syntax in (Verification, *extension.abstract_syntaxes):
-            entity.add_supported_context(abstract_syntax)
+        entity.add_supported_context(Verification)
+        for abstract_syntax in extension.abstract_syntaxes:  # reports come from peers that take the SCP role
+            entity.add_supported_context(abstract_syntax, scu_role=True, scp_role=True)
         handlers = [
             (evt.EVT_C_STORE, self._on_c_store),
             (evt.EVT_RELEASED, self._on_released),
