@@ -1,0 +1,410 @@
+"""Reading a series: every transfer syntax, every orientation, every way in which senders and disks spoil it."""
+
+from __future__ import annotations
+
+import shutil
+import struct
+import time
+import zlib
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pydicom
+import pytest
+from head_shapes import shape_head
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydicom import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    HTJ2K,
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+
+from ich_node.errors import UnusableSeries
+from ich_node.infer import pixels
+from ich_node.infer.crop import turn_of
+from ich_node.infer.volume import read_volume
+from ich_node.phantom.enhanced import build_enhanced
+from ich_node.phantom.series import build_series, write_series
+
+HEAD = shape_head(12, 96)
+SYNTAXES = {
+    "implicit": ImplicitVRLittleEndian,
+    "explicit": ExplicitVRLittleEndian,
+    "deflated": DeflatedExplicitVRLittleEndian,
+    "big endian": ExplicitVRBigEndian,
+    "RLE": RLELossless,
+    "JPEG-LS": JPEGLSLossless,
+    "JPEG 2000": JPEG2000Lossless,
+}
+STORED = {
+    "unsigned": {},
+    "signed": {"signed": True, "intercept": 0},
+    "signed, padded": {"signed": True, "intercept": 0, "padding_value": -2000},
+}
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    """Set attributes of a file; None removes."""
+    dataset = pydicom.dcmread(path)
+    for keyword, value in changes.items():
+        if value is None:
+            del dataset[keyword]
+        else:
+            setattr(dataset, keyword, value)
+    dataset.save_as(path)
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> list[Path]:
+    return write_series(tmp_path, HEAD, seed=1)
+
+
+@pytest.mark.parametrize("stored", STORED)
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_every_transfer_syntax_gives_the_same_hu(tmp_path, syntax, stored):
+    paths = write_series(tmp_path, HEAD, transfer_syntax=SYNTAXES[syntax], **STORED[stored])
+    volume = read_volume(paths)
+    assert np.array_equal(volume.hu, HEAD.hu)
+    assert volume.warnings == ()
+
+
+def reencode(path: Path, syntax: pydicom.uid.UID, frame: bytes) -> None:
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = syntax
+    dataset.PixelData = encapsulate([frame])
+    dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path)
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        (HTJ2KLossless, lambda image: imagecodecs.htj2k_encode(image, reversible=True)),
+        (HTJ2KLosslessRPCL, lambda image: imagecodecs.htj2k_encode(image, reversible=True)),
+        (HTJ2K, lambda image: imagecodecs.htj2k_encode(image, reversible=True)),
+        (JPEGLossless, lambda image: imagecodecs.ljpeg_encode(image, bitspersample=12)),
+        (JPEGLosslessSV1, lambda image: imagecodecs.ljpeg_encode(image, bitspersample=12)),
+        (JPEGLSNearLossless, lambda image: imagecodecs.jpegls_encode(image, level=0)),
+        (JPEG2000, lambda image: imagecodecs.jpeg2k_encode(image, reversible=True, level=0, codecformat="j2k")),
+    ],
+    ids=lambda value: value.name if isinstance(value, pydicom.uid.UID) else "",
+)
+def test_codestreams_of_other_encoders_give_the_same_hu(series, syntax, encode):
+    for path, hu in zip(series, HEAD.hu, strict=True):
+        reencode(path, syntax, encode((hu + 1024).astype(np.uint16)))
+    volume = read_volume(series)
+    assert np.array_equal(volume.hu, HEAD.hu) and volume.warnings == ()
+
+
+def test_lossy_jpeg_of_12_bits_is_close(series):
+    for path, hu in zip(series, HEAD.hu, strict=True):
+        frame = imagecodecs.jpeg8_encode((hu + 1024).astype(np.uint16), level=99, bitspersample=12)
+        reencode(path, JPEGExtended12Bit, frame)
+    assert np.abs(read_volume(series).hu - HEAD.hu.astype(int)).mean() < 3
+
+
+def test_jpeg_of_8_bits_can_not_hold_hu(tmp_path):
+    changes = {"BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "RescaleSlope": "16"}
+    paths = write_series(tmp_path, HEAD, attributes=changes)
+    for path, hu in zip(paths, HEAD.hu, strict=True):
+        reencode(path, JPEGBaseline8Bit, imagecodecs.jpeg8_encode(((hu + 1024) // 16).astype(np.uint8), level=95))
+    with pytest.raises(UnusableSeries, match="does not give Hounsfield units"):
+        read_volume(paths)
+    for path in paths:
+        rewrite(path, RescaleSlope="2")
+    assert read_volume(paths).hu.shape == HEAD.hu.shape
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_an_enhanced_ct_is_ordered_by_the_positions_of_its_frames(tmp_path, syntax):
+    order = [5, 0, 11, 3, 1, 2, 4, 10, 9, 8, 7, 6]
+    path = tmp_path / "enhanced.dcm"
+    dataset = build_enhanced(HEAD, frame_order=order, transfer_syntax=SYNTAXES[syntax])
+    dataset.save_as(path, enforce_file_format=True)
+    volume = read_volume([path])
+    assert np.array_equal(volume.hu, HEAD.hu)
+    assert volume.frame_numbers == tuple(order.index(index) + 1 for index in range(12))
+    assert set(volume.sop_instance_uids) == {dataset.SOPInstanceUID} and len(volume.headers) == 12
+
+
+@pytest.mark.parametrize("tilt", [0.0, 18.0])
+@pytest.mark.parametrize("orientation", ["LP", "RA", "RP", "LA", "PL", "AR", "PR", "AL"])
+def test_the_head_is_the_same_in_every_orientation(tmp_path, orientation, tilt):
+    changes = {"orientation": tuple(orientation), "tilt_deg": tilt, "instance_numbers": "shuffled"}
+    volume = read_volume(write_series(tmp_path, HEAD, **changes))
+    assert np.array_equal(turn_of(volume.affine).forward(volume.hu), HEAD.hu)
+    assert np.all(np.diff(volume.positions_mm[:, 2]) > 0)
+
+
+def test_headers_come_in_slice_order_without_pixels(series):
+    volume = read_volume(series[::-1])
+    assert [header.SOPInstanceUID for header in volume.headers] == list(volume.sop_instance_uids)
+    assert all("PixelData" not in header for header in volume.headers)
+    assert volume.headers[0].InstanceNumber == 1 and volume.frame_numbers is None
+
+
+def test_columns_that_are_wider_than_rows_keep_their_spacing(tmp_path):
+    volume = read_volume(write_series(tmp_path, shape_head(12, 128), column_step=2))
+    assert volume.spacing_mm[2] == pytest.approx(2 * volume.spacing_mm[1])
+
+
+def test_monochrome1_does_not_change_hu(tmp_path):
+    volume = read_volume(write_series(tmp_path, HEAD, photometric_interpretation="MONOCHROME1"))
+    assert np.array_equal(volume.hu, HEAD.hu)
+
+
+def test_bits_above_the_stored_ones_are_ignored(series):
+    dataset = pydicom.dcmread(series[4])
+    stored = np.frombuffer(dataset.PixelData, "<u2") | 0xA000
+    dataset.PixelData = stored.tobytes()
+    dataset.save_as(series[4])
+    assert np.array_equal(read_volume(series).hu, HEAD.hu)
+
+
+def test_a_fractional_rescale_is_rounded(tmp_path):
+    paths = write_series(tmp_path, HEAD, attributes={"RescaleSlope": "0.5", "RescaleIntercept": "-1000.25"})
+    stored = HEAD.hu.astype(float) + 1024
+    assert np.abs(read_volume(paths).hu - (stored * 0.5 - 1000.25)).max() <= 0.5
+
+
+def test_padding_becomes_air_also_when_it_is_written_as_an_unsigned_number(tmp_path):
+    hu = HEAD.hu.copy()
+    hu[:, :10] = -1024
+    paths = write_series(tmp_path, type(HEAD)(hu, HEAD.spacing_mm), signed=True, intercept=0, padding_value=-2000)
+    for path in paths:
+        dataset = pydicom.dcmread(path)
+        del dataset.PixelPaddingValue
+        dataset.add_new("PixelPaddingValue", "US", 63536)
+        dataset.save_as(path)
+    volume = read_volume(paths)
+    assert (volume.hu[:, :10] == -1024).all() and np.array_equal(volume.hu[:, 10:], hu[:, 10:])
+
+
+def test_a_padding_value_that_tissue_has_too_is_believed_at_the_edge_only(tmp_path):
+    hu = HEAD.hu.copy()
+    hu[:, :10] = 0
+    hu[:, 48, 48] = 0
+    changes = {"signed": True, "intercept": 0, "attributes": {"PixelPaddingValue": 0}}
+    volume = read_volume(write_series(tmp_path, type(HEAD)(hu, HEAD.spacing_mm), **changes))
+    assert (volume.hu[:, :10] == -1024).all() and (volume.hu[:, 48, 48] == 0).all()
+
+
+def test_a_localizer_among_the_slices_is_left_out_with_a_warning(series):
+    localizer = build_series(shape_head(1, 96), seed=1)[0]
+    localizer.SOPInstanceUID = localizer.file_meta.MediaStorageSOPInstanceUID = "2.25.99"
+    localizer.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+    path = series[0].with_name("localizer.dcm")
+    localizer.save_as(path, enforce_file_format=True)
+    volume = read_volume([*series, path])
+    assert len(volume.hu) == 12 and volume.warnings == ("1 image left out: another orientation",)
+
+
+def test_the_same_instance_in_two_files_is_one_slice(series, tmp_path):
+    copy = shutil.copy(series[3], tmp_path / "copy.dcm")
+    volume = read_volume([*series, copy])
+    assert len(volume.hu) == 12 and volume.warnings == ()
+
+
+# --- spoilt files --------------------------------------------------------------------------------------------------
+
+
+def spoil_truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def spoil_header(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def spoil_text(path: Path) -> None:
+    path.write_text("This is no DICOM file.\n" * 40)
+
+
+def spoil_empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def spoil_pixels(path: Path) -> None:
+    rewrite(path, PixelData=None)
+
+
+def spoil_size(path: Path) -> None:
+    rewrite(path, Rows=65535, Columns=65535)
+
+
+def spoil_rescale(path: Path) -> None:
+    rewrite(path, RescaleSlope=None)
+
+
+def spoil_position(path: Path) -> None:
+    rewrite(path, ImagePositionPatient=None)
+
+
+def spoil_syntax(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.9.9.9\0", 1))
+
+
+def spoil_nested(path: Path) -> None:
+    """A private sequence in a sequence, 3,000 deep."""
+    start = struct.pack("<HH2sHL", 0x0009, 0x1000, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
+        "<HHL", 0xFFFE, 0xE000, 0xFFFFFFFF
+    )
+    whole = path.read_bytes()
+    at = whole.index(struct.pack("<HH2s", 0x0010, 0x0010, b"PN"))
+    path.write_bytes(whole[:at] + start * 3000 + whole[at:])
+
+
+SPOILT = {
+    spoil_truncate: "the pixel data is cut off",
+    spoil_header: None,
+    spoil_text: "not a readable DICOM file",
+    spoil_empty: "not a readable DICOM file",
+    spoil_pixels: "there is no pixel data",
+    spoil_size: "an image of 65535 × 65535 pixels is not a CT slice",
+    spoil_rescale: "no rescale to Hounsfield units",
+    spoil_position: "Image Position (Patient) is missing",
+    spoil_syntax: "the transfer syntax 1.2.840.10008.9.9.9 can not be decoded",
+    spoil_nested: "not a readable DICOM file",
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
+def test_one_spoilt_file_costs_its_own_slice_only(series, spoil):
+    spoil(series[6])
+    volume = read_volume(series)
+    assert np.array_equal(volume.hu, np.delete(HEAD.hu, 6, axis=0))
+    assert len(volume.warnings) == 2 and "gap of 5 mm between slices 6 and 7" in volume.warnings
+    if reason := SPOILT[spoil]:
+        assert volume.warnings[0] == f"1 image left out: {reason}"
+
+
+@pytest.mark.parametrize("spoil", SPOILT, ids=lambda spoil: spoil.__name__)
+def test_a_series_of_spoilt_files_is_unusable_for_a_plain_reason(series, spoil):
+    for path in series:
+        spoil(path)
+    with pytest.raises(UnusableSeries, match=(SPOILT[spoil] or "a").replace("(", r"\(").replace(")", r"\)")):
+        read_volume(series)
+
+
+def test_no_files_are_a_plain_reason_too():
+    with pytest.raises(UnusableSeries, match="no images"):
+        read_volume([])
+
+
+def test_images_of_two_series_are_never_mixed(series, tmp_path):
+    other = write_series(tmp_path / "other", HEAD, seed=2)
+    with pytest.raises(UnusableSeries, match="several series"):
+        read_volume([*series, *other])
+
+
+@pytest.mark.parametrize("syntax", ["RLE", "JPEG-LS", "JPEG 2000"])
+def test_a_broken_codestream_costs_its_own_slice_only(tmp_path, syntax):
+    paths = write_series(tmp_path, HEAD, transfer_syntax=SYNTAXES[syntax])
+    whole = paths[6].read_bytes()
+    paths[6].write_bytes(whole[: len(whole) * 2 // 3])
+    volume = read_volume(paths)
+    assert len(volume.hu) in (11, 12)  # a decoder may make the best of what is left
+    assert np.array_equal(volume.hu[:6], HEAD.hu[:6]) and np.array_equal(volume.hu[-5:], HEAD.hu[-5:])
+
+
+@pytest.mark.parametrize("syntax", ["JPEG-LS", "JPEG 2000"])
+def test_a_codestream_of_another_size_is_refused_before_it_is_decoded(tmp_path, syntax):
+    paths = write_series(tmp_path, HEAD, transfer_syntax=SYNTAXES[syntax])
+    rewrite(paths[6], Rows=90)
+    volume = read_volume(paths)
+    assert len(volume.hu) == 11
+
+
+def test_more_frames_promised_than_described_is_a_reason(tmp_path):
+    dataset = build_enhanced(HEAD)
+    dataset.NumberOfFrames = 4000
+    dataset.save_as(tmp_path / "enhanced.dcm", enforce_file_format=True)
+    with pytest.raises(UnusableSeries, match="4000 frames are promised and 12 described"):
+        read_volume([tmp_path / "enhanced.dcm"])
+
+
+def test_frames_that_the_file_does_not_hold_are_left_out(tmp_path):
+    dataset = build_enhanced(HEAD)
+    dataset.PixelData = dataset.PixelData[: 9 * 96 * 96 * 2]
+    dataset.save_as(tmp_path / "enhanced.dcm", enforce_file_format=True)
+    volume = read_volume([tmp_path / "enhanced.dcm"])
+    assert len(volume.hu) == 9 and volume.warnings[0] == "3 images left out: the pixel data is cut off"
+
+
+def test_a_deflated_bomb_is_not_inflated(tmp_path):
+    good = write_series(tmp_path, HEAD, transfer_syntax=DeflatedExplicitVRLittleEndian)
+    whole = good[6].read_bytes()
+    start = whole.index(DeflatedExplicitVRLittleEndian.encode())
+    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
+    head = struct.pack("<HH2sHL", 0x0009, 0x1001, b"OB", 0, 0x7FFFFFF0)
+    bomb = packer.compress(head) + b"".join(packer.compress(bytes(1 << 20)) for _ in range(600)) + packer.flush()
+    length = len(DeflatedExplicitVRLittleEndian) + len(DeflatedExplicitVRLittleEndian) % 2
+    meta_end = 144 + struct.unpack_from("<L", whole, 140)[0]
+    assert start + length <= meta_end
+    good[6].write_bytes(whole[:meta_end] + bomb)
+    began = time.process_time()
+    volume = read_volume(good)
+    assert len(volume.hu) == 11 and time.process_time() - began < 5
+
+
+def test_a_series_larger_than_any_head_is_refused_before_memory_is_taken(series, monkeypatch):
+    monkeypatch.setattr("ich_node.infer.volume.MAX_VOXELS", 10 * 96 * 96)
+    with pytest.raises(UnusableSeries, match="more than a head CT has"):
+        read_volume(series)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_ends_in_a_slice_less_or_a_reason(tmp_path, data):
+    syntax = data.draw(st.sampled_from(sorted(SYNTAXES)))
+    paths = write_series(tmp_path / syntax, shape_head(3, 64), transfer_syntax=SYNTAXES[syntax])
+    whole = bytearray(paths[1].read_bytes())
+    for _ in range(data.draw(st.integers(1, 20))):
+        whole[data.draw(st.integers(132, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    paths[1].write_bytes(bytes(whole[: data.draw(st.integers(100, len(whole)))]))
+    try:
+        volume = read_volume(paths)
+    except UnusableSeries as reason:
+        assert str(reason)
+    else:
+        assert 1 <= len(volume.hu) <= 3 and volume.hu.dtype == np.int16
+
+
+def test_headers_keep_what_the_sender_wrote(tmp_path):
+    changes = {"character_set": "ISO_IR 192", "patient_name": "Θεοδώρου^Νίκη"}
+    volume = read_volume(write_series(tmp_path, HEAD, transfer_syntax=DeflatedExplicitVRLittleEndian, **changes))
+    assert str(volume.headers[0].PatientName) == "Θεοδώρου^Νίκη"
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"RescaleSlope": "0", "RescaleIntercept": "0"}, "does not give Hounsfield units"),
+        ({"RescaleSlope": "16", "RescaleIntercept": "0"}, "does not give Hounsfield units"),
+        ({"ModalityLUTSequence": [Dataset()], "RescaleSlope": "1", "RescaleIntercept": "0"}, "Modality LUT"),
+        ({}, "no rescale"),
+    ],
+)
+def test_values_that_are_not_hu_have_a_reason(attributes, reason):
+    header = Dataset()
+    for keyword, value in attributes.items():
+        setattr(header, keyword, value)
+    with pytest.raises(UnusableSeries, match=reason):
+        pixels.rescale_of(header)
