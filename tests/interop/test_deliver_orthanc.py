@@ -16,11 +16,15 @@ from ledger_builder import (
     configuration,
     destination,
     publish_job,
+    write_instance,
 )
 
 from ich_node.deliver import role, scu
 from ich_node.domain import DeliveryState, JobState
+from ich_node.receive.commitment import Commitments
+from ich_node.receive.scp import Scp
 from ich_node.store.jobs import JobStore
+from ich_node.store.spool import Spool
 
 pytestmark = pytest.mark.interop
 CLASSES = [SECONDARY_CAPTURE] * 6 + [COMPREHENSIVE_3D_SR, BASIC_TEXT_SR]
@@ -120,3 +124,77 @@ def test_two_pacs_of_which_one_is_down_hold_the_same_in_the_end(tmp_path, store,
 def test_orthanc_answers_our_echo(tmp_path, orthanc):
     config = configuration(tmp_path, at(orthanc))
     assert scu.echo("ICHNODE", config.deliver.destinations[0], config.deliver).ok
+
+
+# --- Storage Commitment --------------------------------------------------------------------------------------------
+
+
+class NoHints:
+    """Nobody is assembled here."""
+
+    def __getattr__(self, _name):
+        return lambda *_arguments, **_named: None
+
+
+@pytest.fixture
+def scp(tmp_path, store):
+    """scp(config, port): our SCP with Storage Commitment."""
+    stop = threading.Event()
+    running = []
+
+    def start(config, port):
+        spool = Spool(tmp_path / "node", 0)
+        commitments = Commitments(config, spool, store)
+        server = Scp(config, spool, NoHints(), commitments.extension, port=port)
+        thread = threading.Thread(target=commitments.run, args=(stop,))
+        server.start()
+        thread.start()
+        running.append((server, thread))
+
+    yield start
+    stop.set()
+    for server, thread in running:
+        server.stop(2)
+        thread.join(10)
+
+
+def test_orthanc_commits_to_our_results(tmp_path, store, orthanc, scp, wait_for):
+    config = configuration(tmp_path / "node", at(orthanc, commitment=True))
+    scp(config, orthanc.node_port)
+    job, _ = publish_job(store, tmp_path / "node", ["pacs"], classes=CLASSES)
+    with delivering(config):
+        wait_for(lambda: {d.state for d in store.deliveries(job.id)} == {DeliveryState.COMMITTED}, 20)
+
+
+def test_what_orthanc_has_deleted_is_found_out_and_sent_again(tmp_path, store, orthanc, scp, wait_for):
+    plain = configuration(tmp_path / "node", at(orthanc))
+    job, files = publish_job(store, tmp_path / "node", ["pacs"], classes=CLASSES)
+    with delivering(plain):
+        wait_for(lambda: store.job(job.id).state is JobState.DONE)
+    victim = orthanc.find(SOPInstanceUID=files[2].sop_instance_uid)[0]["ID"]
+    orthanc.delete(f"/instances/{victim}")
+    config = configuration(tmp_path / "node", at(orthanc, commitment=True))
+    scp(config, orthanc.node_port)
+    with delivering(config):
+        wait_for(lambda: {d.state for d in store.deliveries(job.id)} == {DeliveryState.COMMITTED}, 30)
+    assert held(orthanc) == {file.sop_instance_uid for file in files}
+    assert store.deliveries(job.id)[2].attempts == 3  # sent, lost, sent
+
+
+def test_orthanc_learns_which_of_its_instances_we_hold(tmp_path, orthanc, scp, wait_for):
+    config = configuration(tmp_path / "node", at(orthanc))
+    scp(config, orthanc.node_port)
+    uids = ["1.2.3.1", "1.2.3.2"]
+    files = [
+        write_instance(tmp_path / "node" / "incoming" / "1.2.3.7" / f"{uid}.dcm", SECONDARY_CAPTURE, uid)
+        for uid in uids
+    ]
+    files[1].unlink()
+    question = {"DicomInstances": [[SECONDARY_CAPTURE, uid] for uid in uids]}
+    asked = orthanc.post("/modalities/node/storage-commitment", question)
+    report = f"/storage-commitment/{asked['ID']}"
+    wait_for(lambda: orthanc.get(report)["Status"] != "Pending", 20)
+    answer = orthanc.get(report)
+    assert answer["Status"] == "Failure"
+    assert [item["SOPInstanceUID"] for item in answer["Success"]] == [uids[0]]
+    assert [(item["SOPInstanceUID"], item["FailureReason"]) for item in answer["Failures"]] == [(uids[1], 0x0112)]
