@@ -19,6 +19,7 @@ from ich_node.report.drawing import GREY, WHITE, Line, Picture, fitted, font, la
 
 WINDOW_CENTRE, WINDOW_WIDTH = 40, 80
 """Brain window in HU: 0 is black, 80 is white (PS3.3 C.11.2.1.2)."""
+BONE_HU = 300
 OPACITY = 0.5
 FADE_IN = 0.25
 """The map is invisible below this fraction of the threshold and reaches its full opacity at the threshold."""
@@ -72,18 +73,38 @@ def picture(hu: npt.NDArray[np.int16], heat: Heat | None, threshold: float, grid
 
 def anatomy(hu: npt.NDArray[np.int16], heat: Heat | None, threshold: float) -> Picture:
     """RGB uint8 [rows, columns, 3]: CT in the brain window, heat map and contour, no words."""
-    grey = brain_window(hu)
-    image = np.repeat(grey[..., None], 3, axis=-1)
+    image = np.empty((*hu.shape, 3), np.uint8)
+    image[:] = brain_window(hu)[..., None]
     if heat is not None:
         _paint(image, heat, threshold)
     return image
 
 
+def thumbnail(hu: npt.NDArray[np.int16], heat: Heat, threshold: float, grid: Grid, size: int) -> Picture:
+    """RGB uint8 [size, size, 3] of square pixels: the head alone, drawn anew at this size so that the contour stays."""
+    top, bottom, left, right = _head_box(hu)
+    tall, wide = (bottom - top) / grid.squeeze[0], (right - left) / grid.squeeze[1]
+    scale = size / max(tall, wide)
+    fitting = max(1, round(wide * scale)), max(1, round(tall * scale))
+
+    def shrunk(plane: npt.NDArray[np.generic], outside: float) -> npt.NDArray[np.float32]:
+        part = Image.fromarray(np.ascontiguousarray(plane[top:bottom, left:right], np.float32))
+        canvas = np.full((size, size), outside, np.float32)
+        row, column = (size - fitting[1]) // 2, (size - fitting[0]) // 2
+        canvas[row : row + fitting[1], column : column + fitting[0]] = np.asarray(
+            part.resize(fitting, Image.Resampling.BOX)
+        )
+        return canvas
+
+    small = shrunk(np.clip(hu, -100, 200), -100)
+    return anatomy(np.rint(small).astype(np.int16), shrunk(heat, 0), threshold)
+
+
 def brain_window(hu: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
     """HU → 0..255 in the brain window, linear exact (PS3.3 C.11.2.1.3.2)."""
     low = WINDOW_CENTRE - WINDOW_WIDTH // 2
-    shown = np.clip(hu, low, low + WINDOW_WIDTH).astype(np.int32) - low
-    return np.asarray((shown * 255 + WINDOW_WIDTH // 2) // WINDOW_WIDTH, np.uint8)
+    levels = (np.arange(WINDOW_WIDTH + 1) * 255 + WINDOW_WIDTH // 2) // WINDOW_WIDTH
+    return levels.astype(np.uint8)[np.clip(hu, low, low + WINDOW_WIDTH) - low]
 
 
 def opacity(heat: Heat, threshold: float) -> Heat:
@@ -92,10 +113,14 @@ def opacity(heat: Heat, threshold: float) -> Heat:
     return np.asarray(OPACITY * ramp * ramp * (3 - 2 * ramp), np.float32)
 
 
-def contour(heat: Heat, threshold: float, width: float) -> Heat:
-    """Coverage 0..1 of a line of `width` pixels along heat = threshold: distance to it is |value| / |gradient|."""
-    rise = np.hypot(*np.gradient(heat)).astype(np.float32)
-    distance = np.abs(heat - threshold) / np.maximum(rise, 1e-6)
+def contour_distance(heat: Heat, threshold: float) -> Heat:
+    """Distance in pixels of every pixel to the line heat = threshold, to first order: |value| / |gradient|."""
+    down, right = np.gradient(heat)
+    return np.asarray(np.abs(heat - threshold) / np.maximum(np.sqrt(down * down + right * right), 1e-6), np.float32)
+
+
+def coverage(distance: Heat, width: float) -> Heat:
+    """How much 0..1 of each pixel a line of `width` pixels covers."""
     return np.asarray(np.clip(width / 2 + 0.5 - distance, 0, 1), np.float32)
 
 
@@ -120,6 +145,19 @@ def letter_size(image: Picture, grid: Grid) -> float:
     return float(min(shape)) / 30
 
 
+def _head_box(hu: npt.NDArray[np.int16]) -> tuple[int, int, int, int]:
+    """First and last + 1 row and column of the skull with a little margin (the headrest is no bone), else of all."""
+    bone = hu > BONE_HU
+    if np.count_nonzero(bone) < 100:
+        return 0, hu.shape[0], 0, hu.shape[1]
+    box = []
+    for axis, size in enumerate(hu.shape):
+        lit = np.flatnonzero(bone.any(1 - axis))
+        margin = round(0.06 * float(np.ptp(lit)) + 1)
+        box += [max(0, int(lit[0]) - margin), min(size, int(lit[-1]) + 1 + margin)]
+    return box[0], box[1], box[2], box[3]
+
+
 def _paint(image: Picture, heat: Heat, threshold: float) -> None:
     """Heat map and contour onto `image`, in the smallest box that holds what is visible of them."""
     visible = heat > FADE_IN * threshold
@@ -135,10 +173,10 @@ def _paint(image: Picture, heat: Heat, threshold: float) -> None:
     mixed = under * (1 - alpha) + colour * light * alpha
     thickness = max(1.2, min(image.shape[:2]) / 380)
     if min(part.shape) > 1:
-        halo = 0.6 * contour(part, threshold, thickness + 1.6)[..., None]
-        line = contour(part, threshold, thickness)[..., None]
-        mixed = mixed * (1 - halo)
-        mixed = mixed * (1 - line) + CONTOUR * line
+        distance = contour_distance(part, threshold)[..., None]
+        line = coverage(distance, thickness)
+        mixed *= (1 - 0.6 * coverage(distance, thickness + 1.6)) * (1 - line)
+        mixed += CONTOUR * line
     image[box] = np.rint(mixed).astype(np.uint8)
 
 

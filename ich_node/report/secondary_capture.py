@@ -1,33 +1,40 @@
 """Pictures as Secondary Capture images that lie exactly where the CT slices lie.
 
-In: an analysis, its content (words), options, identity and time. Out: SC Image Storage datasets (PS3.3 A.8.1) in order:
-the summary page, then the overlays from foot to head. A viewer that sorts by position must keep that order, so that the
-page lies one slice distance below the lowest slice; a viewer that sorts by Instance Number finds it first anyway.
+In: an analysis, what is said of it, identity and time. Out: SC Image Storage datasets (PS3.3 A.8.1), the summary page
+first, then the overlays in the order in which the source is numbered. OHIF shows an even stack by position from the
+head down and everything else by Instance Number: the page is number 1 and lies one slice distance above the stack.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.valuerep import DSfloat
 
 from ich_node import geometry
-from ich_node.domain import DISCLAIMER, Analysis, Volume
-from ich_node.report import headers, overlay
+from ich_node.config import ReportConfig
+from ich_node.domain import DISCLAIMER, Analysis, KeySlice, Volume
+from ich_node.errors import UnusableSeries
+from ich_node.report import headers, overlay, summary_page
+from ich_node.report.content import Caption, Content
 from ich_node.report.drawing import Picture
 from ich_node.report.identifiers import Identity
+from ich_node.report.wording import WORDINGS
 
 SERIES_NUMBER_OFFSET = 1
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
-PLANE = "ImagePositionPatient ImageOrientationPatient PixelSpacing SliceThickness SliceLocation".split()  # noqa: SIM905
-LOSSY = "LossyImageCompression LossyImageCompressionRatio LossyImageCompressionMethod".split()  # noqa: SIM905
+PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SliceLocation")
 FRAME_OF_REFERENCE = ("FrameOfReferenceUID", "PositionReferenceIndicator")
+LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+THUMBNAILS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,18 +59,33 @@ class Slice:
         return overlay.Grid(tuple(map(float, self.plane.ImageOrientationPatient)), (spacing[0], spacing[1]))
 
 
+def secondary_captures(
+    analysis: Analysis, content: Content, options: ReportConfig, identity: Identity, made_at: datetime
+) -> list[Dataset]:
+    """The whole series: the summary page, then one overlay per key slice. The same input gives the same bytes."""
+    number = options.series_number_base + SERIES_NUMBER_OFFSET
+    series = Series(analysis, identity, number, content.series_description, made_at)
+    overlays = []
+    if analysis.volume is not None:
+        pairs = list(zip(analysis.key_slices, content.captions, strict=True))
+        if _numbered_from_the_head(analysis.volume):
+            pairs.reverse()
+        for instance_number, (key, caption) in enumerate(pairs, start=2):
+            overlays.append(_overlay(series, analysis, analysis.volume, key, caption, content, instance_number))
+    return [_summary(series, analysis, content), *overlays]
+
+
 class Series:
     """A series of secondary captures in the making: what all of its images have in common."""
 
     def __init__(
         self, analysis: Analysis, identity: Identity, number: int, description: str, made_at: datetime
     ) -> None:
-        self._identity = identity
-        self._source = analysis.headers[0]
+        source = analysis.headers[0]
         common = Dataset()
-        headers.stamp(common, self._source, headers.Equipment.of(analysis.card, identity), made_at)
-        headers.image_context(common, self._source)
-        common.SeriesInstanceUID = identity.series("sc")
+        headers.stamp(common, source, headers.Equipment.of(analysis.card, identity), made_at)
+        headers.image_context(common, source)
+        common.SeriesInstanceUID = identity.series("pictures")
         common.SeriesNumber = number
         common.SeriesDescription = description
         common.Modality = "CT"
@@ -74,17 +96,17 @@ class Series:
         common.DateOfSecondaryCapture, common.TimeOfSecondaryCapture = common.ContentDate, common.ContentTime
         common.ImageType = ["DERIVED", "SECONDARY"]
         common.BurnedInAnnotation = "YES"
-        common.ImageComments = DISCLAIMER
-        headers.copy_elements(common, self._source, LOSSY)
-        self._common = common
+        headers.copy_elements(common, source, LOSSY)
+        self._common, self._identity, self._source = common, identity, source
 
-    def image(self, picture: Picture, role: str, source: str, number: int, derivation: str) -> Dataset:
-        """One RGB picture uint8 [rows, columns, 3] as SC image `number`, without geometry and sources."""
+    def image(self, picture: Picture, role: str, source: str, number: int, derivation: str, comment: str) -> Dataset:
+        """RGB uint8 [rows, columns, 3] as SC image `number`, still without plane and source images."""
         image = copy.deepcopy(self._common)
         image.SOPClassUID = SecondaryCaptureImageStorage
         image.SOPInstanceUID = self._identity.instance(role, source)
         image.InstanceNumber = number
-        image.DerivationDescription = derivation
+        image.DerivationDescription = headers.encodable(derivation, self._source)
+        image.ImageComments = headers.encodable(f"{comment} {DISCLAIMER}.", self._source)
         set_pixels(image, picture)
         set_file_meta(image)
         return image
@@ -118,23 +140,159 @@ def set_plane(image: Dataset, source: Slice) -> None:
 
 
 def source_items(sources: Iterable[Slice], preserved: bool) -> list[Dataset]:
-    """Items of Source Image Sequence (PS3.3 C.7.6.1.1.4), one per instance with all of its frames that were used."""
-    items: dict[str, Dataset] = {}
+    """Items of Source Image Sequence (PS3.3 C.7.6.1.1.4); `preserved`: a pixel here is the same place as there."""
+    items = []
     for source in sources:
-        uid = str(source.header.SOPInstanceUID)
-        item = items.get(uid)
-        if item is None:
-            item = items[uid] = Dataset()
-            item.ReferencedSOPClassUID = source.header.SOPClassUID
-            item.ReferencedSOPInstanceUID = uid
-            item.PurposeOfReferenceCodeSequence = [headers.code_item(SOURCE_IMAGE)]
-            item.SpatialLocationsPreserved = "YES" if preserved else "NO"
+        item = Dataset()
+        item.ReferencedSOPClassUID = source.header.SOPClassUID
+        item.ReferencedSOPInstanceUID = source.header.SOPInstanceUID
         if source.frame_number is not None:
-            item.ReferencedFrameNumber = [*_numbers(item.get("ReferencedFrameNumber")), source.frame_number]
-    return list(items.values())
+            item.ReferencedFrameNumber = source.frame_number
+        item.PurposeOfReferenceCodeSequence = [headers.code_item(SOURCE_IMAGE)]
+        item.SpatialLocationsPreserved = "YES" if preserved else "NO"
+        items.append(item)
+    return items
 
 
-def _numbers(value: object) -> list[int]:
-    if value is None:
-        return []
-    return [int(str(item)) for item in value] if isinstance(value, Iterable) else [int(str(value))]
+# --- overlays ------------------------------------------------------------------------------------------------------
+
+
+def _overlay(
+    series: Series,
+    analysis: Analysis,
+    volume: Volume,
+    key: KeySlice,
+    caption: Caption,
+    content: Content,
+    number: int,
+) -> Dataset:
+    card, source = analysis.card, Slice.of(volume, key.slice_index)
+    words = overlay.Words(
+        title=caption.title,
+        details=tuple(part for part in (caption.where, " · ".join(caption.position)) if part),
+        corner=(content.banner, f"{card.id} {card.version}"),
+        scale=content.activation,
+        disclaimer=DISCLAIMER,
+    )
+    picture = overlay.picture(volume.hu[key.slice_index], key.heat, card.cam_threshold, source.grid, words)
+    derivation = (
+        f"{card.id} {card.version}: CT, window {overlay.WINDOW_CENTRE}/{overlay.WINDOW_WIDTH} HU, class activation map "
+        f"of {key.label}, contour at {card.cam_threshold:g}"
+    )
+    comment = ", ".join((caption.title, *words.details)) + "."
+    name = f"{source.header.SOPInstanceUID} {source.frame_number or 0} {key.label}"
+    image = series.image(picture, "overlay", name, number, derivation, comment)
+    set_plane(image, source)
+    image.SourceImageSequence = source_items([source], preserved=True)
+    return image
+
+
+def _numbered_from_the_head(volume: Volume) -> bool:
+    """Whether the source's own numbers run from head to foot, so that a viewer that goes by them shows it that way."""
+    first, last = (volume.headers[index].get("InstanceNumber") for index in (0, -1))
+    if volume.frame_numbers:
+        first, last = volume.frame_numbers[0], volume.frame_numbers[-1]
+    return first is not None and last is not None and int(first) > int(last)
+
+
+# --- summary page --------------------------------------------------------------------------------------------------
+
+
+def _summary(series: Series, analysis: Analysis, content: Content) -> Dataset:
+    source = _reference(analysis)
+    header = analysis.headers[0]
+    shape = summary_page.page_shape(int(header.get("Rows") or 512), int(header.get("Columns") or 512))
+    squeeze = source.grid.squeeze if source else (1.0, 1.0)
+    page = _page(analysis, content, side=min(shape) // THUMBNAILS)
+    picture = summary_page.draw_page(page, *shape, squeeze)
+    derivation = f"{analysis.card.id} {analysis.card.version}: summary of the result"
+    image = series.image(picture, "summary page", "", 1, derivation, content.summary)
+    image.PatientOrientation = None
+    if source is not None:
+        set_plane(image, source)
+        _lift(image, analysis.volume, int(header.Rows) / shape[0])
+    distinct = {str(each.SOPInstanceUID): Slice(each, each, None) for each in analysis.headers}
+    image.SourceImageSequence = source_items(distinct.values(), preserved=False)
+    return image
+
+
+def _reference(analysis: Analysis) -> Slice | None:
+    """The highest slice; of a series without a volume the first that says where it lies, if any does."""
+    if analysis.volume is not None:
+        return Slice.of(analysis.volume, -1)
+    for header in analysis.headers:
+        try:
+            plane = geometry.planes_of(header)[0]
+        except (UnusableSeries, IndexError):
+            continue
+        return Slice(header, geometry.frame_attributes(header, plane.frame_number), plane.frame_number)
+    return None
+
+
+def _lift(image: Dataset, volume: Volume | None, factor: float) -> None:
+    """Move the page one slice distance above the stack, and shrink its pixels if it was enlarged (`factor` < 1)."""
+    step = np.zeros(3)
+    if volume is not None and len(volume.positions_mm) > 1:
+        step = volume.positions_mm[-1] - volume.positions_mm[-2]
+    cosines = np.asarray(image.ImageOrientationPatient, float)
+    spacing = np.asarray(image.PixelSpacing, float)
+    corner = 0.5 * (factor - 1) * (cosines[:3] * spacing[1] + cosines[3:] * spacing[0])  # same edges, smaller pixels
+    position = np.asarray(image.ImagePositionPatient, float) + step + corner
+    image.ImagePositionPatient = _decimals(position)
+    image.PixelSpacing = _decimals(spacing * factor)
+    if image.get("SliceLocation") is not None:
+        image.SliceLocation = _decimals([float(image.SliceLocation) + float(np.linalg.norm(step))])[0]
+
+
+def _decimals(values: Iterable[float]) -> list[DSfloat]:
+    return [DSfloat(round(float(value), 6), auto_format=True) for value in values]
+
+
+def _page(analysis: Analysis, content: Content, side: int) -> summary_page.Page:
+    analysed = analysis.status == "analysed"
+    rows = [
+        summary_page.Row(
+            line.name, line.probability, line.threshold, line.percent, line.present, line.where, line.slice_range
+        )
+        for line in content.lines
+    ]
+    return summary_page.Page(
+        tone=content.tone,
+        banner=content.banner,
+        banner_note=content.banner_note,
+        verdict=content.headline if analysed else content.explanation,
+        explanation=content.explanation if analysed else WORDINGS[content.language].no_priority,
+        headings=content.headings,
+        rows=tuple(rows),
+        thumbnails=tuple(_thumbnails(analysis, content.captions, side)),
+        warnings=content.warnings,
+        facts=(content.facts[0], " ".join((*content.facts[1:], content.disclaimers[1]))),
+        disclaimer=DISCLAIMER,
+    )
+
+
+def _thumbnails(analysis: Analysis, captions: Sequence[Caption], side: int) -> Iterable[summary_page.Thumbnail]:
+    """The brightest key slices, no slice twice and every label once before any comes again; foot to head."""
+    volume = analysis.volume
+    if volume is None:
+        return
+    for index in best_keys(analysis.key_slices, THUMBNAILS):
+        key = analysis.key_slices[index]
+        grid = Slice.of(volume, key.slice_index).grid
+        small = overlay.thumbnail(volume.hu[key.slice_index], key.heat, analysis.card.cam_threshold, grid, side)
+        position = captions[index].position
+        yield summary_page.Thumbnail(small, position[0] if position else "")
+
+
+def best_keys(keys: Sequence[KeySlice], count: int) -> list[int]:
+    """Indices of the `count` key slices to show first, ascending."""
+    brightest = sorted(range(len(keys)), key=lambda index: -float(keys[index].heat.max(initial=0)))
+    chosen: list[int] = []
+    for new_label in (True, False):
+        for index in brightest:
+            labels = {keys[other].label for other in chosen}
+            slices = {keys[other].slice_index for other in chosen}
+            fresh = keys[index].slice_index not in slices and (not new_label or keys[index].label not in labels)
+            if fresh and len(chosen) < count:
+                chosen.append(index)
+    return sorted(chosen)

@@ -124,12 +124,11 @@ class _Sheet:
     def verdict(self, page: Page) -> None:
         """The answer in large type, and what goes with it."""
         u, room = self._unit, self._right - self._left
-        long = page.tone == "NOT ANALYSED"
         for line in wrapped(Line(page.verdict, 27 * u, TEXT, 600, 92), room):
             self._write(line, self._left, self._y, "la")
             self._y += 34 * u
-        size, colour = (19, TEXT) if long else (15, QUIET)
-        for line in wrapped(Line(page.explanation, size * u, colour, 400), room):
+        size = 19 if page.tone == "NOT ANALYSED" else 16
+        for line in wrapped(Line(page.explanation, size * u, TEXT, 400, 95), room):
             self._write(line, self._left, self._y, "la")
             self._y += 1.32 * size * u
         self._y += 8 * u
@@ -143,10 +142,10 @@ class _Sheet:
         top = self._y
         bottom = top + 22 * u + step * len(page.rows)
         self._draw.rounded_rectangle([self._left, top, self._right, bottom], radius=6 * u, fill=PANEL)
-        stops = self._stops()
-        for text, (x, anchor) in zip(
-            page.headings, ((stops[0], "lm"), (stops[2], "rm"), (stops[3], "lm"), (stops[4], "rm")), strict=True
-        ):
+        located = any(row.where or row.slices for row in page.rows)
+        stops = self._stops(located)
+        columns = ((stops[0], "lm"), (stops[2], "rm"), (stops[3], "lm"), (stops[4], "rm"))
+        for text, (x, anchor) in list(zip(page.headings, columns, strict=True))[: 4 if located else 2]:
             self._write(Line(text, 11.5 * u, QUIET, 400), x, top + 12 * u, anchor)
         for index, row in enumerate(page.rows):
             self._row(row, top + 20 * u + step * (index + 0.5), stops)
@@ -159,7 +158,7 @@ class _Sheet:
         self._draw.rectangle([0, y, self.image.width, self.image.height], fill=PANEL)
         self._write(fitted(Line(page.disclaimer, 14 * u, TEXT, 600), room), self.image.width / 2, y + 12 * u, "mm")
         y -= 5 * u
-        facts = [line for text in page.facts for line in wrapped(Line(text, 11.5 * u, QUIET), room)]
+        facts = [line for text in page.facts for line in wrapped(Line(text, 11.5 * u, QUIET, 400, 85), room)]
         notes = [line for text in page.warnings for line in wrapped(Line(f"! {text}", 13 * u, WARNING, 500), room)]
         for line in [*reversed(facts), *reversed(notes)]:
             y -= 1.28 * line.size
@@ -173,12 +172,18 @@ class _Sheet:
         side = int(min(bottom - self._y - caption - 6 * u, (self._right - self._left - 16 * u) / 3))
         if side < 56 * u:
             return
-        x = self._left
-        for thumbnail in thumbnails[:3]:
+        shown = thumbnails[:3]
+        x = self.image.width / 2 - (len(shown) * (side + 8 * u) - 8 * u) / 2
+        for thumbnail in shown:
             small = Image.fromarray(thumbnail.picture)
             small.thumbnail((side, side), Image.Resampling.LANCZOS)
             self.image.paste(small, (round(x + (side - small.width) / 2), round(self._y + (side - small.height) / 2)))
-            self._write(fitted(Line(thumbnail.caption, 12 * u, TEXT), side), x + side / 2, self._y + side + 2 * u, "ma")
+            self._write(
+                fitted(Line(thumbnail.caption, 12 * u, TEXT, 400, 90), side + 6 * u),
+                x + side / 2,
+                self._y + side + 2 * u,
+                "ma",
+            )
             x += side + 8 * u
 
     def _row(self, row: Row, y: float, stops: tuple[float, ...]) -> None:
@@ -201,10 +206,13 @@ class _Sheet:
         self._write(fitted(Line(row.where, 13 * u, ink, weight, 92), room), stops[3], y, "lm")
         self._write(Line(row.slices, 13 * u, ink, weight, 92), stops[4], y, "rm")
 
-    def _stops(self) -> tuple[float, ...]:
-        """x of: name, bar, end of the probability, where, end of the slices."""
+    def _stops(self, located: bool) -> tuple[float, ...]:
+        """x of: name, bar, end of the probability, where, end of the slices; without the last two, longer bars."""
         u, width = self._unit, self._right - self._left
-        return tuple(self._left + part for part in (10 * u, 0.275 * width, 0.56 * width, 0.585 * width, width - 10 * u))
+        if not located:
+            end = width - 10 * u
+            return tuple(self._left + part for part in (10 * u, 0.36 * width, end, end, end))
+        return tuple(self._left + part for part in (10 * u, 0.335 * width, 0.58 * width, 0.6 * width, width - 10 * u))
 
     def _shape(self, tone: Tone, x: float, y: float, r: float, ink: Colour) -> None:
         """▲ STAT, ◆ HIGH, ● ROUTINE, ? not analysed."""
