@@ -20,7 +20,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python -m pytest tests/benchmarks -s --override-ini=addopts= -p no:randomly
 
 chaos: $(VENV)/installed-dev
-	$(BIN)/python -m tests.crash.chaos --out docs/reliability-table.md
+	$(BIN)/python -m tests.crash.chaos --out docs/reliability.md
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
