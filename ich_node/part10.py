@@ -251,7 +251,9 @@ def read_header(path: Path, keywords: Sequence[str]) -> Dataset:
                     source = BytesIO(file_head(str(names[0]), str(names[1]), ExplicitVRLittleEndian) + plain)
                 source.seek(0)
                 return dcmread(source, stop_before_pixels=True, specific_tags=list(keywords), defer_size=HEADER_LIMIT)
-        except (OSError, UnidentifiableInstance):
+        except UnidentifiableInstance:
             raise
         except Exception as error:  # pydicom lets anything through on hostile bytes, RecursionError included
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the disk's, not pydicom's own
             raise UnidentifiableInstance(f"the header can not be read ({type(error).__name__})") from error

@@ -49,6 +49,7 @@ class _Growing:
     open: set[int] = field(default_factory=set)
     released_s: float | None = None
     looked: bool = False  # at its slices, since the last instance came
+    whole: bool = False
     headers: dict[str, Dataset] = field(default_factory=dict)  # read so far, by SOP Instance UID
 
     def evidence(self) -> Evidence:
@@ -101,7 +102,7 @@ class Assembler:
 
     def _grow(self, association: int, study_uid: str, series_uid: str, now: float) -> None:
         growing = self._growing.setdefault(series_uid, _Growing(study_uid, now))
-        growing.last_s, growing.looked = now, False
+        growing.last_s, growing.looked, growing.whole = now, False, False
         growing.open.add(association)
         self._brought.setdefault(association, set()).add(series_uid)
         self._study_last_s[study_uid] = now
@@ -137,16 +138,16 @@ class Assembler:
 
     def _is_whole(self, series_uid: str, growing: _Growing) -> bool:
         now, evidence = self._clock(), growing.evidence()
-        if now >= completeness.quiet_s(evidence, self._patience):
-            return True
         early = completeness.early_s(evidence, self._patience)
-        if early is None or now < early or growing.looked:
-            return False
-        growing.looked = True
-        uids = self._spool.sop_instance_uids(series_uid)
-        return len(uids) <= MAX_INSTANCES and completeness.is_whole_stack(
-            self._headers(series_uid, uids, growing.headers)
-        )
+        if now >= completeness.quiet_s(evidence, self._patience):
+            growing.whole = True
+        elif early is not None and now >= early and not growing.looked:
+            growing.looked = True
+            uids = self._spool.sop_instance_uids(series_uid)
+            growing.whole = len(uids) <= MAX_INSTANCES and completeness.is_whole_stack(
+                self._headers(series_uid, uids, growing.headers)
+            )
+        return growing.whole
 
     def _is_quiet(self, study_uid: str) -> bool:
         if any(growing.study_uid == study_uid for growing in self._growing.values()):

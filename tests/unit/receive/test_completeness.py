@@ -1,0 +1,106 @@
+"""When a series counts as whole."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from pydicom import Dataset
+
+from ich_node.receive.completeness import Evidence, Patience, early_s, is_whole_stack, quiet_s
+
+PATIENCE = Patience(grace_s=1, quiet_period_s=10)
+
+
+def slices(heights: list[float], thickness: float | None = 5.0, **changes: object) -> list[Dataset]:
+    found = []
+    for number, height in enumerate(heights):
+        ds = Dataset()
+        ds.SOPInstanceUID = f"1.2.{number}"
+        ds.ImagePositionPatient = [-100.0, -100.0, height]
+        ds.ImageOrientationPatient = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
+        ds.PixelSpacing = [0.5, 0.5]
+        ds.Rows = ds.Columns = 512
+        if thickness is not None:
+            ds.SliceThickness = thickness
+        for keyword, value in changes.items():
+            setattr(ds, keyword, value)
+        found.append(ds)
+    return found
+
+
+HEAD = [5.0 * n for n in range(30)]
+
+
+def test_after_an_orderly_release_the_grace_is_enough() -> None:
+    assert early_s(Evidence(last_s=100, open=False, released_s=103), PATIENCE) == 104
+
+
+def test_the_grace_counts_from_the_last_instance_when_another_association_brought_it() -> None:
+    assert early_s(Evidence(last_s=104, open=False, released_s=103), PATIENCE) == 105
+
+
+def test_the_grace_never_lasts_longer_than_the_silence() -> None:
+    assert early_s(Evidence(last_s=100, open=False, released_s=109.5), PATIENCE) == 110
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [Evidence(100, open=True), Evidence(100, open=True, released_s=99), Evidence(100, open=False, released_s=None)],
+)
+def test_an_open_or_aborted_association_leaves_silence_only(evidence: Evidence) -> None:
+    assert early_s(evidence, PATIENCE) is None
+    assert quiet_s(evidence, PATIENCE) == 110
+
+
+def test_an_even_stack_of_a_head_is_whole() -> None:
+    assert is_whole_stack(slices(HEAD))
+
+
+def test_order_and_duplicates_do_not_matter() -> None:
+    shuffled = slices(HEAD) + slices(HEAD)[:5]
+    random.Random(1).shuffle(shuffled)
+    assert is_whole_stack(shuffled)
+
+
+def test_a_localizer_in_the_series_does_not_matter() -> None:
+    localizer = slices([0.0], ImageOrientationPatient=[0.0, 1.0, 0.0, 0.0, 0.0, -1.0])
+    assert is_whole_stack(localizer + slices(HEAD))
+
+
+def test_too_short_a_stack_waits() -> None:
+    assert not is_whole_stack(slices(HEAD[:18]))
+
+
+def test_a_missing_slice_waits() -> None:
+    assert not is_whole_stack(slices(HEAD[:12] + HEAD[13:]))
+
+
+def test_every_fourth_slice_is_even_but_waits_for_its_neighbours() -> None:
+    assert not is_whole_stack(slices(HEAD[::4]))
+
+
+def test_without_a_thickness_an_even_stack_is_all_that_can_be_known() -> None:
+    assert is_whole_stack(slices(HEAD, thickness=None))
+
+
+def test_slices_with_gaps_by_protocol_are_whole() -> None:
+    assert is_whole_stack(slices([7.5 * n for n in range(20)], SpacingBetweenSlices=7.5))
+
+
+def test_overlapping_slices_are_whole() -> None:
+    assert is_whole_stack(slices([0.6 * n for n in range(250)], thickness=1.0))
+
+
+def test_fewer_slices_than_announced_wait() -> None:
+    assert not is_whole_stack(slices(HEAD, ImagesInAcquisition=31))
+    assert is_whole_stack(slices(HEAD, ImagesInAcquisition=30))
+
+
+def test_headers_without_a_place_do_not_count() -> None:
+    assert not is_whole_stack([Dataset(), Dataset()])
+    assert is_whole_stack([Dataset(), *slices(HEAD)])
+
+
+def test_senseless_numbers_are_no_evidence() -> None:
+    assert is_whole_stack(slices(HEAD, thickness=None, ImagesInAcquisition=None))
