@@ -20,7 +20,7 @@ from ich_node.geometry import Plane, Stack, frame_attributes, planes_of, stack_o
 from ich_node.vocabulary import number, text, texts
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
-OWN_MANUFACTURER = "ich_node project"
+OWN_MANUFACTURER = "ich_node"
 
 MIN_SLICES = 10
 MAX_THICKNESS_MM = 6.0
