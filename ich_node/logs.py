@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import warnings
 from typing import Any
 
 import structlog
@@ -81,7 +82,9 @@ def configure(config: LogConfig, role: str) -> None:
     )
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(role=role)
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # its debug lines quote datasets
+    for library in ("pynetdicom", "pydicom"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)  # their lines quote datasets
+    warnings.simplefilter("ignore")  # so do pydicom's warnings
 
 
 def get() -> Any:
