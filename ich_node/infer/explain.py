@@ -52,14 +52,12 @@ def slice_heat(
 ) -> Heat:
     """The CAM of `label` on stored slice `index`, float32 [rows, columns], 0 outside the skull and its rim."""
     rim = around(space) if rim is None else rim
-    shown = np.zeros(crop.hu.shape[1:], np.float32)
-    blocks = np.repeat(np.repeat(rim[index], space.step[0], axis=0), space.step[1], axis=1)
-    shown[: blocks.shape[0], : blocks.shape[1]] = blocks
+    shown = in_box(rim[index], crop, space)
     heat = crop.to_slice(prediction.cam[index, LABELS.index(label)], index)
     return np.where(crop.to_slice(shown, index) >= 0.5, heat, np.float32(0))
 
 
-def block_heat(prediction: Prediction, label: str, space: Inside, box: tuple[int, int]) -> Heat:
+def block_heat(prediction: Prediction, label: str, space: Inside, box: tuple[int, ...]) -> Heat:
     """The CAM of `label` on the blocks of `space`, float32 [slices, h, w], 0 outside the skull and its rim.
 
     `box`: rows and columns of the head box that CAM and blocks both lie on.
@@ -69,6 +67,14 @@ def block_heat(prediction: Prediction, label: str, space: Inside, box: tuple[int
     across = _at_centres(cells.shape[2], box[1], space.step[1], space.mask.shape[2])
     heat = np.einsum("ij,sjk,lk->sil", down, cells, across, optimize=True)
     return np.where(around(space), heat, 0).astype(np.float32)
+
+
+def in_box(blocks: npt.NDArray[np.generic], crop: Crop, space: Inside) -> Heat:
+    """One slice's blocks [h, w] on the pixels of the head box, float32 [rows, columns], 0 beyond the blocks."""
+    pixels = np.zeros(crop.hu.shape[1:], np.float32)
+    large = np.repeat(np.repeat(blocks, space.step[0], axis=0), space.step[1], axis=1)
+    pixels[: large.shape[0], : large.shape[1]] = large
+    return pixels
 
 
 def best_slice(prediction: Prediction, label: str, rim: npt.NDArray[np.bool_]) -> int:

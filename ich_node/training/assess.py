@@ -54,10 +54,10 @@ def figures(scored: Scored, thresholds: Mapping[str, float] | None = None, *, re
     """
     result: dict[str, Any] = {"count": len(scored), "patients": len(np.unique(scored.patients)), "labels": {}}
     for index, label in enumerate(LABELS):
-        known = ~np.isnan(scored.truth[:, index])
+        known = np.asarray(~np.isnan(scored.truth[:, index]))
         threshold = thresholds[label] if thresholds else None
         result["labels"][label] = _of_label(scored, index, known, threshold, replicates)
-    known = ~np.isnan(scored.truth).any(axis=1)
+    known = np.asarray(~np.isnan(scored.truth).any(axis=1))
     complete = known.sum() >= MIN_FOR_LOG_LOSS
     result["weighted_log_loss"] = (
         metrics.weighted_log_loss(scored.truth[known], scored.probability[known]) if complete else math.nan
