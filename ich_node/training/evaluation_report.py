@@ -54,15 +54,16 @@ def page(title: str, outcomes: Sequence[Outcome], figures: Mapping[str, Any], ca
     ]
     parts += ["<h2>Time</h2>", _timing(figures["timing_s"]), _provenance(card)]
     body = "\n".join(parts)
-    return f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{_text(title)}</title><style>{STYLE}</style>{body}</html>\n'
+    head = f'<meta charset="utf-8"><title>{_text(title)}</title><style>{STYLE}</style>'
+    return f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n'
 
 
 def _about(figures: Mapping[str, Any]) -> str:
     studies = figures["studies"]
     return (
         f"{studies['count']} studies of {studies['patients']} patients were analysed, "
-        f"{figures['not_analysed']['count']} were not. AUC with 95 % intervals from resampling patients, sensitivity and "
-        "specificity with Wilson's. Probabilities are those that the node reports."
+        f"{figures['not_analysed']['count']} were not. AUC with 95 % intervals from resampling patients, "
+        "sensitivity and specificity with Wilson's. Probabilities are those that the node reports."
     )
 
 
