@@ -354,6 +354,12 @@ class JobStore:
         with self._read() as db:
             return [_as_job(row) for row in db.execute(query)]
 
+    def jobs_of_series(self, series_uid: str) -> list[Job]:
+        """The jobs of a series, oldest first."""
+        query = sa.select(job).where(job.c.series_uid == series_uid).order_by(job.c.id)
+        with self._read() as db:
+            return [_as_job(row) for row in db.execute(query)]
+
     def deliveries(self, job_id: int) -> list[Delivery]:
         """The deliveries of a job by destination and sequence."""
         order = (delivery.c.destination, delivery.c.sequence)

@@ -1,0 +1,224 @@
+"""Retention: what may go, what must stay, and crashes in the middle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from ledger_builder import CT_IMAGE, SECONDARY_CAPTURE, Clock, configuration, destination, publish_job, write_instance
+
+from ich_node.domain import Instance, Series
+from ich_node.store import retention
+from ich_node.store.jobs import JobStore
+
+DAY = 86400.0
+NOW = 2_000_000_000.0
+
+
+@pytest.fixture
+def clock():
+    return Clock(NOW - 30 * DAY)
+
+
+@pytest.fixture
+def store(tmp_path, clock):
+    store = JobStore.open(tmp_path, clock=clock)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def config(tmp_path):
+    return configuration(tmp_path, destination("pacs", 1))
+
+
+def settings(config, **changes):
+    return config.model_copy(update={"store": config.store.model_copy(update=changes)})
+
+
+def aged(folder: Path, moment: float) -> Path:
+    os.utime(folder, (moment, moment))
+    return folder
+
+
+def finished_job(store, tmp_path, clock, series_uid="1.2.3", *, sent=True):
+    """A job with its series and results on disk, as old as the clock says."""
+    folder = tmp_path / "incoming" / series_uid
+    write_instance(folder / f"{series_uid}.1.dcm", CT_IMAGE, f"{series_uid}.1")
+    job, _ = publish_job(store, tmp_path, ["pacs"], series_uid=series_uid, classes=[SECONDARY_CAPTURE])
+    if sent:
+        for item in store.due("pacs"):
+            store.sent(item, 0)
+    aged(folder, clock.now)
+    return job, folder, aged(tmp_path / "results" / str(job.id), clock.now)
+
+
+def names(removals):
+    return {(removal.folder.kind, removal.folder.path.name) for removal in removals}
+
+
+def test_what_finished_long_ago_goes_series_and_results(config, store, tmp_path, clock):
+    job, series, results = finished_job(store, tmp_path, clock)
+    removals = retention.plan(config, store, NOW)
+    assert names(removals) == {("incoming", "1.2.3"), ("results", str(job.id))}
+    retention.carry_out(config, store, removals)
+    assert not series.exists()
+    assert not results.exists()
+    assert not list((tmp_path / "trash").iterdir())
+
+
+def test_its_row_stays_so_that_the_same_images_are_not_analysed_again(config, store, tmp_path, clock):
+    job, _, _ = finished_job(store, tmp_path, clock)
+    retention.carry_out(config, store, retention.plan(config, store, NOW))
+    assert store.known("1.2.3", job.input_digest)
+
+
+def test_what_finished_lately_stays(config, store, tmp_path, clock):
+    clock.now = NOW - DAY
+    finished_job(store, tmp_path, clock)
+    assert retention.plan(config, store, NOW) == []
+
+
+@pytest.mark.parametrize("quota_gb", [None, 1e-9])
+def test_a_job_that_still_owes_results_stays_whatever_its_age_and_the_space(config, store, tmp_path, clock, quota_gb):
+    finished_job(store, tmp_path, clock, sent=False)
+    assert retention.plan(settings(config, max_used_gb=quota_gb), store, NOW) == []
+
+
+def test_a_queued_job_and_a_series_without_a_job_stay(config, store, tmp_path, clock):
+    for series_uid in ("1.2.3", "1.2.4"):
+        aged(write_instance(tmp_path / f"incoming/{series_uid}/{series_uid}.1.dcm", CT_IMAGE, "1").parent, clock.now)
+    instance = Instance("1.2", "1.2.3", CT_IMAGE, "1.2.3.1", "1.2.840.10008.1.2", Path())
+    store.enqueue(Series("1.2", "1.2.3", (instance,)))
+    assert retention.plan(settings(config, max_used_gb=1e-9), store, NOW) == []
+
+
+def test_a_series_with_an_instance_that_no_job_has_seen_stays(config, store, tmp_path, clock):
+    _, series, _ = finished_job(store, tmp_path, clock)
+    write_instance(series / "1.2.3.2.dcm", CT_IMAGE, "1.2.3.2")
+    aged(series, clock.now)
+    assert ("incoming", "1.2.3") not in names(retention.plan(config, store, NOW))
+
+
+def test_above_the_quota_the_oldest_finished_go_first_and_only_as_many_as_needed(config, store, tmp_path, clock):
+    clock.now = NOW - 3 * DAY
+    jobs = []
+    for number in (1, 2, 3):
+        clock.now += DAY / 2
+        jobs.append(finished_job(store, tmp_path, clock, f"1.2.{number}"))
+    everything = sum(retention.size(tmp_path / kind) for kind in ("incoming", "results"))
+    quota = settings(config, max_used_gb=(everything - 1) / 1e9)
+    removals = retention.plan(quota, store, NOW)
+    assert len(removals) == 1
+    assert removals[0].folder.path in {jobs[0][1], jobs[0][2]}
+    assert retention.plan(settings(config, max_used_gb=everything / 1e9), store, NOW) == []
+
+
+def test_objects_that_were_set_aside_go_by_age(config, store, tmp_path):
+    old = write_instance(tmp_path / "set_aside/1.2.8/1.dcm", SECONDARY_CAPTURE, "1").parent
+    new = write_instance(tmp_path / "set_aside/1.2.9/1.dcm", SECONDARY_CAPTURE, "1").parent
+    aged(old, NOW - 20 * DAY)
+    aged(new, NOW - 1 * DAY)
+    assert names(retention.plan(config, store, NOW)) == {("set_aside", "1.2.8")}
+
+
+def test_a_result_that_a_destination_is_still_asked_to_commit_to_stays(store, tmp_path, clock):
+    clock.now = NOW - DAY
+    config = configuration(tmp_path, destination("pacs", 1, commitment=True), give_up_after_h=72)
+    job, _, _ = finished_job(store, tmp_path, clock)
+    quota = settings(config, max_used_gb=1e-9)
+    assert retention.plan(quota, store, NOW) == []
+    for item in store.deliveries(job.id):
+        store.committed(item)
+    assert len(retention.plan(quota, store, NOW)) == 2
+
+
+def test_what_happens_between_plan_and_removal_keeps_the_folder(config, store, tmp_path, clock):
+    job, series, results = finished_job(store, tmp_path, clock)
+    removals = retention.plan(config, store, NOW)
+    write_instance(series / "1.2.3.2.dcm", CT_IMAGE, "1.2.3.2")
+    clock.now = NOW
+    store.lost(store.deliveries(job.id)[0], "no such object instance")
+    retention.carry_out(config, store, removals)
+    assert series.exists()
+    assert results.exists()
+
+
+def test_an_image_that_slipped_into_the_trash_goes_back_to_its_place(config, store, tmp_path, clock):
+    finished_job(store, tmp_path, clock)
+    trash = tmp_path / "trash" / "incoming@1.2.3@7"
+    (tmp_path / "incoming" / "1.2.3").rename(trash) if trash.parent.mkdir() is None else None
+    write_instance(trash / "1.2.3.2.dcm", CT_IMAGE, "1.2.3.2")
+    retention.empty_trash(config, store)
+    assert [path.name for path in (tmp_path / "incoming" / "1.2.3").iterdir()] == ["1.2.3.2.dcm"]
+    assert not trash.exists()
+
+
+def test_what_a_crash_left_in_the_trash_is_deleted_by_the_next_run(config, store, tmp_path):
+    half = tmp_path / "trash" / "results@7@1"
+    half.mkdir(parents=True)
+    (half / "1.dcm").write_bytes(b"x")
+    assert retention.empty_trash(config, store) == 1
+    assert not half.exists()
+
+
+class PowerCut(Exception):
+    """The lights go out."""
+
+
+@pytest.mark.parametrize("step", range(1, 9))
+def test_a_crash_at_any_moment_harms_nothing(config, store, tmp_path, clock, monkeypatch, step):
+    job, series, results = finished_job(store, tmp_path, clock)
+    kept, kept_series, kept_results = finished_job(store, tmp_path, clock, "1.2.4", sent=False)
+    before = {path: path.read_bytes() for path in [*kept_series.iterdir(), *kept_results.iterdir()]}
+    calls = {"left": step}
+
+    def fragile(original):
+        def call(*arguments, **named):
+            calls["left"] -= 1
+            if calls["left"] == 0:
+                raise PowerCut
+            return original(*arguments, **named)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(retention, "_fsync", fragile(retention._fsync))
+        patch.setattr(retention.Path, "rename", fragile(Path.rename))
+        patch.setattr(os, "unlink", fragile(os.unlink))
+        try:
+            retention.carry_out(config, store, retention.plan(config, store, NOW))
+        except PowerCut:
+            for folder in (series, results):  # all of it in its place, or none
+                assert not folder.exists() or list(folder.glob("*.dcm"))
+    retention.carry_out(config, store, retention.plan(config, store, NOW))
+    assert not series.exists()
+    assert not results.exists()
+    assert {path: path.read_bytes() for path in before} == before
+    assert kept.id != job.id
+
+
+def test_stale_parts_go_and_fresh_ones_stay(config, store, tmp_path):
+    fresh, stale = (tmp_path / "incoming" / "1.2.3" / f"{n}.1-1.part" for n in (1, 2))
+    fresh.parent.mkdir(parents=True)
+    for path in (fresh, stale):
+        path.write_bytes(b"x")
+    os.utime(stale, (1, 1))
+    draft = tmp_path / "results" / "9.part"
+    draft.mkdir(parents=True)
+    aged(draft, 1)
+    retention.carry_out(config, store, [])
+    assert (fresh.exists(), stale.exists(), draft.exists()) == (True, False, False)
+
+
+def test_a_dry_run_says_what_would_go_and_touches_nothing(config, store, tmp_path, clock):
+    _, series, results = finished_job(store, tmp_path, clock)
+    for folder in (series, results):
+        aged(folder, 1e9)
+    lines = list(retention.run(settings(config, max_used_gb=1e-9), dry_run=True))
+    assert any(line.startswith("would remove incoming/1.2.3") for line in lines)
+    assert "dry run" in lines[-1]
+    assert series.exists()
+    assert results.exists()
+    assert not (tmp_path / "trash").exists()
