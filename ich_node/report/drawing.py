@@ -54,7 +54,7 @@ def fitted(line: Line, width: float) -> Line:
     """The same line, condensed and then cut with an ellipsis until it is at most `width` pixels wide."""
     if text_width(line) <= width:
         return line
-    line = Line(line.text, line.size, line.colour, line.weight, 78)
+    line = Line(line.text, line.size, line.colour, line.weight, 75)
     text = line.text
     while text_width(line) > width and len(text) > 1:
         text = text[:-1].rstrip()

@@ -180,11 +180,16 @@ def _overlay(
         f"of {key.label}, contour at {card.cam_threshold:g}"
     )
     comment = ", ".join((caption.title, *words.details)) + "."
-    name = f"{source.header.SOPInstanceUID} {source.frame_number or 0} {key.label}"
-    image = series.image(picture, "overlay", name, number, derivation, comment)
+    image = series.image(picture, "overlay", overlay_name(volume, key), number, derivation, comment)
     set_plane(image, source)
     image.SourceImageSequence = source_items([source], preserved=True)
     return image
+
+
+def overlay_name(volume: Volume, key: KeySlice) -> str:
+    """What tells an overlay from its siblings: its UID is that of role "overlay" with this as its source."""
+    source = Slice.of(volume, key.slice_index)
+    return f"{source.header.SOPInstanceUID} {source.frame_number or 0} {key.label}"
 
 
 def _numbered_from_the_head(volume: Volume) -> bool:
@@ -200,8 +205,9 @@ def _numbered_from_the_head(volume: Volume) -> bool:
 
 def _summary(series: Series, analysis: Analysis, content: Content) -> Dataset:
     source = _reference(analysis)
-    header = analysis.headers[0]
-    shape = summary_page.page_shape(int(header.get("Rows") or 512), int(header.get("Columns") or 512))
+    header = source.header if source else Dataset()
+    rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
+    shape = summary_page.page_shape(rows, columns) if rows and columns else (summary_page.SMALLEST,) * 2
     squeeze = source.grid.squeeze if source else (1.0, 1.0)
     page = _page(analysis, content, side=min(shape) // THUMBNAILS)
     picture = summary_page.draw_page(page, *shape, squeeze)
@@ -210,7 +216,7 @@ def _summary(series: Series, analysis: Analysis, content: Content) -> Dataset:
     image.PatientOrientation = None
     if source is not None:
         set_plane(image, source)
-        _lift(image, analysis.volume, int(header.Rows) / shape[0])
+        _lift(image, analysis.volume, rows / shape[0] if rows else 1.0)
     distinct = {str(each.SOPInstanceUID): Slice(each, each, None) for each in analysis.headers}
     image.SourceImageSequence = source_items(distinct.values(), preserved=False)
     return image
