@@ -313,8 +313,9 @@ class JobStore:
         """The peer said Success and does not have it: send it again."""
         with self._write() as db:
             self._move_delivery(db, item, DeliveryState.SENT, DeliveryState.PENDING, cause=cause, transaction_uid=None)
-            if self._job(db, item.job_id).state is JobState.DONE:
-                self._move_job(db, item.job_id, JobState.DONE, JobState.DELIVERING)
+            state = self._job(db, item.job_id).state
+            if state is not JobState.DELIVERING:  # done, or failed because of another destination
+                self._move_job(db, item.job_id, state, JobState.DELIVERING)
 
     def _settle(self, item: Delivery, state: DeliveryState, **values: Any) -> None:
         with self._write() as db:

@@ -179,6 +179,19 @@ def test_what_the_peer_lost_is_owed_again(store, tmp_path):
     assert [d.sop_instance_uid for d in store.due("pacs")] == [lost.sop_instance_uid]
 
 
+def test_what_one_peer_lost_is_owed_again_although_another_one_refused_it(store, tmp_path):
+    job = published(store, tmp_path, to=("strict", "pacs"))
+    for item in store.due("strict"):
+        store.refused(item, 0xC000, "cannot understand")
+    for item in store.due("pacs"):
+        store.sent(item, 0)
+    assert store.job(job.id).state is JobState.FAILED
+    store.lost(store.deliveries(job.id)[0], "no such object instance")
+    assert store.job(job.id).state is JobState.DELIVERING
+    store.sent(store.due("pacs")[0], 0)
+    assert store.job(job.id).state is JobState.FAILED
+
+
 def test_an_operator_retries_what_was_refused(store, tmp_path):
     job = published(store, tmp_path)
     for item in store.due("pacs"):
