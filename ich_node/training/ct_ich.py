@@ -63,7 +63,7 @@ def _study(root: Path, patient: str, rows: list[dict[str, str]]) -> Study:
     for index, row in enumerate(rows):
         if row["mask"]:
             masks[index] = _grey(root / row["mask"]) > 127
-    return Study(patient, hu, labels, masks, masks.any(axis=(1, 2)))
+    return Study(patient, hu, labels, masks, np.asarray(masks.any(axis=(1, 2)), np.bool_))
 
 
 def hounsfield(

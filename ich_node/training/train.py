@@ -71,7 +71,7 @@ class Trainer:
         self.path = folder / f"{phase.name}.pt"
         self.network = network.to(device, memory_format=torch.channels_last)
         self.network.frozen_blocks = phase.frozen_blocks
-        self.averaged = copy.deepcopy(self.network)
+        self.averaged: Network = copy.deepcopy(self.network)
         self.rng = np.random.default_rng([phase.seed, 1])
         self.optimiser = torch.optim.AdamW(_groups(self.network, phase.rate), weight_decay=0.02)
         self.scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")

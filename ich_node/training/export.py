@@ -1,0 +1,154 @@
+"""From a trained network to a bundle: ich.onnx, its parity with torch, and the manifest ich.yaml written by code.
+
+Everything clinical in the manifest comes in as arrays of predictions; nothing is typed by hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+import yaml
+
+import onnx
+from ich_node.domain import DISCLAIMER, LABELS
+from ich_node.infer.engine import self_test_input
+from ich_node.infer.model import GRAPH, MANIFEST
+from ich_node.training import calibrate
+from ich_node.training.network import SHARPNESS, STRIDE, WINDOWS_HU, Network
+
+OPSET = 18
+PARITY = 1e-4
+LARGEST_MB = 30.0
+
+INTENDED_USE = (
+    "Research: a second, automatic look at non-contrast head CT of adults that proposes the order of reading for acute "
+    "intracranial hemorrhage and shows the evidence. Every study is still read by a person."
+)
+EXCLUSIONS = (
+    "diagnosis, or leaving a study unread",
+    "contrast studies, CT angiography, sharp (bone) kernels",
+    "children, and heads after craniectomy: hardly any were in the training data",
+    "fewer than 10 axial slices, slices thicker than 6 mm, parts of a head",
+    "chronic hemorrhage that is no denser than brain",
+)
+
+
+def write_graph(network: Network, path: Path) -> None:
+    """Write the network as ONNX with dynamic batch, rows and columns; weights inside the file."""
+    network = network.to("cpu").eval()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dynamic = {"hu": {0: "batch", 1: "rows", 2: "columns"}}
+    dynamic |= {name: {0: "batch"} for name in ("logits", "cam", "features")}
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # of the tracing exporter, about its own age
+        torch.onnx.export(
+            network,
+            (torch.from_numpy(self_test_input()),),
+            str(path),
+            input_names=["hu"],
+            output_names=["logits", "cam", "features"],
+            dynamic_axes=dynamic,
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    onnx.checker.check_model(str(path), full_check=True)
+
+
+def parity(network: Network, path: Path) -> float:
+    """The largest difference between torch and ONNX Runtime over all outputs, on three sizes of image."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    rng = np.random.default_rng(7)
+    largest = 0.0
+    for hu in (self_test_input(), _noise(rng, (3, 431, 409)), _noise(rng, (1, 190, 192))):
+        with torch.no_grad():
+            expected = network(torch.from_numpy(hu))
+        for mine, theirs in zip(expected, session.run(None, {"hu": hu}), strict=True):
+            largest = max(largest, float(np.abs(mine.numpy() - theirs).max()))
+    return largest
+
+
+def _noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.int16]]:
+    base = np.resize(self_test_input()[1], shape[1:])
+    return (base[None] + rng.normal(0, 5, shape)).astype(np.int16)
+
+
+def write_bundle(
+    network: Network,
+    folder: Path,
+    *,
+    version: str,
+    slice_scaling: calibrate.Scaling,
+    study_scaling: calibrate.Scaling,
+    points: Mapping[str, Any],
+    cam_threshold: float,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write ich.onnx and ich.yaml into `folder`; the manifest. `facts`: data, training, metrics.
+
+    Raises ValueError when torch and ONNX differ by more than 1e-4 or the file is larger than 30 MB.
+    """
+    path = folder / GRAPH
+    write_graph(network, path)
+    difference = parity(network, path)
+    size_mb = path.stat().st_size / 1e6
+    if difference > PARITY or size_mb > LARGEST_MB:
+        raise ValueError(f"parity {difference:.1e} (at most {PARITY}), size {size_mb:.1f} MB (at most {LARGEST_MB})")
+    with torch.no_grad():
+        logits, cam, features = network(torch.from_numpy(self_test_input()))
+    manifest = {
+        "id": "ich-default",
+        "version": version,
+        "notice": f"{DISCLAIMER}. Not for clinical use.",
+        "file": GRAPH,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "size_mb": round(size_mb, 2),
+        "opset": OPSET,
+        "labels": list(LABELS),
+        "input": {
+            "name": "hu",
+            "type": "int16 [batch, rows, columns]",
+            "meaning": "HU of a head box in radiological orientation, padding -1024",
+            "windows_hu": [list(window) for window in WINDOWS_HU],
+            "size": network.size,
+        },
+        "outputs": {
+            "logits": f"float32 [batch, {logits.shape[1]}]: log-mean-exp (r = {SHARPNESS}) of the cam",
+            "cam": f"float32 [batch, {cam.shape[1]}, {cam.shape[2]}, {cam.shape[3]}]: cell logits",
+            "features": f"float32 [batch, {features.shape[1]}]: for a sequence head",
+        },
+        "calibration": {"slice": _lists(slice_scaling), "study": _lists(study_scaling)},
+        "aggregation": {
+            "rule": "triangle along z over calibrated spacing, then the mean of the highest slices of each label",
+            "smoothing_half_width_mm": calibrate.SMOOTHING_HALF_WIDTH_MM,
+            "study_span_mm": calibrate.STUDY_SPAN_MM,
+        },
+        "operating_points": dict(points),
+        "present_at": "balanced",
+        "stat_at": "rule_in",
+        "cam": {"stride": STRIDE, "threshold": round(cam_threshold, 3)},
+        "self_test": {
+            "input": "ich_node.infer.engine.self_test_input: two head boxes of exact integers",
+            "logits": [[round(float(v), 6) for v in row] for row in logits],
+            "cam_peak": [[round(float(v), 6) for v in row] for row in cam.amax(dim=(2, 3))],
+            "tolerance": {"cpu": 1e-3, "cuda": 2e-2},
+        },
+        "parity_torch_onnx": float(f"{difference:.2e}"),
+        **facts,
+        "intended_use": INTENDED_USE,
+        "exclusions": list(EXCLUSIONS),
+    }
+    text = "# Written by ich_node.training.export; do not edit: the numbers come from the evaluation.\n"
+    text += yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=120)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
+    return manifest
+
+
+def _lists(scaling: calibrate.Scaling) -> dict[str, list[float]]:
+    return {name: [round(value, 5) for value in getattr(scaling, name)] for name in ("scale", "bias")}
