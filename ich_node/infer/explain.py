@@ -12,13 +12,11 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from ich_node.domain import LABELS, Finding, KeySlice, Prediction
 from ich_node.infer.crop import Crop
-from ich_node.infer.skull import DISC, Inside
+from ich_node.infer.skull import Inside
 
-RIM_BLOCKS = 2
 Heat = npt.NDArray[np.float32]
 
 
@@ -34,25 +32,21 @@ def key_slices(
     "key": the best slice of every present finding; none when nothing is present. A slice that is the best of one type
     (and perhaps of "any") shows that type; of several types, it shows "any". "all": every slice with "any".
     """
-    rim = around(space)
     if which == "all":
         chosen = dict.fromkeys(range(len(crop.hu)), LABELS[0])
     else:
-        chosen = _merged(
-            {finding.label: best_slice(prediction, finding.label, rim) for finding in findings if finding.present}
-        )
+        called = [finding.label for finding in findings if finding.present]
+        heat = {label: block_heat(prediction, label, space, crop.hu.shape[1:]) for label in called}
+        chosen = _merged({label: best_slice(prediction, label, heat[label]) for label in called})
     return tuple(
-        KeySlice(index, label, slice_heat(prediction, label, index, crop, space, rim))
+        KeySlice(index, label, slice_heat(prediction, label, index, crop, space))
         for index, label in sorted(chosen.items())
     )
 
 
-def slice_heat(
-    prediction: Prediction, label: str, index: int, crop: Crop, space: Inside, rim: npt.NDArray[np.bool_] | None = None
-) -> Heat:
+def slice_heat(prediction: Prediction, label: str, index: int, crop: Crop, space: Inside) -> Heat:
     """The CAM of `label` on stored slice `index`, float32 [rows, columns], 0 outside the skull and its rim."""
-    rim = around(space) if rim is None else rim
-    shown = in_box(rim[index], crop, space)
+    shown = in_box(space.rim[index], crop, space)
     heat = crop.to_slice(prediction.cam[index, LABELS.index(label)], index)
     return np.where(crop.to_slice(shown, index) >= 0.5, heat, np.float32(0))
 
@@ -65,8 +59,7 @@ def block_heat(prediction: Prediction, label: str, space: Inside, box: tuple[int
     cells = prediction.cam[:, LABELS.index(label)]
     down = _at_centres(cells.shape[1], box[0], space.step[0], space.mask.shape[1])
     across = _at_centres(cells.shape[2], box[1], space.step[1], space.mask.shape[2])
-    heat = np.einsum("ij,sjk,lk->sil", down, cells, across, optimize=True)
-    return np.where(around(space), heat, 0).astype(np.float32)
+    return np.where(space.rim, down @ cells @ across.T, np.float32(0))
 
 
 def in_box(blocks: npt.NDArray[np.generic], crop: Crop, space: Inside) -> Heat:
@@ -77,18 +70,16 @@ def in_box(blocks: npt.NDArray[np.generic], crop: Crop, space: Inside) -> Heat:
     return pixels
 
 
-def best_slice(prediction: Prediction, label: str, rim: npt.NDArray[np.bool_]) -> int:
-    """The slice with the highest probability of `label` among those that show any of the inside of the skull."""
-    probability = prediction.slice_probability[:, LABELS.index(label)]
-    seen = rim.any(axis=(1, 2))
-    return int(np.argmax(np.where(seen, probability, -1) if seen.any() else probability))
+def best_slice(prediction: Prediction, label: str, heat: Heat) -> int:
+    """The slice with the highest probability of `label`, discounted where the evidence lies outside the skull.
 
-
-def around(space: Inside) -> npt.NDArray[np.bool_]:
-    """The inside of the skull and a rim; everything where no skull was found, so that evidence is never hidden."""
-    if not space.mask.any():
-        return np.ones(space.mask.shape, np.bool_)
-    return np.asarray(ndimage.binary_dilation(space.mask, structure=DISC, iterations=RIM_BLOCKS), np.bool_)
+    `heat` is the `block_heat` of the label: a slice counts by how much of its hottest cell is left inside.
+    """
+    number = LABELS.index(label)
+    hottest = np.maximum(prediction.cam[:, number].max(axis=(1, 2)), 1e-9)
+    left = np.minimum(heat.max(axis=(1, 2)) / hottest, 1)
+    probability = prediction.slice_probability[:, number]
+    return int(np.argmax(probability * left if left.any() else probability))
 
 
 def _merged(best: dict[str, int]) -> dict[int, str]:
@@ -100,8 +91,8 @@ def _merged(best: dict[str, int]) -> dict[int, str]:
     return chosen
 
 
-def _at_centres(cells: int, pixels: int, step: int, blocks: int) -> npt.NDArray[np.float64]:
+def _at_centres(cells: int, pixels: int, step: int, blocks: int) -> Heat:
     """Weights [blocks, cells] of linear interpolation between cell centres at block centres, flat at the edges."""
     centre = (np.arange(blocks) + 0.5) * step
     at = np.clip(centre * cells / pixels - 0.5, 0, cells - 1)
-    return np.asarray(np.clip(1 - np.abs(at[:, None] - np.arange(cells)), 0, 1), np.float64)
+    return np.asarray(np.clip(1 - np.abs(at[:, None] - np.arange(cells)), 0, 1), np.float32)

@@ -87,7 +87,7 @@ def _located(
     frame: HeadFrame | None,
 ) -> Location:
     heat = explain.block_heat(prediction, label, space, (crop.hu.shape[1], crop.hu.shape[2]))
-    best = explain.best_slice(prediction, label, explain.around(space))
+    best = explain.best_slice(prediction, label, heat)
     lit = lit_blocks(heat, best, card.cam_threshold)
     if not lit.any():
         return NOWHERE

@@ -16,6 +16,7 @@ from ich_node.domain import Volume
 from ich_node.infer.crop import Crop
 
 GRID_MM = 2.0
+RIM_BLOCKS = 2
 SLICE_MM = 3.5
 """Of thinner slices, only as many are looked at as lie about this far apart; the others take the nearest of them."""
 
@@ -37,12 +38,13 @@ Mask = npt.NDArray[np.bool_]
 class Inside:
     """The intracranial space on a coarse grid over the head box.
 
-    mask: bool [slices, h, w]. hu: float32 [slices, h, w], mean of the block (of a nearby slice where slices are thin).
-    step: box pixels per block (row, column). origins: float64 [slices, 3], LPS mm of the centre of block (0, 0); down,
-    right: LPS mm from block to block.
+    mask: bool [slices, h, w]. rim: the same with RIM_BLOCKS around it in plane; everything where no skull was found.
+    hu: float32 [slices, h, w], mean of the block (of a nearby slice where slices are thin). step: box pixels per block
+    (row, column). origins: float64 [slices, 3], LPS mm of the centre of block (0, 0); down, right: from block to block.
     """
 
     mask: Mask
+    rim: Mask
     hu: npt.NDArray[np.float32]
     step: tuple[int, int]
     origins: npt.NDArray[np.float64]
@@ -68,7 +70,10 @@ def inside(volume: Volume, crop: Crop) -> Inside:
     hu = block_mean(crop.hu[::every], step)
     nearest = np.minimum((np.arange(len(crop.hu)) + every // 2) // every, len(hu) - 1)
     middle = (step[0] - 1) / 2 * down + (step[1] - 1) / 2 * right
-    return Inside(intracranial(hu)[nearest], hu[nearest], step, corner + middle, down * step[0], right * step[1])
+    mask = intracranial(hu)
+    return Inside(
+        mask[nearest], with_rim(mask)[nearest], hu[nearest], step, corner + middle, down * step[0], right * step[1]
+    )
 
 
 def box_geometry(
@@ -85,6 +90,13 @@ def box_geometry(
     if crop.turn.reverse_columns:
         start, right = start + last_column * right, -right
     return start + crop.corners[:, :1] * down + crop.corners[:, 1:] * right, down, right
+
+
+def with_rim(mask: Mask) -> Mask:
+    """The mask and a rim of about 4 mm; everything where no skull was found, so that evidence is never hidden."""
+    if not mask.any():
+        return np.ones(mask.shape, np.bool_)
+    return np.asarray(ndimage.binary_dilation(mask, structure=DISC, iterations=RIM_BLOCKS), np.bool_)
 
 
 def stored_pixel(crop: Crop, slice_index: int, row: float, column: float) -> tuple[int, int]:

@@ -105,9 +105,7 @@ def summarise(
             "count": len(outcomes) - len(analysed),
             "positives": int(sum(o.truth[0] == 1 for o in outcomes if not o.analysed)),
             "reasons": dict(Counter(str(outcome.reason) for outcome in outcomes if not outcome.analysed)),
-            "all_studies_unanalysed_as_not_flagged": assess.flagged(
-                truth, np.array([bool(o.called) for o in outcomes])
-            ),
+            "counted_as_not_flagged": assess.flagged(truth, np.array([bool(o.called) for o in outcomes])),
         },
         "priority": _priorities(outcomes),
         "stat": {"threshold": stat_threshold},
