@@ -97,21 +97,25 @@ class Worker:
         return pipeline.analyse(paths, self.model, self.engine, self._config)
 
     def _publish(self, job: Job, analysis: Analysis) -> None:
-        """File, fsync, rename, row: the results are durable before the one transaction that owes them."""
+        """The results are durable before the one transaction that owes them."""
+        published = self._publish_files(job, analysis)
+        destinations = [destination.name for destination in self._config.deliver.destinations]
+        self._jobs.publish(job, published, destinations, priority=analysis.priority, reason=analysis.reason)
+
+    def _publish_files(self, job: Job, analysis: Analysis) -> list[ResultFile]:
+        """Write the results of a job; a second attempt at the same analysis writes the same bytes."""
         results = build.results(
             analysis,
             options=self._config.report,
             device_name=self._config.ae_title,
-            made_at=datetime.fromtimestamp(job.created_at, UTC),  # from the job: a second attempt makes the same bytes
+            made_at=datetime.fromtimestamp(job.created_at, UTC),  # every time comes from the job
             predecessor=self._predecessor(job),
         )
         folder = self._spool.write_results(job.id, files.encode(analysis, results, job.predecessor))
-        published = [
+        return [
             ResultFile(item.sop_class_uid, item.sop_instance_uid, folder / item.file_name)
             for item in files.objects(results)
         ]
-        destinations = [destination.name for destination in self._config.deliver.destinations]
-        self._jobs.publish(job, published, destinations, priority=analysis.priority, reason=analysis.reason)
 
     def _predecessor(self, job: Job) -> Predecessor | None:
         """The reports that this job's corrected ones replace, in every form in which they may have gone out."""
