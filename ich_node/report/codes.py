@@ -107,6 +107,14 @@ FINDINGS: Mapping[str, Code] = {
     "subdural": _code("35486000", "SCT", "Subdural intracranial hemorrhage", Origin.TERMINOLOGY),
 }
 
+# --- text report (CID 7001, 7002) ----------------------------------------------------------------------------------
+
+IMPRESSIONS = _code("19005-8", "LN", "Impressions")
+IMPRESSION = _code("121073", "DCM", "Impression")
+FINDINGS_SECTION = _code("59776-5", "LN", "Findings")
+PROCEDURE_DESCRIPTIONS = _code("55111-9", "LN", "Current Procedure Descriptions")
+PROCEDURE_DESCRIPTION = _code("121065", "DCM", "Procedure Description")
+
 # --- where ---------------------------------------------------------------------------------------------------------
 
 SIDES: Mapping[Laterality, Code] = {

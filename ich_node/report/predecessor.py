@@ -21,6 +21,7 @@ class Document:
     series_uid: str
     sop_class_uid: str
     sop_instance_uid: str
+    instance_number: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,12 @@ class Predecessor:
     def of(cls, headers: Iterable[Dataset]) -> Predecessor:
         """From the earlier result's objects or their headers; what is no report of ours is passed over."""
         reports = {BASIC_TEXT_SR, *MEASUREMENT_REPORT_SRS}
-        return cls(
-            tuple(
-                Document(str(h.StudyInstanceUID), str(h.SeriesInstanceUID), str(h.SOPClassUID), str(h.SOPInstanceUID))
-                for h in headers
-                if h.SOPClassUID in reports
-            )
-        )
+        return cls(tuple(_document(header) for header in headers if header.SOPClassUID in reports))
+
+    def last_number(self, sop_class_uids: Iterable[str]) -> int:
+        """The highest Instance Number among the documents of these SOP Classes; 0 without any."""
+        wanted = set(sop_class_uids)
+        return max((d.instance_number for d in self.documents if d.sop_class_uid in wanted), default=0)
 
     def items(self, sop_class_uids: Iterable[str]) -> list[Dataset]:
         """Predecessor Documents Sequence: the documents of these SOP Classes, by study and series; [] without any."""
@@ -65,6 +65,16 @@ def hierarchical(grouped: dict[tuple[str, str], list[Dataset]]) -> list[Dataset]
         series.ReferencedSOPSequence = references
         studies[study_uid].ReferencedSeriesSequence.append(series)
     return list(studies.values())
+
+
+def _document(header: Dataset) -> Document:
+    return Document(
+        str(header.StudyInstanceUID),
+        str(header.SeriesInstanceUID),
+        str(header.SOPClassUID),
+        str(header.SOPInstanceUID),
+        int(header.get("InstanceNumber") or 1),
+    )
 
 
 def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:

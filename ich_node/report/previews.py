@@ -35,7 +35,7 @@ def _lines(items: Iterable[Dataset]) -> Iterable[str]:
         name = item.ConceptNameCodeSequence[0].CodeMeaning if "ConceptNameCodeSequence" in item else ""
         if item.ValueType == "CONTAINER":
             yield from ("", name, "-" * len(name))
-        elif item.ValueType == "TEXT":
+        elif item.ValueType == "TEXT" and item.RelationshipType == "CONTAINS":
             yield item.TextValue
         elif item.ValueType == "CODE" and item.RelationshipType == "CONTAINS":
             yield f"{name}: {item.ConceptCodeSequence[0].CodeMeaning}"

@@ -1,0 +1,81 @@
+"""All results of one analysis, in the order in which they are delivered.
+
+In: an analysis, the report options, the device, the time, the result that is corrected. Out: datasets with file meta
+information. Pure: the same input gives the same bytes, today and after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from pydicom import Dataset
+from pydicom.uid import UID
+
+from ich_node.config import ReportConfig
+from ich_node.domain import Analysis
+from ich_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ich_node.report import multiframe, parametric_map, presentation_state
+from ich_node.report.content import Content, content
+from ich_node.report.document import Frame
+from ich_node.report.identifiers import Identity
+from ich_node.report.predecessor import Predecessor
+from ich_node.report.secondary_capture import secondary_captures
+from ich_node.report.structured_report import structured_reports
+from ich_node.report.text_report import text_report
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Results:
+    """What goes back.
+
+    objects: pictures with the summary page first, the measurement report, the text report, then what was asked for in
+    addition. alternates: SOP Instance UID of the measurement report (Comprehensive 3D SR) → the same report as
+    Comprehensive SR and as Enhanced SR.
+    """
+
+    objects: tuple[Dataset, ...]
+    alternates: Mapping[str, tuple[Dataset, Dataset]]
+
+
+def results(
+    analysis: Analysis,
+    *,
+    options: ReportConfig,
+    device_name: str,
+    made_at: datetime,
+    predecessor: Predecessor | None,
+) -> Results:
+    """The results of `analysis`, made by the node called `device_name` at `made_at` (aware)."""
+    identity = Identity.of(analysis, options, device_name)
+    said = content(analysis, language=options.language, made_at=made_at, corrected=predecessor is not None)
+    pictures = secondary_captures(analysis, said, options, identity, made_at)
+    frame = Frame(analysis, identity, made_at, options.series_number_base, tuple(pictures), predecessor)
+    measurement, comprehensive, enhanced = structured_reports(frame, said)
+    alternates = {str(measurement.SOPInstanceUID): (_named(comprehensive), _named(enhanced))}
+    objects = (*pictures, measurement, text_report(frame, said), *_additions(frame, said, options))
+    return Results(tuple(_named(each) for each in objects), alternates)
+
+
+def _additions(frame: Frame, said: Content, options: ReportConfig) -> Iterator[Dataset]:
+    """Objects that a site asks for in its configuration."""
+    overlays, base = frame.pictures[1:], options.series_number_base
+    if options.multi_frame and overlays:
+        yield multiframe.multi_frame(overlays, frame.identity, base + multiframe.SERIES_NUMBER_OFFSET)
+    if options.parametric_map:
+        number = base + parametric_map.SERIES_NUMBER_OFFSET
+        yield from parametric_map.parametric_maps(frame.analysis, frame.identity, number, frame.made_at)
+    if options.presentation_state:
+        captions = [caption.title for caption in said.captions]
+        number = base + presentation_state.SERIES_NUMBER_OFFSET
+        state = presentation_state.presentation_state(frame.analysis, captions, frame.identity, number, frame.made_at)
+        if state is not None:
+            yield state
+
+
+def _named(result: Dataset) -> Dataset:
+    """Say in the file meta information who wrote it (PS3.10 7.1); libraries would name themselves."""
+    result.file_meta.ImplementationClassUID = UID(IMPLEMENTATION_CLASS_UID)
+    result.file_meta.ImplementationVersionName = IMPLEMENTATION_VERSION_NAME
+    return result
