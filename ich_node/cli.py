@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ich_node import __version__, config, logs, service
+from ich_node import __version__, audit, config, logs, service
 from ich_node.domain import DISCLAIMER, LABELS
 from ich_node.errors import ConfigError, IchNodeError
 
@@ -88,7 +88,8 @@ def _role(name: str) -> Run:
         stop = service.stop_on_signals()
         log.info("role_started")
         try:
-            importlib.import_module(ROLE_MODULES[name]).run(settings, stop)
+            with audit.running(settings, name):
+                importlib.import_module(ROLE_MODULES[name]).run(settings, stop)
         except ConfigError:
             raise
         except IchNodeError as error:

@@ -6,7 +6,7 @@ import threading
 import time
 from typing import Protocol
 
-from ich_node import logs, service
+from ich_node import service
 from ich_node.config import Config
 from ich_node.deliver.commitment import Committer
 from ich_node.deliver.sender import Sender, connector
@@ -41,7 +41,6 @@ def run(config: Config, stop: Stop) -> None:
     threads = [threading.Thread(target=part.run, args=(stop,), name=part.name, daemon=True) for part in parts]
     for thread in threads:
         thread.start()
-    logs.get().info("role_started", destinations=[destination.name for destination in config.deliver.destinations])
     service.notify("READY=1", f"STATUS={len(config.deliver.destinations)} destinations")
     try:
         _watch(parts, threads, stop, longest_wait_s=config.deliver.connect_timeout_s + config.deliver.dimse_timeout_s)
@@ -49,7 +48,6 @@ def run(config: Config, stop: Stop) -> None:
         stop.set()
         _wind_up(parts, threads)
         store.close()
-    logs.get().info("role_stopped")
 
 
 def parts_of(config: Config, store: JobStore) -> list[Part]:

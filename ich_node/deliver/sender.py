@@ -12,14 +12,16 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from pathlib import Path
 from typing import Protocol
 
 from pydicom.uid import UID
 
-from ich_node import logs
+from ich_node import audit, logs
 from ich_node.config import Config, DeliverConfig, DestinationConfig
 from ich_node.deliver import scu
 from ich_node.deliver.answers import Answer, Verdict
@@ -71,8 +73,8 @@ def connector(config: Config, destination: DestinationConfig) -> Connect:
 class _Tally:
     """What happened to one job's instances in one batch, for its line in the log."""
 
-    sent: int = 0
-    refused: int = 0
+    sent: Counter[str] = field(default_factory=Counter)  # SOP Class UID → instances
+    refused: Counter[str] = field(default_factory=Counter)
     alternates: list[str] = field(default_factory=list)
 
 
@@ -170,15 +172,7 @@ class Sender:
                     return False
             return True
         finally:
-            if tally.sent:
-                self._log.info(
-                    "delivery_finished",
-                    job=job_id,
-                    sent=tally.sent,
-                    refused=tally.refused,
-                    alternates=tally.alternates,
-                    seconds=round(self._clock() - begin, 3),
-                )
+            self._tell(job_id, tally, self._clock() - begin, batch[0][1][0].path)
 
     def _deliver_one(
         self, connection: Connection, item: Delivery, files: Sequence[scu.Outgoing], tally: _Tally
@@ -191,7 +185,7 @@ class Sender:
             return False
         self._failures = 0
         if answer.verdict is Verdict.REFUSED:
-            tally.refused += 1
+            tally.refused[item.sop_class_uid] += 1
             self._refuse(item, answer.status, answer.cause)
             return True
         cause = answer.cause
@@ -205,8 +199,24 @@ class Sender:
             sop_class_uid=sent.sop_class_uid,
             sop_instance_uid=sent.sop_instance_uid,
         )
-        tally.sent += 1
+        tally.sent[sent.sop_class_uid] += 1
         return True
+
+    def _tell(self, job_id: int, tally: _Tally, seconds: float, sample: Path) -> None:
+        """One line in the log and one or two messages in the audit trail for one job's part of a batch."""
+        peer = audit.Node(self.destination.ae_title, self.destination.host)
+        for counts, success in ((tally.sent, True), (tally.refused, False)):
+            if counts:
+                audit.get().sent(peer, counts, sample, success=success)
+        if tally.sent:
+            self._log.info(
+                "delivery_finished",
+                job=job_id,
+                sent=tally.sent.total(),
+                refused=tally.refused.total(),
+                alternates=tally.alternates,
+                seconds=round(seconds, 3),
+            )
 
     def _files(self, item: Delivery) -> tuple[scu.Outgoing, ...] | None:
         try:

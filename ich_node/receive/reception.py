@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
-from ich_node import logs
+from ich_node import audit, logs
 from ich_node.domain import Peer
 from ich_node.errors import SpoolFull, UnidentifiableInstance
 from ich_node.part10 import FIRST_LOOK, SCAN_LIMIT, Buffer, Identity, identify, is_uid
@@ -162,16 +163,22 @@ class Incoming:
             self._refuse(CANNOT_UNDERSTAND, "there is no dataset")
             return
         try:
-            self._writer.commit()
+            path = self._writer.commit()
         except SpoolFull:
             self._refuse(OUT_OF_RESOURCES, "no space")
         except OSError as error:
             self._refuse(OUT_OF_RESOURCES, f"storage error {error.errno}")
         else:
+            self._audit(self._identity, path)
             if self._identity.sop_class_uid in IMAGE_CLASSES:
                 self._reception.hints.stored(
                     self._request.association, self._identity.study_uid, self._identity.series_uid
                 )
+
+    def _audit(self, identity: Identity, path: Path) -> None:
+        peer = self._request.peer
+        node = audit.Node(peer.ae_title, peer.address) if peer else audit.Node("unknown", "")
+        audit.get().received(self._request.association, node, identity.study_uid, identity.sop_class_uid, path)
 
     def _refuse(self, status: int, comment: str) -> None:
         self._problem = Answer(status, comment[:64])  # LO

@@ -23,7 +23,7 @@ from pynetdicom.presentation import AllStoragePresentationContexts, Presentation
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification
 
-from ich_node import logs, tls
+from ich_node import audit, logs, tls
 from ich_node.config import Config
 from ich_node.errors import IchNodeError
 from ich_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
@@ -211,7 +211,9 @@ class Scp:
 
     def _on_released(self, event: evt.Event) -> None:
         self._hints.ended(id(event.assoc), released=True)
+        audit.get().association_ended(id(event.assoc))
 
     def _on_aborted(self, event: evt.Event) -> None:
         logs.get().info("association_aborted", address=event.assoc.requestor.address)
         self._hints.ended(id(event.assoc), released=False)
+        audit.get().association_ended(id(event.assoc))

@@ -29,13 +29,14 @@ from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError, StateMachine
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from ich_node import logs
+from ich_node import audit, logs
 from ich_node.config import ReceiveConfig
 from ich_node.domain import AETitle, Peer
 from ich_node.receive.admission import UNKNOWN_CALLER, Admission, Rejection, plain_address
@@ -60,6 +61,7 @@ def missing() -> list[str]:
         Association: ("set_socket", "_run_reactor", "kill"),
         DULServiceProvider: ("_read_pdu_data", "_is_transport_event", "_process_recv_primitive"),
         DIMSEServiceProvider: ("get_msg", "receive_primitive"),
+        StateMachine: ("do_action",),
         Timer: ("restart",),
     }
     return [f"{owner.__name__}.{name}" for owner, names in wanted.items() for name in names if not hasattr(owner, name)]
@@ -239,6 +241,7 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom has 
     def _shutdown_socket(self) -> None:
         self.message_received()
         super()._shutdown_socket()
+        self.stream.socket.close()  # which pynetdicom leaves to the garbage collector when the peer was first
 
 
 class SleepingDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom has no types
@@ -250,6 +253,20 @@ class SleepingDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom h
             return self.msg_queue.get(timeout=self.dimse_timeout if block else SLEEP_S)
         except queue.Empty:
             return None, None
+
+
+class CalmStateMachine(StateMachine):  # type: ignore[misc]  # pynetdicom has no types
+    """pynetdicom's state machine, which a response that comes after the end of its association does not kill."""
+
+    def do_action(self, event: str) -> None:
+        """Act on an event; one that the state does not know ends the association."""
+        try:
+            super().do_action(event)
+        except InvalidEventError:
+            with contextlib.suppress(queue.Empty):
+                self.dul.to_provider_queue.get_nowait()
+            if self.current_state != "Sta1":
+                self.dul.event_queue.put("Evt17")
 
 
 class WakingQueue(queue.Queue[Any]):
@@ -317,6 +334,8 @@ class Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types
         except (OSError, ValueError) as error:  # TLS and time-outs are OSErrors
             started = False
             logs.get().info("association_rejected", address=address, reason=f"no request ({type(error).__name__})")
+            if isinstance(error, ssl.SSLError):
+                audit.get().turned_away(audit.Node("unknown", address), f"TLS handshake failed: {error.reason}")
         finally:
             self.server.admission.decided(address)
         if not started:
@@ -353,6 +372,7 @@ class Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types
             logs.get().warning(
                 "association_rejected", address=address, calling_ae_title=calling, reason=decision.reason
             )
+            audit.get().turned_away(audit.Node(calling, address), decision.reason)
             self._stream.send_all(decision.pdu(), deadline)
             return False
         self._request = request
@@ -369,6 +389,7 @@ class Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types
         assoc.dul.socket = None
         while not assoc.dul.event_queue.empty():  # what the socket that we replace has announced
             assoc.dul.event_queue.get_nowait()
+        assoc.dul.state_machine.__class__ = CalmStateMachine
         assoc.dimse = SleepingDimse(assoc)
         assoc.dul.to_user_queue = WakingQueue(assoc.dimse.msg_queue)
         assoc.dul._run_loop_delay = 0  # our socket sleeps in `ready`
