@@ -73,7 +73,17 @@ class Worker:
             return False
         started = time.monotonic()
         try:
-            self._publish(job, self._analysis(job))
+            analysis = self._analysis(job)
+            self._publish(job, analysis)
+            log.info(
+                "job_finished",
+                job=job.id,
+                status=analysis.status,
+                priority=analysis.priority,
+                slices=len(analysis.headers),
+                provider=analysis.provider,
+                seconds=round(time.monotonic() - started, 3),
+            )
         except StoreError:
             raise  # the database is in doubt: exit, and let the next start recover
         except EngineFailure as error:
@@ -85,7 +95,6 @@ class Worker:
         except Exception as error:  # a defect of ours must not stop the queue: it is logged, retried, then told
             log.exception("job_failed", job=job.id, error=type(error).__name__)
             self._again(job, f"internal error ({type(error).__name__})")
-        log.info("job_finished", job=job.id, seconds=round(time.monotonic() - started, 3))
         return True
 
     def _analysis(self, job: Job) -> Analysis:
@@ -118,11 +127,14 @@ class Worker:
         ]
 
     def _predecessor(self, job: Job) -> Predecessor | None:
-        """The reports that this job's corrected ones replace, in every form in which they may have gone out."""
+        """The reports that this job's corrected ones replace, in the forms in which they went out or are to go out."""
         if job.predecessor is None:
             return None
         folder = self._spool.results / str(job.predecessor)
-        return Predecessor.of(pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(folder.glob("*.dcm")))
+        headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(folder.glob("*.dcm"))]
+        owed = self._jobs.deliveries(job.predecessor)
+        named = {item.sent_sop_instance_uid or item.sop_instance_uid for item in owed}
+        return Predecessor.of(header for header in headers if header.SOPInstanceUID in named)
 
     def _again(self, job: Job, reason: str) -> None:
         """The last attempt only tells the PACS that there was no analysis; when even that fails, the job fails."""

@@ -22,7 +22,7 @@ PAUSE_S = 0.1
 class Patients:
     """Head CT series, each a study of its own, made from one small bleeding head as they are asked for."""
 
-    def __init__(self, folder: Path, *, slices: int = 20, pixels: int = 128, seed: int = 0) -> None:
+    def __init__(self, folder: Path, *, slices: int = 32, pixels: int = 128, seed: int = 0) -> None:
         self._phantom = _head(slices, pixels)
         self._folder, self._seed, self._count = folder, seed, 0
         self._lock = threading.Lock()

@@ -116,7 +116,7 @@ def node(tmp_path: Path, orthanc) -> Iterator[RunningNode]:
 
 @pytest.fixture(scope="module")
 def phantom() -> head.Phantom:
-    return head.phantom("intraparenchymal", slices=24, rows=256, columns=256, seed=5)
+    return head.phantom("intraparenchymal", slices=32, rows=256, columns=256, seed=5)
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from ich_node import config
 from ich_node.domain import Instance, JobState, Series
@@ -118,6 +120,17 @@ def test_a_second_attempt_makes_the_same_bytes(work, jobs, settings):
     claimed = jobs.job(job.id)
     one._publish_files(claimed, positive())
     assert first == {path.name: path.read_bytes() for path in results.glob("*.dcm")}
+
+
+def test_a_corrected_report_names_the_report_in_the_form_in_which_it_went_out(work, jobs, settings):
+    first = queue(jobs, settings)
+    one = work(positive)
+    one.work_once()
+    *_, report, text = jobs.due("pacs")
+    form = dcmread(next(report.path.parent.glob("*.enhanced.dcm")), stop_before_pixels=True)
+    jobs.sent(report, 0, sop_class_uid=form.SOPClassUID, sop_instance_uid=form.SOPInstanceUID)
+    documents = one._predecessor(replace(jobs.job(first.id), predecessor=first.id)).documents
+    assert {document.sop_instance_uid for document in documents} == {form.SOPInstanceUID, text.sop_instance_uid}
 
 
 def test_a_failing_engine_is_tried_again(work, jobs, settings):
