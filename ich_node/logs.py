@@ -64,13 +64,22 @@ def _known_event(_logger: Any, _method: str, fields: structlog.typing.EventDict)
     return fields
 
 
+def _of_role(role: str) -> structlog.typing.Processor:
+    """Every line of every thread says which role wrote it."""
+
+    def add(_logger: Any, _method: str, fields: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        return {**fields, "role": role}
+
+    return add
+
+
 def configure(config: LogConfig, role: str) -> None:
     """Write JSON lines to stderr from now on; every line carries the role."""
     level = logging.getLevelNamesMapping()[config.level.upper()]
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             _known_event,
+            _of_role(role),
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
@@ -80,8 +89,6 @@ def configure(config: LogConfig, role: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=False,
     )
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(role=role)
     for library in ("pynetdicom", "pydicom"):
         logging.getLogger(library).setLevel(logging.CRITICAL)  # their lines quote datasets
     warnings.simplefilter("ignore")  # so do pydicom's warnings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 import structlog
@@ -15,7 +16,6 @@ from ich_node.config import LogConfig
 def _restore():
     yield
     structlog.reset_defaults()
-    structlog.contextvars.clear_contextvars()
 
 
 def test_a_line_is_json_with_role_level_and_time(capsys):
@@ -36,3 +36,11 @@ def test_the_level_is_the_least_that_is_written(capsys):
     logs.configure(LogConfig(level="warning"), role="infer")
     logs.get().info("job_finished")
     assert capsys.readouterr().err == ""
+
+
+def test_a_line_of_another_thread_carries_the_role(capsys):
+    logs.configure(LogConfig(), role="deliver")
+    thread = threading.Thread(target=lambda: logs.get().info("job_finished"))
+    thread.start()
+    thread.join()
+    assert json.loads(capsys.readouterr().err)["role"] == "deliver"
