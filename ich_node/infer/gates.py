@@ -2,12 +2,14 @@
 
 In: a `Volume`. Out: warnings in plain words, or UnusableSeries with the reason. `measure` takes the figures and `judge`
 holds them against the limits, so that the limits can be tested and their rates measured (docs/gates.md) apart from each
-other. Everything is measured on blocks of about 2 mm inside the skull, except the noise, which needs single pixels.
+other. Everything is measured on means over blocks of about 2 mm and slabs of about 5 mm, so that thin and noisy slices
+are held against the same limits, except the noise, which needs single pixels.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +23,7 @@ from ich_node.infer.crop import turn_of
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
-BLOCK_MM = 2.0
+FINE_MM, SLAB_MM = 1.0, 5.0
 BONE_HU = 200
 SQUARE = np.ones((3, 3), np.bool_)
 CROSS = ndimage.generate_binary_structure(2, 1)
@@ -34,9 +36,9 @@ LEVELS = 24
 RING_FRACTION = 0.25
 METAL_HU, METAL_ML = 2500, 0.2
 
-VESSEL_HU = 105
-SPOT_SLICES_MM, SPOTS_PER_CM = 30.0, 3.0
-SINUS_HU = (80.0, 88.0)
+VESSEL_HU, VESSEL_LIMIT_HU = 105, 230
+SPOT_SLICES_MM, SPOTS_PER_CM = 30.0, 2.5
+SINUS_HU = (76.0, 91.0)
 
 NOISE_HU = 15.0
 GRAIN_MM = 0.9
@@ -50,7 +52,7 @@ class Measured:
     air_fraction: share of voxels below −800 HU. brain_hu: median inside the skull, NaN without a skull. levels:
     different values between 0 and 80 HU. ring_fraction: share of the middle half of the slices with a ring of bone.
     spots, spots_mm: islands of 105 HU and more inside the brain, and the height of the slices that have them.
-    sinus_hu: lower quartile and median over the slices of the brightest 4 mm in the back midline, where the superior
+    sinus_hu: lower quartile and median over the slabs of the brightest 4 mm in the back midline, where the superior
     sagittal sinus runs. noise_hu, grain: standard deviation of the noise in the brain, and its correlation at 0.9 mm.
     metal_ml: volume above 2500 HU inside the skull.
     """
@@ -118,14 +120,18 @@ def measure(volume: Volume) -> Measured:
     turn = turn_of(volume.affine)
     hu = turn.forward(volume.hu)
     pixel_mm = volume.spacing_mm[1:] if not turn.transpose else volume.spacing_mm[:0:-1]
-    step = max(1, round(BLOCK_MM / pixel_mm[0])), max(1, round(BLOCK_MM / pixel_mm[1]))
-    blocks = block_mean(hu, step)
-    cell_cm2 = step[0] * pixel_mm[0] * step[1] * pixel_mm[1] / 100
+    depth = max(1, round(SLAB_MM / max(volume.spacing_mm[0], 0.1)))
+    slab_mm = depth * volume.spacing_mm[0]
+    step = max(1, round(FINE_MM / pixel_mm[0])), max(1, round(FINE_MM / pixel_mm[1]))
+    fine = slabs_of(block_mean(hu, step), depth)
+    blocks = block_mean(fine, (2, 2))
+    fine_mm = step[0] * pixel_mm[0], step[1] * pixel_mm[1]
+    cell_cm2 = 4 * fine_mm[0] * fine_mm[1] / 100
     inside = np.stack([brain_of(image, cell_cm2) for image in blocks])
     area_cm2 = inside.sum(axis=(1, 2)) * cell_cm2
     upper = np.flatnonzero(area_cm2 > 0.5 * max(area_cm2.max(), RING_CM2[0]))
-    spots, spots_mm = _spots(blocks[upper], inside[upper], cell_cm2, volume.spacing_mm[0])
-    noise_hu, grain = _noise(hu, pixel_mm, inside, upper, step)
+    spots, spots_mm = _spots(blocks[upper], inside[upper], cell_cm2, slab_mm)
+    noise_hu, grain = _noise(hu[::depth], pixel_mm, inside, upper, (2 * step[0], 2 * step[1]))
     middle = inside[len(inside) // 4 : len(inside) - len(inside) // 4]
     tissue = blocks[inside]
     return Measured(
@@ -135,21 +141,31 @@ def measure(volume: Volume) -> Measured:
         ring_fraction=float(middle.any(axis=(1, 2)).mean()),
         spots=spots,
         spots_mm=spots_mm,
-        brain_mm=len(upper) * volume.spacing_mm[0],
-        sinus_hu=_sinus(blocks[upper], inside[upper], pixel_mm[0] * step[0]),
+        brain_mm=len(upper) * slab_mm,
+        sinus_hu=_sinus(fine[upper], inside[upper], fine_mm),
         noise_hu=noise_hu,
         grain=grain,
-        metal_ml=float((tissue > METAL_HU).sum() * cell_cm2 * volume.spacing_mm[0] / 10),
+        metal_ml=float((tissue > METAL_HU).sum() * cell_cm2 * slab_mm / 10),
     )
 
 
-def block_mean(hu: npt.NDArray[np.generic], step: tuple[int, int]) -> Floats:
+def block_mean(hu: npt.NDArray[Any], step: tuple[int, int]) -> Floats:
     """Mean over blocks of step rows × step columns; what does not fill a block at the end is left out."""
     rows, columns = hu.shape[1] // step[0], hu.shape[2] // step[1]
     whole = hu[:, : rows * step[0], : columns * step[1]]
-    lines = whole.reshape(len(hu), rows, step[0], -1).sum(axis=2, dtype=np.int32)
+    exact = np.int32 if hu.dtype.kind == "i" else np.float32
+    lines = whole.reshape(len(hu), rows, step[0], -1).sum(axis=2, dtype=exact)
     sums = lines.reshape(len(hu), rows, columns, step[1]).sum(axis=3)
     return np.asarray(sums / np.float32(step[0] * step[1]), np.float32)
+
+
+def slabs_of(blocks: Floats, depth: int) -> Floats:
+    """Means over `depth` neighbouring slices; a last slab may have fewer."""
+    if depth == 1:
+        return blocks
+    starts = np.arange(0, len(blocks), depth)
+    counts = np.diff([*starts, len(blocks)]).astype(np.float32)
+    return np.asarray(np.add.reduceat(blocks, starts) / counts[:, None, None], np.float32)
 
 
 def brain_of(image: Floats, cell_cm2: float) -> Mask:
@@ -157,11 +173,21 @@ def brain_of(image: Floats, cell_cm2: float) -> Mask:
     nothing = np.zeros(image.shape, np.bool_)
     bone = ndimage.binary_closing(np.pad(image > BONE_HU, 4), structure=SQUARE, iterations=2)[4:-4, 4:-4]
     ring = _largest(bone, SQUARE)
-    inside = ndimage.binary_fill_holes(ring) & ~ring
+    inside = _surrounded(ring)
     inside = _largest(ndimage.binary_opening(inside, structure=SQUARE, iterations=2), CROSS)
     if not RING_CM2[0] <= inside.sum() * cell_cm2 <= RING_CM2[1] or (image[inside] > -30).mean() < 0.9:
         return nothing
-    return np.asarray(ndimage.binary_fill_holes(inside), np.bool_)
+    return inside | _surrounded(inside)
+
+
+def _surrounded(ring: Mask) -> Mask:
+    """What can not be reached from the edge of the image without crossing `ring`."""
+    labels, count = ndimage.label(~ring, CROSS)
+    outside = np.zeros(count + 1, np.bool_)
+    for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        outside[edge] = True
+    outside[0] = True  # the ring itself
+    return np.asarray(~outside[labels], np.bool_)
 
 
 def _largest(mask: Mask, structure: Mask) -> Mask:
@@ -191,16 +217,23 @@ def _spots(blocks: Floats, inside: Mask, cell_cm2: float, slice_mm: float) -> tu
     return spots, slices * slice_mm
 
 
-def _sinus(blocks: Floats, inside: Mask, block_mm: float) -> tuple[float, float]:
-    """Lower quartile and median over slices of the brightest 4 mm within 8 mm of the back inner table, midline."""
-    reach = max(1, round(8 / block_mm))
+def _sinus(fine: Floats, inside: Mask, fine_mm: tuple[float, float]) -> tuple[float, float]:
+    """Lower quartile and median over slabs of the brightest 4 mm, free of bone, near the back inner table, midline."""
+    size = max(2, round(4 / fine_mm[0]))
+    near, far, aside = round(2 / fine_mm[0]), round(9 / fine_mm[0]), round(7 / fine_mm[1])
     found = []
-    for image, brain in zip(ndimage.uniform_filter(blocks, (0, 2, 2)), inside, strict=True):
-        middle = int(np.median(np.nonzero(brain)[1]))
-        best = -np.inf
-        for column in range(max(0, middle - reach), min(image.shape[1], middle + reach + 1)):
-            rows = np.flatnonzero(brain[:, column])[-1 - reach : -1]
-            best = max(best, image[rows, column].max(initial=-np.inf))
+    for image, brain in zip(fine, inside, strict=True):
+        middle = 2 * int(np.median(np.nonzero(brain)[1]))
+        first = max(0, middle - aside - size)
+        strip = image[:, first : middle + aside + size]
+        mean, highest = ndimage.uniform_filter(strip, size), ndimage.maximum_filter(strip, size)
+        best = 0.0
+        for column in range(max(0, middle - aside), min(2 * brain.shape[1], middle + aside + 1)):
+            rows = np.flatnonzero(brain[:, column // 2])
+            if len(rows):
+                back = 2 * int(rows[-1]) + 1
+                place = slice(max(0, back - far), max(0, back - near) + 1), column - first
+                best = max(best, float(mean[place][highest[place] < VESSEL_LIMIT_HU].max(initial=0.0)))
         found.append(best)
     return (float(np.percentile(found, 25)), float(np.median(found))) if found else (0.0, 0.0)
 
