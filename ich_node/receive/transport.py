@@ -207,6 +207,8 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom has 
             self.stream.send_all(bytestream, time.monotonic() + self._config.dimse_timeout_s)
         except (OSError, ValueError):
             self.lost()
+        if self._message_deadline is None:
+            self.busy = False
 
     def deadline(self) -> float:
         """Until when the message, or else the PDU, at hand must be complete."""
@@ -215,7 +217,7 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom has 
     def message_received(self) -> None:
         """A DIMSE message is complete."""
         self._memory.change(-self._message_bytes)
-        self._message_bytes, self._message_deadline, self.busy = 0, None, False
+        self._message_bytes, self._message_deadline = 0, None  # busy until the response is sent
 
     def lost(self) -> None:
         """Tell the state machine that the connection is gone (PS3.8 9.2: Evt17)."""
