@@ -82,25 +82,23 @@ def _said(line: Line, text: str) -> Line:
 
 @lru_cache(maxsize=512)
 def label(lines: tuple[Line, ...], align: str = "left", squeeze: tuple[float, float] = (1.0, 1.0)) -> Picture:
-    """Lines of text on a dark plate as RGBA [rows, columns, 4]; `squeeze` scales rows and columns to the picture's."""
+    """Lines of text, each on a dark plate of its own width, as RGBA [rows, columns, 4]; `squeeze` is the picture's."""
     pad = round(max(line.size for line in lines) * 0.28)
     widths = [text_width(line) for line in lines]
     heights = [line.size * 1.22 for line in lines]
     size = (int(max(widths)) + 2 * pad + 1, int(sum(heights)) + pad + 1)
-    image = Image.new("RGBA", size, (0, 0, 0, PLATE_ALPHA))
+    image = Image.new("RGBA", size, (0, 0, 0, 0))
     draw = ImageDraw.Draw(image)
     y = pad * 0.5
+    placed = []
     for line, width, height in zip(lines, widths, heights, strict=True):
-        free = size[0] - 2 * pad - width
-        x = pad + {"left": 0.0, "centre": free / 2, "right": free}[align]
-        draw.text(
-            (x, y + height * 0.82),
-            line.text,
-            font=font(line.size, line.weight, line.width),
-            fill=(*line.colour, 255),
-            anchor="ls",
-        )
+        x = pad + {"left": 0.0, "centre": 0.5, "right": 1.0}[align] * (size[0] - 2 * pad - width)
+        draw.rectangle([x - pad, y - pad * 0.5, x + width + pad, y + height + pad * 0.5], fill=(0, 0, 0, PLATE_ALPHA))
+        placed.append((line, x, y + height * 0.82))
         y += height
+    for line, x, baseline in placed:  # after all plates, so that none covers a descender
+        chosen = font(line.size, line.weight, line.width)
+        draw.text((x, baseline), line.text, font=chosen, fill=(*line.colour, 255), anchor="ls")
     return squeezed(np.asarray(image), squeeze)
 
 

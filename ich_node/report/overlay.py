@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from ich_node.report.colour_map import heat_table
-from ich_node.report.drawing import GREY, WHITE, Line, Picture, fitted, font, label, place, squeezed
+from ich_node.report.drawing import GREY, PLATE_ALPHA, WHITE, Line, Picture, fitted, font, label, place, squeezed
 
 WINDOW_CENTRE, WINDOW_WIDTH = 40, 80
 """Brain window in HU: 0 is black, 80 is white (PS3.3 C.11.2.1.2)."""
 BONE_HU = 300
+COARSE = 4
+MOVE = 0.15
+"""Words change sides only when that frees this share of their area: readers look where they looked before."""
 OPACITY = 0.5
 FADE_IN = 0.25
 """The map is invisible below this fraction of the threshold and reaches its full opacity at the threshold."""
@@ -62,12 +67,11 @@ def picture(hu: npt.NDArray[np.int16], heat: Heat | None, threshold: float, grid
     image = anatomy(hu, heat, threshold)
     size = letter_size(image, grid)
     _edges(image, grid, size)
-    _corners(image, grid, words, size)
+    _corners(image, hu, grid, words, size)
     if heat is not None:
         bar = colour_bar(round(size * 9), size, threshold, words.scale, grid.squeeze)
-        margin = round(size * 0.3)
-        bottom = image.shape[0] - bar.shape[0] - round(1.9 * size * grid.squeeze[0])
-        place(image, bar, bottom, image.shape[1] - bar.shape[1] - margin)
+        row = image.shape[0] - bar.shape[0] - round(1.9 * size * grid.squeeze[0])
+        place(image, bar, row, _emptier_side(hu, bar, row, round(size * 0.3), first="right"))
     return image
 
 
@@ -146,14 +150,16 @@ def letter_size(image: Picture, grid: Grid) -> float:
 
 
 def _head_box(hu: npt.NDArray[np.int16]) -> tuple[int, int, int, int]:
-    """First and last + 1 row and column of the skull with a little margin (the headrest is no bone), else of all."""
-    bone = hu > BONE_HU
-    if np.count_nonzero(bone) < 100:
+    """First and last + 1 row and column of the largest piece of bone with a margin: no headrest. Without bone, all."""
+    pieces, count = ndimage.label(hu[::COARSE, ::COARSE] > BONE_HU, np.ones((3, 3)))
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
+    if sizes.max(initial=0) * COARSE**2 < 100:
         return 0, hu.shape[0], 0, hu.shape[1]
+    skull = pieces == 1 + int(np.argmax(sizes))
     box = []
     for axis, size in enumerate(hu.shape):
-        lit = np.flatnonzero(bone.any(1 - axis))
-        margin = round(0.06 * float(np.ptp(lit)) + 1)
+        lit = np.flatnonzero(skull.any(1 - axis)) * COARSE
+        margin = round(0.06 * float(np.ptp(lit)) + COARSE)
         box += [max(0, int(lit[0]) - margin), min(size, int(lit[-1]) + 1 + margin)]
     return box[0], box[1], box[2], box[3]
 
@@ -201,20 +207,39 @@ def _edges(image: Picture, grid: Grid, size: float) -> None:
         place(image, patch, row, column)
 
 
-def _corners(image: Picture, grid: Grid, words: Words, size: float) -> None:
+def _corners(image: Picture, hu: npt.NDArray[np.int16], grid: Grid, words: Words, size: float) -> None:
+    """Title and details in one upper corner, what is said of the whole study in the other, disclaimer at the foot."""
     height, width = image.shape[:2]
     margin = round(size * 0.3)
     room = width / grid.squeeze[1] * 0.46
     lines = [fitted(Line(words.title, size * 1.15, WHITE, 600, 85), room)]
     lines += [fitted(Line(text, size * 0.95, WHITE, 400, 85), room) for text in words.details]
-    place(image, label(tuple(lines), "left", grid.squeeze), margin, margin)
+    patch = label(tuple(lines), "left", grid.squeeze)
+    column = _emptier_side(hu, patch, margin, margin, first="left")
+    place(image, label(tuple(lines), "left" if column == margin else "right", grid.squeeze), margin, column)
     if words.corner:
-        right = tuple(fitted(Line(text, size * 0.95, GREY, 400, 85), room) for text in words.corner)
-        patch = label(right, "right", grid.squeeze)
-        place(image, patch, margin, width - patch.shape[1] - margin)
+        align = "right" if column == margin else "left"
+        patch = label(
+            tuple(fitted(Line(t, size * 0.95, GREY, 400, 85), room) for t in words.corner), align, grid.squeeze
+        )
+        place(image, patch, margin, width - patch.shape[1] - margin if align == "right" else margin)
     foot = fitted(Line(words.disclaimer, size * 0.95, WHITE, 500, 90), width / grid.squeeze[1] * 0.96)
     patch = label((foot,), "centre", grid.squeeze)
     place(image, patch, height - patch.shape[0] - 1, (width - patch.shape[1]) // 2)
+
+
+def _emptier_side(
+    hu: npt.NDArray[np.int16], patch: Picture, row: int, margin: int, first: Literal["left", "right"]
+) -> int:
+    """Column for a patch at the left or right edge: `first`, unless it hides more of the head than the other."""
+    tall, wide = patch.shape[:2]
+    columns: dict[str, int] = {"left": margin, "right": hu.shape[1] - wide - margin}
+    hidden = {
+        side: int(np.count_nonzero(hu[max(0, row) : row + tall, max(0, column) : column + wide] > 0))
+        for side, column in columns.items()
+    }
+    other = "left" if first == "right" else "right"
+    return columns[other if hidden[first] > hidden[other] + MOVE * tall * wide else first]
 
 
 @lru_cache(maxsize=32)
@@ -223,10 +248,12 @@ def colour_bar(height: int, size: float, threshold: float, name: str, squeeze: t
     small = font(size * 0.8, 400, 85)
     wide = round(size * 0.8)
     room = round(max(small.getlength("0.00"), small.getlength(name) - wide) + size * 0.9)
-    image = Image.new("RGBA", (wide + room, height + round(size * 2.0)), (0, 0, 0, 150))
+    image = Image.new("RGBA", (wide + room, height + round(size * 2.0)), (0, 0, 0, 0))
     draw = ImageDraw.Draw(image)
-    draw.text((image.width - size * 0.2, size * 0.85), name, font=small, fill=(*WHITE, 255), anchor="rs")
     top, left = round(size * 1.3), image.width - wide - round(size * 0.2)
+    draw.rectangle([image.width - small.getlength(name) - size * 0.5, 0, image.width, top], fill=(0, 0, 0, PLATE_ALPHA))
+    draw.rectangle([left - size * 1.6, top, image.width, image.height], fill=(0, 0, 0, PLATE_ALPHA))
+    draw.text((image.width - size * 0.2, size * 0.85), name, font=small, fill=(*WHITE, 255), anchor="rs")
     values = np.linspace(1, 0, height)
     colours = heat_table()[np.rint(values * 255).astype(int)]
     strip = np.repeat(np.concatenate([colours, np.full((height, 1), 255, np.uint8)], axis=1)[:, None], wide, axis=1)

@@ -21,10 +21,10 @@ from pydicom.valuerep import DSfloat
 
 from ich_node import geometry
 from ich_node.config import ReportConfig
-from ich_node.domain import DISCLAIMER, Analysis, KeySlice, Volume
+from ich_node.domain import DISCLAIMER, LABELS, Analysis, KeySlice, Volume
 from ich_node.errors import UnusableSeries
 from ich_node.report import headers, overlay, summary_page
-from ich_node.report.content import Caption, Content
+from ich_node.report.content import Caption, Content, percentage
 from ich_node.report.drawing import Picture
 from ich_node.report.identifiers import Identity
 from ich_node.report.wording import WORDINGS
@@ -62,11 +62,14 @@ class Slice:
 def secondary_captures(
     analysis: Analysis, content: Content, options: ReportConfig, identity: Identity, made_at: datetime
 ) -> list[Dataset]:
-    """The whole series: the summary page, then one overlay per key slice. The same input gives the same bytes."""
+    """The whole series: the summary page, then one overlay per key slice; the page alone when nothing is present.
+
+    The same input gives the same bytes.
+    """
     number = options.series_number_base + SERIES_NUMBER_OFFSET
     series = Series(analysis, identity, number, content.series_description, made_at)
     overlays = []
-    if analysis.volume is not None:
+    if analysis.volume is not None and any(finding.present for finding in analysis.findings):
         pairs = list(zip(analysis.key_slices, content.captions, strict=True))
         if _numbered_from_the_head(analysis.volume):
             pairs.reverse()
@@ -167,9 +170,10 @@ def _overlay(
     number: int,
 ) -> Dataset:
     card, source = analysis.card, Slice.of(volume, key.slice_index)
+    share = _slice_share(analysis, key, content)
     words = overlay.Words(
         title=caption.title,
-        details=tuple(part for part in (caption.where, " · ".join(caption.position)) if part),
+        details=tuple(part for part in (caption.where, " · ".join((*caption.position, *share))) if part),
         corner=(content.banner, f"{card.id} {card.version}"),
         scale=content.activation,
         disclaimer=DISCLAIMER,
@@ -190,6 +194,14 @@ def overlay_name(volume: Volume, key: KeySlice) -> str:
     """What tells an overlay from its siblings: its UID is that of role "overlay" with this as its source."""
     source = Slice.of(volume, key.slice_index)
     return f"{source.header.SOPInstanceUID} {source.frame_number or 0} {key.label}"
+
+
+def _slice_share(analysis: Analysis, key: KeySlice, content: Content) -> tuple[str, ...]:
+    """The probability on this slice alone; the title has the one of the whole study."""
+    if analysis.prediction is None:
+        return ()
+    share = float(analysis.prediction.slice_probability[key.slice_index, LABELS.index(key.label)])
+    return (percentage(share, WORDINGS[content.language]),)
 
 
 def _numbered_from_the_head(volume: Volume) -> bool:

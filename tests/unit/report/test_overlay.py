@@ -84,7 +84,7 @@ def test_bleeding_stays_brighter_than_the_brain_beside_it_under_full_heat() -> N
 def test_the_contour_lies_where_the_map_crosses_the_threshold() -> None:
     y, x = np.mgrid[:200, :200]
     heat = np.clip(1 - np.hypot(y - 100, x - 100) / 100, 0, 1).astype(np.float32)
-    line = overlay.contour(heat, 0.5, 1.4) > 0.5
+    line = overlay.coverage(overlay.contour_distance(heat, 0.5), 1.4) > 0.5
     assert np.hypot(*(np.argwhere(line) - 100).T) == pytest.approx(50, abs=1.0)
     assert line.sum() > 200
 
@@ -195,6 +195,45 @@ def test_very_long_words_stay_inside_the_picture() -> None:
     analysis = make_analysis(slices=6)
     long = overlay.Words("Intraparenchymal " * 20, ("x " * 200,), ("y " * 200,), "CAM", "z " * 400)
     assert drawn(analysis, long).shape == (512, 512, 3)
+
+
+def test_the_colour_bar_moves_to_the_other_side_of_a_head_that_is_off_centre() -> None:
+    grid = overlay.Grid((1, 0, 0, 0, 1, 0), (0.5, 0.5))
+    y, x = np.mgrid[:512, :512]
+
+    def bar_is_on_the_right(middle: int) -> bool:
+        hu = np.where(np.hypot(y - 256, (x - middle) * 1.2) < 200, 30, -1000).astype(np.int16)
+        heat = np.zeros((512, 512), np.float32)
+        coloured = np.ptp(overlay.picture(hu, heat, 0.5, grid, WORDS).astype(int), axis=-1) > 60
+        return bool(coloured[:, 400:].any()) and not coloured[:, :100].any()
+
+    assert bar_is_on_the_right(256)
+    assert bar_is_on_the_right(180)
+    assert not bar_is_on_the_right(350)
+
+
+def test_a_thumbnail_shows_the_skull_alone_and_keeps_the_contour() -> None:
+    analysis = make_analysis(slices=6, rows=512, columns=512, pixel_mm=(0.8, 0.8))
+    assert analysis.volume is not None
+    key = analysis.key_slices[1]
+    hu = analysis.volume.hu[key.slice_index].copy()
+    hu[500:506, 200:300] = 400  # a rail of the headrest
+    grid = Slice.of(analysis.volume, key.slice_index).grid
+    small = overlay.thumbnail(hu, key.heat, 0.5, grid, 150)
+    assert small.shape == (150, 150, 3)
+    bone = np.flatnonzero((small > 250).all(-1).any(1))
+    assert bone[0] < 15
+    assert bone[-1] > 135
+    cyan = (small[..., 2] > 180) & (small[..., 0] < 120)
+    assert cyan.sum() > 20
+
+
+def test_a_thumbnail_of_a_slice_without_bone_shows_all_of_it() -> None:
+    hu = np.full((100, 120), 30, np.int16)
+    grid = overlay.Grid((1, 0, 0, 0, 1, 0), (0.5, 0.5))
+    small = overlay.thumbnail(hu, np.zeros((100, 120), np.float32), 0.5, grid, 60)
+    assert (small[30, :] > 0).all()
+    assert (small[:4] == 0).all()
 
 
 def test_the_colour_bar_marks_the_threshold_where_it_belongs() -> None:

@@ -59,6 +59,11 @@ def test_without_a_finding_there_is_the_page_alone(kind: str) -> None:
     assert page.InstanceNumber == 1
 
 
+def test_a_negative_is_the_page_alone_even_when_every_slice_was_asked_for() -> None:
+    negative, positive = make_analysis("negative", **SMALL), make_analysis(**SMALL)
+    assert len(series(replace(negative, key_slices=positive.key_slices), pictures="all")) == 1
+
+
 def test_all_images_share_one_series_and_are_numbered_from_the_page_on() -> None:
     images = series(make_analysis(**SMALL))
     assert {image.SeriesInstanceUID for image in images} == {images[0].SeriesInstanceUID}
