@@ -124,9 +124,12 @@ class _Sheet:
     def verdict(self, page: Page) -> None:
         """The answer in large type, and what goes with it."""
         u, room = self._unit, self._right - self._left
-        for line in wrapped(Line(page.verdict, 27 * u, TEXT, 600, 92), room):
+        lines = wrapped(Line(page.verdict, 27 * u, TEXT, 600, 92), room)
+        if len(lines) > 4:  # a long reason
+            lines = wrapped(Line(page.verdict, 19 * u, TEXT, 600, 92), room)[:9]
+        for line in lines:
             self._write(line, self._left, self._y, "la")
-            self._y += 34 * u
+            self._y += 1.26 * line.size
         size = 19 if page.tone == "NOT ANALYSED" else 16
         for line in wrapped(Line(page.explanation, size * u, TEXT, 400, 95), room):
             self._write(line, self._left, self._y, "la")
@@ -160,6 +163,9 @@ class _Sheet:
         y -= 5 * u
         facts = [line for text in page.facts for line in wrapped(Line(text, 11.5 * u, QUIET, 400, 85), room)]
         notes = [line for text in page.warnings for line in wrapped(Line(f"! {text}", 13 * u, WARNING, 500), room)]
+        free = int((y - self._y - 1.28 * 11.5 * u * len(facts)) / (1.28 * 13 * u))
+        if len(notes) > free:  # the text report has them all
+            notes = [*notes[: max(0, free - 1)], *([Line("! …", 13 * u, WARNING, 500)] if free > 0 else [])]
         for line in [*reversed(facts), *reversed(notes)]:
             y -= 1.28 * line.size
             self._write(line, self._left, y, "la")

@@ -114,9 +114,31 @@ def test_thumbnails_are_shown_side_by_side_and_as_large_as_fits() -> None:
     assert np.flatnonzero(green.any(1)).size > 80
 
 
-def test_many_warnings_push_thumbnails_out_before_anything_is_overprinted() -> None:
-    crowded = replace(PAGE, warnings=("eine lange Warnung über die Geometrie der Serie und ihre Lücken " * 2,) * 7)
-    assert not (draw_page(crowded, 512, 512) == (90, 200, 90)).all(-1).any()
+@pytest.mark.parametrize("count", [7, 40])
+def test_many_warnings_push_thumbnails_out_and_overprint_nothing(count: int) -> None:
+    crowded = replace(PAGE, warnings=("eine lange Warnung über die Geometrie der Serie und ihre Lücken " * 2,) * count)
+    image = draw_page(crowded, 512, 512)
+    assert not (image == (90, 200, 90)).all(-1).any()
+    calm = draw_page(replace(PAGE, warnings=()), 512, 512)
+    table = (calm == (27, 32, 38)).all(-1)[:, 20]
+    last = int(np.flatnonzero(table[:480])[-1])
+    assert last > 250
+    assert (image == calm)[:last].all()
+
+
+def test_a_long_reason_stays_on_the_page() -> None:
+    page = replace(
+        PAGE,
+        tone="NOT ANALYSED",
+        rows=(),
+        thumbnails=(),
+        warnings=(),
+        verdict="because the series has slices of three different orientations and a gap of 20 mm " * 6,
+    )
+    image = draw_page(page, 512, 512)
+    facts = draw_page(replace(page, verdict="", explanation=""), 512, 512)
+    assert (image[420:] == facts[420:]).all()
+    assert (image[80:400] != facts[80:400]).any()
 
 
 def test_the_threshold_is_marked_on_every_bar() -> None:
