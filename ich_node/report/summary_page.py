@@ -131,7 +131,10 @@ class _Sheet:
             self._write(line, self._left, self._y, "la")
             self._y += 1.26 * line.size
         size = 19 if page.tone == "NOT ANALYSED" else 16
-        for line in wrapped(Line(page.explanation, size * u, TEXT, 400, 95), room):
+        lines = wrapped(Line(page.explanation, size * u, TEXT, 400, 95), room)
+        if page.thumbnails and len(lines) > 2:  # the table has it all; the pictures have nowhere else to go
+            lines = [lines[0], fitted(Line(f"{lines[1].text} {lines[2].text}", size * u, TEXT, 400, 95), room)]
+        for line in lines:
             self._write(line, self._left, self._y, "la")
             self._y += 1.32 * size * u
         self._y += 8 * u
@@ -209,7 +212,7 @@ class _Sheet:
         self._draw.line([(mark, y - 7 * u), (mark, y + 7 * u)], fill=TEXT, width=max(1, round(u)))
         self._write(Line(row.shown, 14 * u, ink, weight), stops[2], y, "rm")
         room = stops[4] - stops[3] - text_width(Line(row.slices, 13 * u, ink, weight, 92)) - 6 * u
-        self._write(fitted(Line(row.where, 13 * u, ink, weight, 92), room), stops[3], y, "lm")
+        self._write(fitted(Line(row.where, 12.5 * u, ink, weight, 85), room), stops[3], y, "lm")
         self._write(Line(row.slices, 13 * u, ink, weight, 92), stops[4], y, "rm")
 
     def _stops(self, located: bool) -> tuple[float, ...]:

@@ -103,7 +103,7 @@ def test_bars_are_as_long_as_their_probabilities() -> None:
     orange = abs(image - (247, 140, 60)).sum(-1) < 30
     row = int(np.flatnonzero(orange.any(1)).mean())
     filled = np.flatnonzero(orange[row])
-    whole = np.flatnonzero(orange[row] | (abs(image[row] - (48, 55, 63)).sum(-1) < 6))
+    whole = np.flatnonzero(orange[row] | (image[row] == (48, 55, 63)).all(-1))
     assert (filled[-1] - whole[0]) / (whole[-1] - whole[0]) == pytest.approx(0.75, abs=0.02)
 
 
@@ -124,6 +124,12 @@ def test_many_warnings_push_thumbnails_out_and_overprint_nothing(count: int) -> 
     last = int(np.flatnonzero(table[:480])[-1])
     assert last > 250
     assert (image == calm)[:last].all()
+
+
+def test_a_long_explanation_leaves_room_for_the_thumbnails() -> None:
+    page = replace(PAGE, explanation="Intraparenchymal 96 % (rechts, Parietallappen); " * 6)
+    green = (draw_page(page, 512, 512) == (90, 200, 90)).all(-1)
+    assert np.flatnonzero(green.any(1)).size > 60
 
 
 def test_a_long_reason_stays_on_the_page() -> None:
