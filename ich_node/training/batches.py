@@ -35,12 +35,13 @@ class Batch:
 
 
 class Draw:
-    """Draws slices from one pool: half with hemorrhage, rare types more often than they occur."""
+    """Draws slices of a pool (`among`: of a part): half with hemorrhage, rare types more often than they occur."""
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, among: npt.NDArray[np.intp] | None = None) -> None:
         self.pool = pool
-        self.positive = np.flatnonzero(pool.labels[:, 0] > 0)
-        self.negative = np.flatnonzero(pool.labels[:, 0] == 0)
+        index = np.arange(len(pool)) if among is None else among
+        self.positive = index[pool.labels[index, 0] > 0]
+        self.negative = index[pool.labels[index, 0] == 0]
         types = pool.labels[self.positive, 1:]
         weight = np.sqrt((types / np.maximum(types.sum(axis=0), 1)).sum(axis=1)) + 1e-6
         self.weight = weight / weight.sum()

@@ -87,7 +87,12 @@ def operating_points(probability: Floats, labels: npt.NDArray[np.floating]) -> d
 
 
 def _thresholds(score: Floats, label: npt.NDArray[np.floating]) -> dict[str, float]:
-    """Quantiles of smoothed logit scores of the ill and the well (a normal kernel of a fifth of their spread)."""
+    """Quantiles of smoothed logit scores of the ill and the well (a normal kernel of a fifth of their spread).
+
+    0.5 for all points where there are only ill or only well.
+    """
+    if len(np.unique(label > 0)) < 2:
+        return dict.fromkeys(("rule_out", "balanced", "rule_in"), 0.5)
     z = np.log(np.clip(score, 1e-4, 1 - 1e-4) / np.clip(1 - score, 1e-4, 1))
     width = max(0.2 * float(z.std()), 1e-3)
     grid = np.linspace(z.min() - 1, z.max() + 1, 2001)

@@ -37,6 +37,7 @@ class Recipe:
     seed: int = 2026
     chunks: int = 60
     painted_chunks: int = 6
+    painting_seed: int = 11
     size: int = 192
     first: Phase = FIRST
     second: Phase = SECOND
@@ -65,7 +66,7 @@ def prepare(shop: Workshop, recipe: Recipe, workers: int) -> None:
     real_path = shop.out / "ct_ich.npz"
     if not real_path.exists():
         save(ct_ich.pool(shop.data / "ct_ich"), real_path)
-    synthesis.paint_all(load(real_path), recipe.painted_chunks, recipe.seed, shop.out / "painted")
+    synthesis.paint_all(load(real_path), recipe.painted_chunks, recipe.painting_seed, shop.out / "painted")
 
 
 def first_phase(shop: Workshop, recipe: Recipe, device: torch.device) -> Network:
