@@ -1,7 +1,6 @@
 """CT-ICH patients (Hssayeni 2019, doi:10.13026/w8q8-ky94, CC BY 4.0) as volumes in HU and as DICOM series.
 
-The data set has two 8-bit windows of every slice and no geometry: HU come from the brain window where it is not
-saturated, else from the bone window; 5 mm between slices and 0.45 mm between pixels are assumed.
+The data set has two 8-bit windows of every slice and no geometry: see training.ct_ich for how HU are made of them.
 """
 
 from __future__ import annotations
@@ -17,8 +16,7 @@ from PIL import Image
 
 from ich_node.domain import Volume
 from ich_node.phantom.series import write_series
-
-SPACING_MM = (5.0, 0.45, 0.45)
+from ich_node.training.ct_ich import SPACING_MM, hounsfield
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,8 @@ def rows_of(shared_data: Path) -> dict[str, list[dict[str, str]]]:
     with (shared_data / "ct_ich" / "labels.csv").open() as file:
         for row in csv.DictReader(file):
             patients.setdefault(row["patient"], []).append(row)
-    for rows in patients.values():
+    for patient, rows in patients.items():
+        patients[patient] = [row for row in rows if row["brain"] and row["bone"]]
         rows.sort(key=lambda row: int(row["slice"]))
     return patients
 
@@ -64,7 +63,5 @@ def write_patient(shared_data: Path, patient: str, directory: Path, **changes: A
 
 
 def _hu(brain: Path, bone: Path) -> npt.NDArray[np.int16]:
-    narrow, wide = (np.asarray(Image.open(path).convert("L"), np.float32) for path in (brain, bone))
-    hu = np.where((narrow > 3) & (narrow < 250), -20 + narrow * 120 / 255, (wide - 72) / 0.077)
-    hu[wide <= 2] = -1000
-    return np.rint(hu).astype(np.int16)
+    narrow, wide = (np.asarray(Image.open(path).convert("L")) for path in (brain, bone))
+    return hounsfield(narrow, wide)

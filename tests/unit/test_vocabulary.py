@@ -92,7 +92,6 @@ def test_soft_kernels_of_the_vendors(kernel):
         "CT VENOGRAM",
         "Angio Kopf",
         "Head IV contrast",
-        "HEAD ENHANCED",
     ],
 )
 def test_descriptions_that_speak_of_contrast(description):
@@ -119,6 +118,7 @@ def test_descriptions_that_speak_of_contrast(description):
         "",
         "HEAD WITH C-SPINE",
         "Unenhanced",
+        "Converted to an enhanced CT",
         "no iv contrast",
         "POST OP HEAD",
         "W/O CONTRAST BRAIN",

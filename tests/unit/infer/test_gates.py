@@ -1,0 +1,138 @@
+"""What the pixels give away: no HU, no head, contrast, a sharp kernel, metal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ct_ich_series import CtIchHead
+from head_shapes import shape_head
+from scipy import ndimage
+
+from ich_node.errors import UnusableSeries
+from ich_node.infer import gates
+
+HEAD = shape_head(30, 256)
+
+
+def volume(hu, spacing_mm=HEAD.spacing_mm):
+    return CtIchHead("", np.asarray(hu).astype(np.int16), np.zeros(len(hu), bool), spacing_mm).volume()
+
+
+def inside():
+    """bool: the brain of the shape head, 4 mm and more from the bone."""
+    brain = (HEAD.hu > -100) & (HEAD.hu < 150)
+    ring = np.stack([ndimage.binary_fill_holes(image > 500) for image in HEAD.hu])
+    return np.stack([ndimage.binary_erosion(image, iterations=5) for image in brain & ring])
+
+
+@pytest.fixture(scope="module")
+def plain() -> gates.Measured:
+    return gates.measure(volume(HEAD.hu))
+
+
+def test_a_plain_head_passes_without_a_word():
+    assert gates.check(volume(HEAD.hu)) == ()
+
+
+def test_the_figures_of_a_plain_head_are_what_was_drawn(plain):
+    assert plain.brain_hu == pytest.approx(34, abs=1)
+    assert plain.noise_hu == pytest.approx(3, rel=0.15)
+    assert plain.ring_fraction == 1 and plain.metal_ml == 0 and plain.spots == 0
+    assert plain.sinus_hu[1] == pytest.approx(34, abs=4)
+
+
+@pytest.mark.parametrize("turn", [(1, 2), (2, 1)])
+def test_the_figures_do_not_depend_on_the_thickness_of_slices(turn):
+    thin = shape_head(150, 128, slice_mm=1.0, noise_hu=12)
+    assert gates.check(volume(thin.hu, thin.spacing_mm)) == ()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (lambda hu: hu + 1024, "no air around the head"),
+        (lambda hu: np.clip((hu + 20) * 255 // 120, 0, 255), "no air around the head"),
+        (lambda hu: np.maximum(hu - 1024, -1024), "Hounsfield units|no skull"),
+        (lambda hu: hu * 1.9, "the brain has a median of"),
+        (lambda hu: hu // 8 * 8, "too coarse"),
+        (lambda hu: np.minimum(hu, 120), "no skull"),
+        (lambda hu: np.where(hu > -100, 40, hu), "too coarse|no skull"),
+    ],
+    ids=["shifted up", "8-bit greys", "shifted down", "doubled", "steps of 8", "windowed", "no bone"],
+)
+def test_values_that_are_not_hu_of_a_head_are_refused(spoil, reason):
+    with pytest.raises(UnusableSeries, match=reason):
+        gates.check(volume(spoil(HEAD.hu.astype(np.int32))))
+
+
+def test_bright_vessels_are_taken_for_contrast():
+    hu, rng = HEAD.hu.copy(), np.random.default_rng(0)
+    brain = inside()
+    for index in range(6, 26):
+        for row, column in rng.permutation(np.argwhere(brain[index]))[:8]:
+            hu[index, row - 1 : row + 3, column - 1 : column + 3] = 250
+    with pytest.raises(UnusableSeries, match="contrast"):
+        gates.check(volume(hu))
+
+
+def test_a_bright_sagittal_sinus_is_taken_for_contrast():
+    hu = HEAD.hu.copy()
+    for index, brain in enumerate(inside()):
+        rows = np.flatnonzero(brain[:, 128])
+        if len(rows):
+            hu[index, rows[-1] - 5 : rows[-1] + 5, 123:134] = 130
+    with pytest.raises(UnusableSeries, match="contrast"):
+        gates.check(volume(hu))
+
+
+def test_a_large_clot_is_not_taken_for_contrast():
+    hu = HEAD.hu.copy()
+    hu[8:20, 110:150, 60:100] = 85
+    assert gates.check(volume(hu)) == ()
+
+
+def test_calcified_plexus_and_pineal_gland_are_not_taken_for_contrast():
+    hu = HEAD.hu.copy()
+    for row, column in ((140, 100), (140, 156), (130, 128)):
+        hu[14:17, row : row + 6, column : column + 6] = 300
+    assert gates.check(volume(hu)) == ()
+
+
+def test_the_noise_of_a_sharp_kernel_is_refused_and_that_of_a_soft_one_is_not():
+    rng = np.random.default_rng(1)
+    white = rng.normal(0, 1, HEAD.hu.shape)
+    grain = ndimage.gaussian_filter(white, (0, 1.2, 1.2))
+    for noise, sharp in ((white, True), (grain, False)):
+        figures = gates.measure(volume(HEAD.hu + noise / noise.std() * 30))
+        assert gates.is_sharp(figures) is sharp
+
+
+def test_metal_in_the_skull_is_a_warning():
+    hu = HEAD.hu.copy()
+    hu[14:16, 120:132, 120:132] = 3000
+    assert gates.check(volume(hu)) == ("metal inside the skull: streaks may hide or imitate a hemorrhage",)
+
+
+def test_an_open_skull_is_a_warning_only(plain):
+    assert gates.judge(replace(plain, ring_fraction=0.2)) == ("the skull is closed in few slices (craniectomy?)",)
+
+
+@pytest.mark.parametrize("keep", [range(8), [*range(8), *range(16, 30)]], ids=["few slices", "gap"])
+def test_slices_that_got_lost_while_reading_count(keep):
+    whole = volume(HEAD.hu)
+    index = list(keep)
+    part = replace(
+        whole,
+        hu=whole.hu[index],
+        positions_mm=whole.positions_mm[index],
+        sop_instance_uids=tuple(whole.sop_instance_uids[i] for i in index),
+    )
+    with pytest.raises(UnusableSeries, match="slices"):
+        gates.check(part)
+
+
+def test_an_empty_volume_is_no_head():
+    with pytest.raises(UnusableSeries, match=r"coarse|no skull"):
+        gates.check(volume(np.full((30, 128, 128), -1000), (5.0, 1.8, 1.8)))
