@@ -28,10 +28,12 @@ from ich_node.deliver.answers import Answer, Verdict
 from ich_node.domain import Delivery
 from ich_node.errors import PeerRefused, PeerUnavailable, StoreError
 from ich_node.service import Stop
-from ich_node.store.jobs import JobStore
+from ich_node.store.jobs import JobStore, Sent
 
 BATCH = 64
 """Instances asked for at a time: a STAT result waits for at most this many others."""
+WRITE_DOWN_EVERY = 16
+"""Answers in one transaction; as many are asked for again after a crash, under the same UIDs."""
 POLL_S = 0.2
 STAND_ASIDE_ATTEMPTS = 3
 """An instance that failed this often lets the others pass before it is tried again."""
@@ -71,7 +73,10 @@ def connector(config: Config, destination: DestinationConfig) -> Connect:
 
 @dataclass
 class _Tally:
-    """What happened to one job's instances in one batch, for its line in the log."""
+    """What happened to one job's instances in one batch; `answers` are not yet in the ledger."""
+
+    begin: float
+    answers: list[Sent] = field(default_factory=list)
 
     sent: Counter[str] = field(default_factory=Counter)  # SOP Class UID → instances
     refused: Counter[str] = field(default_factory=Counter)
@@ -165,22 +170,24 @@ class Sender:
         self, connection: Connection, job_id: int, batch: Sequence[tuple[Delivery, tuple[scu.Outgoing, ...]]]
     ) -> bool:
         """Send one job's part of a batch; False when the destination failed or we are to stop."""
-        tally, begin = _Tally(), self._clock()
+        tally = _Tally(self._clock())
         try:
             for item, files in batch:
                 if self._stop.is_set() or not self._deliver_one(connection, item, files, tally):
                     return False
             return True
         finally:
-            self._tell(job_id, tally, self._clock() - begin, batch[0][1][0].path)
+            self._write_down(tally)
+            self._tell(job_id, tally, batch[0][1][0].path)
 
     def _deliver_one(
         self, connection: Connection, item: Delivery, files: Sequence[scu.Outgoing], tally: _Tally
     ) -> bool:
-        """Send one instance and record the answer; False on a transient failure."""
+        """Send one instance and note the answer; False on a transient failure."""
         self.last_sign_of_life = time.monotonic()
         answer, sent = connection.store(files)
         if answer.verdict is Verdict.LATER:
+            self._write_down(tally)
             self._postpone(item, answer)
             return False
         self._failures = 0
@@ -192,17 +199,19 @@ class Sender:
         if sent is not files[0]:
             cause = f"{cause}; sent as {_name(sent)}, because the peer does not take {_name(files[0])}"
             tally.alternates.append(_name(sent))
-        self._store.sent(
-            item,
-            answer.status or 0,
-            cause=cause,
-            sop_class_uid=sent.sop_class_uid,
-            sop_instance_uid=sent.sop_instance_uid,
-        )
+        tally.answers.append(Sent(item, answer.status or 0, cause, sent.sop_class_uid, sent.sop_instance_uid))
         tally.sent[sent.sop_class_uid] += 1
+        if len(tally.answers) >= WRITE_DOWN_EVERY:
+            self._write_down(tally)
         return True
 
-    def _tell(self, job_id: int, tally: _Tally, seconds: float, sample: Path) -> None:
+    def _write_down(self, tally: _Tally) -> None:
+        """Put the answers at hand into the ledger, in one transaction."""
+        answers, tally.answers = tally.answers, []
+        if answers:
+            self._store.sent_all(answers)
+
+    def _tell(self, job_id: int, tally: _Tally, sample: Path) -> None:
         """One line in the log and one or two messages in the audit trail for one job's part of a batch."""
         peer = audit.Node(self.destination.ae_title, self.destination.host)
         for counts, success in ((tally.sent, True), (tally.refused, False)):
@@ -215,7 +224,7 @@ class Sender:
                 sent=tally.sent.total(),
                 refused=tally.refused.total(),
                 alternates=tally.alternates,
-                seconds=round(seconds, 3),
+                seconds=round(self._clock() - tally.begin, 3),
             )
 
     def _files(self, item: Delivery) -> tuple[scu.Outgoing, ...] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,17 @@ from ich_node.store.tables import delivery, job
 URGENCY = {"STAT": 0, "HIGH": 1}
 FINISHED = (JobState.DONE, JobState.INELIGIBLE, JobState.FAILED)
 SETTLED = (DeliveryState.SENT, DeliveryState.COMMITTED, DeliveryState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A peer's Success or warning for a delivery; sop_… name what went out if it was an alternate."""
+
+    item: Delivery
+    status: int
+    cause: str | None = None
+    sop_class_uid: str | None = None
+    sop_instance_uid: str | None = None
 
 
 class JobStore:
@@ -250,14 +262,29 @@ class JobStore:
         sop_instance_uid: str | None = None,
     ) -> None:
         """The peer said Success (or a warning); sop_… name the alternate that went out instead, if one did."""
-        self._settle(
-            item,
-            DeliveryState.SENT,
-            status=status,
-            cause=cause,
-            sent_sop_class_uid=sop_class_uid or item.sop_class_uid,
-            sent_sop_instance_uid=sop_instance_uid or item.sop_instance_uid,
-        )
+        self.sent_all([Sent(item, status, cause, sop_class_uid, sop_instance_uid)])
+
+    def sent_all(self, answers: Sequence[Sent]) -> None:
+        """Several sent() in one transaction: the answers of one job, a commit costs more than a small C-STORE.
+
+        After a crash before it the instances are sent again, with the same bytes and UIDs.
+        """
+        with self._write() as db:
+            for answer in answers:
+                item = answer.item
+                self._move_delivery(
+                    db,
+                    item,
+                    DeliveryState.PENDING,
+                    DeliveryState.SENT,
+                    status=answer.status,
+                    cause=answer.cause,
+                    sent_sop_class_uid=answer.sop_class_uid or item.sop_class_uid,
+                    sent_sop_instance_uid=answer.sop_instance_uid or item.sop_instance_uid,
+                    attempts=delivery.c.attempts + 1,
+                )
+            for job_id in {answer.item.job_id for answer in answers}:
+                self._finish_if_settled(db, job_id)
 
     def refused(self, item: Delivery, status: int | None, cause: str) -> None:
         """The peer will never take it, or we give up."""
