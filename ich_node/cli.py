@@ -23,6 +23,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     words = sys.argv[1:] if argv is None else argv
     arguments = _parser(words).parse_args(words)
+    logs.configure(config.LogConfig(level="error"), role="command")  # a role says more, once it has its configuration
     try:
         code: int = arguments.run(arguments)
     except ConfigError as error:
@@ -221,7 +222,7 @@ def _retention(arguments: argparse.Namespace) -> int:
 # --- learning --------------------------------------------------------------------------------------------------------
 
 LEARNING = {
-    "train": ("ich_node.training.train", "train a model and export its bundle"),
+    "train": ("ich_node.training.command", "train a model and export its bundle"),
     "evaluate": ("ich_node.training.evaluate", "measure a bundle on labelled studies"),
     "simulate": ("ich_node.training.worklist", "simulate a reading worklist with and without triage"),
 }

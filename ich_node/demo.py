@@ -103,8 +103,8 @@ def run(out: Path) -> int:
                 for patient, moment, job in zip(patients, sent, jobs, strict=True)
             ]
     console.print(_table(outcomes))
-    console.print(f"\nThe order in which they were sent: {', '.join(p.name for p in patients)}.")
-    console.print(f"The order in which to read them: {', '.join(o.patient.name for o in _reading_order(outcomes))}.")
+    console.print(f"\nThe order in which they were sent: {', '.join(p.folder for p in patients)}.")
+    console.print(f"The order in which to read them: {', '.join(o.patient.folder for o in _reading_order(outcomes))}.")
     console.print(f"Pictures, reports and DICOM objects are in {out.resolve()}. {DISCLAIMER}.")
     return service.EXIT_OK
 
@@ -235,13 +235,14 @@ def _reading_order(outcomes: list[Outcome]) -> list[Outcome]:
 
 
 def _table(outcomes: list[Outcome]) -> Table:
-    columns = ("patient", "phantom has", "priority", "found", "side", "sent in", "results in the PACS after")
-    table = Table(*columns, title="ich_node demo")
+    caption = "sending: seconds for all slices; results: seconds from the last slice until all lay in the PACS"
+    columns = ("patient", "truth", "priority", "found", "side", "sending", "results")
+    table = Table(*columns, caption=caption, title="ich_node demo")
     for outcome in outcomes:
         present = [finding for finding in outcome.result["findings"] if finding["present"]]
         found = ", ".join(f"{finding['label']} {finding['probability']:.0%}" for finding in present)
         table.add_row(
-            outcome.patient.name,
+            outcome.patient.folder,
             outcome.patient.truth,
             outcome.result["priority"] or "NOT ANALYSED",
             found or outcome.result["reason"] or "nothing",
