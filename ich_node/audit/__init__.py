@@ -29,6 +29,8 @@ from ich_node.part10 import read_header
 
 __all__ = ["Node", "SyslogTrail", "Trail", "get", "running"]
 
+AUDITED = ("receive", "deliver")
+"""The roles that exchange data with others; the worker has no network at all."""
 QUEUE_LIMIT = 10_000
 RETRY_S = 5.0
 FLUSH_S = 2.0
@@ -175,7 +177,7 @@ def get() -> Trail:
 def running(config: Config, role: str) -> Iterator[Trail]:
     """The trail of a role for as long as it runs: Application Start at the beginning, Application Stop at the end."""
     global _current  # noqa: PLW0603  one per process, like its log
-    if config.audit.host is None:
+    if config.audit.host is None or role not in AUDITED:
         yield _current
         return
     source = Source(config.audit.source_id, config.ae_title, socket.gethostname(), os.getpid(), role)
