@@ -116,7 +116,7 @@ def fit(surface: Points, template: Template) -> HeadFrame | None:
 def _start(around: Points, template: Template, pitch: float) -> Points:
     """No turn but a pitch, template size, and the vertex of the mask under the vertex of the template."""
     inner = np.argwhere(template.distance_mm < 0) * template.spacing_mm + template.origin_mm
-    turned = around @ _rotation(pitch, 0, 0).T
+    turned = around @ rotation(pitch, 0, 0).T
     low, high = turned.min(axis=0), turned.max(axis=0)
     shift = (inner.min(axis=0) + inner.max(axis=0)) / 2 - (low + high) / 2
     shift[2] = inner[:, 2].max() - high[2]
@@ -141,10 +141,10 @@ def _priors(parameters: Points) -> Points:
 
 
 def _transform(parameters: Points) -> tuple[Points, Points]:
-    return np.diag(np.exp(parameters[6:9])) @ _rotation(*parameters[:3]), parameters[3:6] * 20
+    return np.diag(np.exp(parameters[6:9])) @ rotation(*parameters[:3]), parameters[3:6] * 20
 
 
-def _rotation(pitch: float, roll: float, yaw: float) -> Points:
+def rotation(pitch: float, roll: float, yaw: float) -> Points:
     """Rotation about x (nodding), then y (tilting to a shoulder), then z (turning), in radians."""
     (ca, cb, cc), (sa, sb, sc) = np.cos([pitch, roll, yaw]), np.sin([pitch, roll, yaw])
     about_x = np.array([[1, 0, 0], [0, ca, -sa], [0, sa, ca]])

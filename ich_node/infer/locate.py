@@ -7,7 +7,7 @@ In: the CAM of a label, the head box, the intracranial space. The lit part of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +18,7 @@ from scipy.spatial.distance import pdist
 from ich_node.domain import Laterality, ModelCard, Peak, Prediction, Volume
 from ich_node.infer import explain, headspace, lobes, skull
 from ich_node.infer.crop import Crop
-from ich_node.infer.headspace import INFRATENTORIAL, REGIONS, HeadFrame
+from ich_node.infer.headspace import INFRATENTORIAL, REGIONS, HeadFrame, Template
 from ich_node.infer.skull import Inside
 
 MIDLINE_MM = 4.0
@@ -32,6 +32,9 @@ SITE_SHARE = 0.25
 COMPARTMENT_SHARE = 0.75
 MAX_RESIDUAL_MM = 6.0
 """With a worse fit to the standard head nothing is said about side and site."""
+
+MIDLINE_SPREAD_MM = 10.0
+"""Evidence centred within MIDLINE_MM that spreads no wider (standard deviation) is one finding in the middle."""
 
 BLOOD_HU = (45.0, 100.0)
 MINOR_PART = 0.1
@@ -70,10 +73,10 @@ def locate(
     return locate_all(volume, crop, prediction, (label,), card, space)[label]
 
 
-def fit_head(space: Inside) -> HeadFrame | None:
-    """The study in the standard head; None when the skull is not there or does not fit."""
+def fit_head(space: Inside, template: Template | None = None) -> HeadFrame | None:
+    """The study in the standard head (the shipped one); None when the skull is not there or does not fit."""
     edge = space.mask & ~ndimage.binary_erosion(space.mask, structure=skull.DISC)
-    frame = headspace.fit(space.positions(edge), headspace.shipped())
+    frame = headspace.fit(space.positions(edge), template or headspace.shipped())
     return frame if frame is not None and frame.residual_mm <= MAX_RESIDUAL_MM else None
 
 
@@ -137,9 +140,15 @@ def blood_gate(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def side(x_mm: npt.NDArray[np.float64], weight: npt.NDArray[np.float32]) -> Laterality | None:
     """The side of evidence at `x_mm` (+ left) of the mid-plane; None when it is neither one side nor clearly both."""
     total = float(weight.sum())
+    if total <= 0:
+        return None
+    centre = float(np.average(x_mm, weights=weight))
+    spread = float(np.sqrt(np.average((x_mm - centre) ** 2, weights=weight)))
+    if abs(centre) <= MIDLINE_MM and spread <= MIDLINE_SPREAD_MM:
+        return Laterality.MIDLINE
     left, right = float(weight[x_mm > MIDLINE_MM].sum()), float(weight[x_mm < -MIDLINE_MM].sum())
-    if total <= 0 or left + right < 0.4 * total:
-        return Laterality.MIDLINE if total > 0 else None
+    if left + right < 0.4 * total:
+        return Laterality.MIDLINE
     share = left / (left + right)
     if share >= ONE_SIDED:
         return Laterality.LEFT
@@ -148,24 +157,37 @@ def side(x_mm: npt.NDArray[np.float64], weight: npt.NDArray[np.float32]) -> Late
     return Laterality.BILATERAL if BOTH_SIDES <= share <= 1 - BOTH_SIDES else None
 
 
+def shares(positions: npt.NDArray[np.float64], weight: npt.NDArray[np.float32], template: Template) -> dict[str, float]:
+    """Region → share of the evidence at template positions [n, 3] that lies in it."""
+    mean = np.average(template.region_probability(positions), axis=0, weights=weight)
+    return dict(zip(REGIONS, mean.tolist(), strict=True))
+
+
+def compartment(share: Mapping[str, float]) -> str | None:
+    """ "supratentorial" or "infratentorial"; None when the evidence lies on both sides of the tentorium."""
+    below = sum(share[region] for region in INFRATENTORIAL)
+    if below >= COMPARTMENT_SHARE:
+        return "infratentorial"
+    return "supratentorial" if below <= 1 - COMPARTMENT_SHARE else None
+
+
 def name_sites(positions: npt.NDArray[np.float64], weight: npt.NDArray[np.float32], label: str) -> tuple[str, ...]:
     """Sites out of domain.SITES for evidence at template positions [n, 3], most likely first, the compartment last.
 
     An intraventricular hemorrhage is in a ventricle by its name: the one with the largest share.
     """
-    probability = headspace.shipped().region_probability(positions)
-    share = dict(zip(REGIONS, np.average(probability, axis=0, weights=weight), strict=True))
+    template = headspace.shipped()
+    share = shares(positions, weight, template)
     if label == "intraventricular":
         ventricle = max(VENTRICLES, key=share.__getitem__)
         return (ventricle,) if share[ventricle] > 0 else ()
-    below = sum(share[region] for region in INFRATENTORIAL)
-    named = [region for region in sorted(share, key=share.__getitem__, reverse=True) if share[region] >= SITE_SHARE]
     sites: list[str] = []
-    for region in named:
-        sites += lobes.name(positions, weight * probability[:, 0]) if region == "hemisphere" else [region]
-    if below >= COMPARTMENT_SHARE:
-        return (*sites, "infratentorial")
-    return (*sites, "supratentorial") if below <= 1 - COMPARTMENT_SHARE else tuple(sites)
+    for region in sorted(share, key=share.__getitem__, reverse=True):
+        if share[region] >= SITE_SHARE:
+            hemisphere = weight * template.region_probability(positions)[:, REGIONS.index("hemisphere")]
+            sites += lobes.name(positions, hemisphere) if region == "hemisphere" else [region]
+    whole = compartment(share)
+    return (*sites, whole) if whole else tuple(sites)
 
 
 def extent_mm(lit: npt.NDArray[np.bool_], weight: Heat, block_mm: tuple[float, float]) -> float | None:
