@@ -23,7 +23,7 @@ class Patients:
     """Head CT series, each a study of its own, made from one small bleeding head as they are asked for."""
 
     def __init__(self, folder: Path, *, slices: int = 32, pixels: int = 128, seed: int = 0) -> None:
-        self._phantom = _head(slices, pixels)
+        self._phantom = small_head(slices, pixels)
         self._folder, self._seed, self._count = folder, seed, 0
         self._lock = threading.Lock()
 
@@ -36,7 +36,8 @@ class Patients:
 
 
 @functools.cache
-def _head(slices: int, pixels: int) -> head.Phantom:
+def small_head(slices: int, pixels: int) -> head.Phantom:
+    """One bleeding head on a coarse grid."""
     return head.phantom("intraparenchymal", slices=slices, rows=pixels, columns=pixels, seed=1)
 
 
