@@ -1,8 +1,11 @@
 """Pictures as Secondary Capture images that lie exactly where the CT slices lie.
 
 In: an analysis, what is said of it, identity and time. Out: SC Image Storage datasets (PS3.3 A.8.1), the summary page
-first, then the overlays in the order in which the source is numbered. OHIF shows an even stack by position from the
-head down and everything else by Instance Number: the page is number 1 and lies one slice distance above the stack.
+first, then the overlays in the order in which the source is numbered.
+
+The page is instance 1 and lies as far below the stack as the stack is high. Viewers that go by position start at the
+feet (Orthanc's, dwv); OHIF takes an even stack for a volume and starts it at the head, but this distance makes it
+uneven, and then OHIF goes by Instance Number. So the page comes first in all of them.
 """
 
 from __future__ import annotations
@@ -228,16 +231,16 @@ def _summary(series: Series, analysis: Analysis, content: Content) -> Dataset:
     image.PatientOrientation = None
     if source is not None:
         set_plane(image, source)
-        _lift(image, analysis.volume, rows / shape[0] if rows else 1.0)
+        _lower(image, analysis.volume, rows / shape[0] if rows else 1.0)
     distinct = {str(each.SOPInstanceUID): Slice(each, each, None) for each in analysis.headers}
     image.SourceImageSequence = source_items(distinct.values(), preserved=False)
     return image
 
 
 def _reference(analysis: Analysis) -> Slice | None:
-    """The highest slice; of a series without a volume the first that says where it lies, if any does."""
+    """The lowest slice; of a series without a volume the first that says where it lies, if any does."""
     if analysis.volume is not None:
-        return Slice.of(analysis.volume, -1)
+        return Slice.of(analysis.volume, 0)
     for header in analysis.headers:
         try:
             plane = geometry.planes_of(header)[0]
@@ -247,19 +250,19 @@ def _reference(analysis: Analysis) -> Slice | None:
     return None
 
 
-def _lift(image: Dataset, volume: Volume | None, factor: float) -> None:
-    """Move the page one slice distance above the stack, and shrink its pixels if it was enlarged (`factor` < 1)."""
+def _lower(image: Dataset, volume: Volume | None, factor: float) -> None:
+    """Move the page a stack height below the stack, and shrink its pixels if it was enlarged (`factor` < 1)."""
     step = np.zeros(3)
-    if volume is not None and len(volume.positions_mm) > 1:
-        step = volume.positions_mm[-1] - volume.positions_mm[-2]
+    if volume is not None:
+        step = volume.positions_mm[0] - volume.positions_mm[-1]
     cosines = np.asarray(image.ImageOrientationPatient, float)
     spacing = np.asarray(image.PixelSpacing, float)
     corner = 0.5 * (factor - 1) * (cosines[:3] * spacing[1] + cosines[3:] * spacing[0])  # same edges, smaller pixels
     position = np.asarray(image.ImagePositionPatient, float) + step + corner
     image.ImagePositionPatient = _decimals(position)
     image.PixelSpacing = _decimals(spacing * factor)
-    if image.get("SliceLocation") is not None:
-        image.SliceLocation = _decimals([float(image.SliceLocation) + float(np.linalg.norm(step))])[0]
+    if "SliceLocation" in image:
+        del image.SliceLocation
 
 
 def _decimals(values: Iterable[float]) -> list[DSfloat]:

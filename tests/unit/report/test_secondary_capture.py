@@ -135,14 +135,21 @@ def test_an_overlay_names_its_source_image() -> None:
         assert item.SpatialLocationsPreserved == "YES"
 
 
-def test_the_page_lies_one_slice_distance_above_the_stack() -> None:
+def test_the_page_lies_a_stack_height_below_the_stack() -> None:
     analysis = make_analysis(tilt_deg=12, **SMALL)
-    assert analysis.volume is not None
-    page = series(analysis)[0]
-    step = np.array([float(v) for v in page.ImagePositionPatient]) - analysis.volume.positions_mm[-1]
-    assert step == pytest.approx([0, 0, 5.0], abs=0.3 + 64 * 1.8)  # enlarged: its first pixel centre lies elsewhere
-    centre = _centre(page) - _centre(analysis.headers[-1])
-    assert centre == pytest.approx([0, 0, 5.0], abs=1e-3)
+    below = _centre(series(analysis)[0]) - _centre(analysis.headers[0])
+    assert below == pytest.approx([0, 0, -7 * 5.0], abs=1e-3)
+
+
+def test_with_the_page_even_a_series_of_all_slices_is_no_even_stack() -> None:
+    """A viewer that took it for a volume would sort the page to its far end."""
+    analysis = make_analysis(**SMALL)
+    heat = analysis.key_slices[0].heat
+    every = replace(analysis, key_slices=tuple(KeySlice(index, "any", heat) for index in range(8)))
+    heights = sorted(_centre(image)[2] for image in series(every, pictures="all"))
+    steps = np.diff(heights)
+    assert len(steps) == 8
+    assert steps.max() > 2 * np.mean(steps)
 
 
 def test_the_page_of_a_small_matrix_is_enlarged_within_the_same_edges() -> None:
