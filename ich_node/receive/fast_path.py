@@ -109,17 +109,16 @@ class FastSocket(BoundedSocket):
         self._message_deadline = time.monotonic() + self._config.dimse_timeout_s
         try:
             command = self._command()
-            if command is None:
+            answer = None
+            if command is not None:
+                self.busy = True
+                answer = self._answer(command)
+            if command is None or answer is None:
                 self._unload()
                 return False
-            self.busy = True
-            answer = self._answer(command)
+            self.stream.send_all(_response(command, answer), time.monotonic() + self._config.dimse_timeout_s)
         finally:
             self.busy, self._message_deadline = False, None
-        if answer is None:
-            self._unload()
-            return False
-        self.stream.send_all(_response(command, answer), self.deadline())
         self._last_activity = time.monotonic()
         return True
 

@@ -258,17 +258,23 @@ class SleepingDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom h
 
 
 class CalmStateMachine(StateMachine):  # type: ignore[misc]  # pynetdicom has no types
-    """pynetdicom's state machine, which a response that comes after the end of its association does not kill."""
+    """pynetdicom's state machine, which ends an association in order where pynetdicom's thread would die."""
 
     def do_action(self, event: str) -> None:
-        """Act on an event; one that the state does not know ends the association."""
+        """Act on an event. A damaged message is answered with an A-ABORT, an event out of place with the end."""
         try:
             super().do_action(event)
-        except InvalidEventError:
+        except InvalidEventError:  # a response that comes after the end
             with contextlib.suppress(queue.Empty):
                 self.dul.to_provider_queue.get_nowait()
-            if self.current_state != "Sta1":
-                self.dul.event_queue.put("Evt17")
+            self._end(event, "Evt17")
+        except Exception:  # pynetdicom decodes hostile bytes in its actions and lets anything through
+            self._end(event, "Evt19" if self.current_state == "Sta6" else "Evt17")
+
+    def _end(self, failed: str, event: str) -> None:
+        if failed != event and self.current_state != "Sta1":
+            self.dul._kill_thread = False
+            self.dul.event_queue.put(event)
 
 
 class WakingQueue(queue.Queue[Any]):

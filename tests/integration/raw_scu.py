@@ -32,7 +32,7 @@ def associate_rq(
     calling: bytes = b"RAW",
 ) -> bytes:
     proposed = b"".join(
-        item(0x20, bytes((2 * n + 1, 0, 0, 0)) + item(0x30, sop) + b"".join(item(0x40, uid) for uid in syntaxes))
+        item(0x20, bytes((2 * n + 1 & 0xFF, 0, 0, 0)) + item(0x30, sop) + b"".join(item(0x40, uid) for uid in syntaxes))
         for n, (sop, syntaxes) in enumerate(contexts)
     )
     user = item(0x50, item(0x51, struct.pack(">I", 1 << 17)) + item(0x52, b"1.2.3.4") + item(0x55, b"RAW"))

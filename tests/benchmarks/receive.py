@@ -1,0 +1,169 @@
+"""Images per second into the node, beside DCMTK storescp; run by hand: python tests/benchmarks/receive.py [--rounds N].
+
+Both receive the same ready-made PDUs from the same sender, by turns in one run, because only ratios taken together mean
+anything on a shared machine. The node makes every image durable before it answers, storescp does not; with the spool
+in memory (/dev/shm) the ratio shows the cost of the code alone. Prints figures, asserts nothing about them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "integration"))
+
+from raw_scu import P_DATA, RawScu, dataset, message, status_of
+
+SERVE = """
+import sys, time
+from pathlib import Path
+from ich_node import logs
+from ich_node.config import Config, LogConfig, ReceiveConfig
+from ich_node.receive.scp import Scp
+from ich_node.store.spool import Spool
+class Hints:
+    def stored(self, *_): pass
+    def ended(self, *_, **__): pass
+logs.configure(LogConfig(), "receive")
+config = Config(receive=ReceiveConfig(port=int(sys.argv[1]), fast_path=sys.argv[3] == "direct"))
+Scp(config, Spool(Path(sys.argv[2]), 1), Hints()).start()
+time.sleep(1e6)
+"""
+PDU_PIECE = {"node": 131066, "storescp": 131066, "16k": 16378}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+class Receiver:
+    """A receiver in a process of its own."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind, self.folder, self.port = kind, folder, free_port()
+        folder.mkdir(parents=True)
+        if kind == "storescp":
+            command = [
+                "storescp",
+                "--fork",
+                "-B",
+                "-pdu",
+                "131072",
+                "-od",
+                str(folder),
+                "-aet",
+                "ICHNODE",
+                str(self.port),
+            ]
+        else:
+            command = [sys.executable, "-c", SERVE, str(self.port), str(folder), kind]
+        self.process = subprocess.Popen(command, env={**os.environ, "TCP_NODELAY": "1"})
+        for _ in range(200):
+            try:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise RuntimeError(f"{kind} does not listen")
+
+    def cpu_s(self) -> float:
+        """CPU seconds of the process and its ended children so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+    def clear(self) -> None:
+        """Forget what was received."""
+        for path in self.folder.rglob("*"):
+            if path.is_file():
+                path.unlink()
+
+
+def send(port: int, messages: list[bytes]) -> int:
+    """One association; how many instances were acknowledged."""
+    with RawScu(port, timeout_s=60) as scu:
+        scu.associate()
+        good = 0
+        for ready_made in messages:
+            scu.send(ready_made)
+            kind, body = scu.receive()
+            good += kind == P_DATA and status_of(body) == 0
+        scu.release()
+    return good
+
+
+def measure(receiver: Receiver, batches: list[list[bytes]]) -> tuple[float, float]:
+    """(images per second, CPU seconds of the receiver per 1000 images); one association per batch, all at a time."""
+    receiver.clear()
+    good: list[int] = []
+    threads = [threading.Thread(target=lambda b=batch: good.append(send(receiver.port, b))) for batch in batches]
+    cpu, began = receiver.cpu_s(), time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    seconds = time.perf_counter() - began
+    count = sum(map(len, batches))
+    if sum(good) != count:
+        raise RuntimeError(f"{receiver.kind} acknowledged {sum(good)} of {count}")
+    time.sleep(0.2)
+    return count / seconds, 1000 * (receiver.cpu_s() - cpu) / count
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=200)
+    arguments = parser.parse_args()
+    pixels = os.urandom(512 * 512 * 2)
+    uids = [b"1.2.3.%d" % n for n in range(arguments.images)]
+    images = [(uid, dataset(uid, pixels=pixels)) for uid in uids]
+    for place, root in (("disk", Path(tempfile.mkdtemp(dir="."))), ("memory", Path(tempfile.mkdtemp(dir="/dev/shm")))):
+        receivers = [Receiver(kind, root / kind) for kind in ("storescp", "direct", "ordinary")]
+        try:
+            for associations in (1, 4):
+                for piece in (16378, 131066):
+                    ready = [message(uid, data, piece) for uid, data in images]
+                    compare(receivers, [ready[n::associations] for n in range(associations)], place, piece, arguments)
+        finally:
+            for receiver in receivers:
+                receiver.process.kill()
+                receiver.process.wait()
+            shutil.rmtree(root)
+
+
+def compare(
+    receivers: list[Receiver], batches: list[list[bytes]], place: str, piece: int, arguments: argparse.Namespace
+) -> None:
+    """One line per receiver."""
+    results: dict[str, list[tuple[float, float]]] = {receiver.kind: [] for receiver in receivers}
+    for number in range(arguments.rounds + 1):
+        for receiver in receivers if number % 2 else receivers[::-1]:
+            if receiver.kind == "ordinary" and number > 2:
+                continue
+            figures = measure(receiver, batches)
+            if number:  # the first round warms up
+                results[receiver.kind].append(figures)
+    base = statistics.median(speed for speed, _ in results["storescp"])
+    for kind, figures in results.items():
+        speed = statistics.median(value for value, _ in figures)
+        cpu = statistics.median(value for _, value in figures)
+        print(
+            f"{place:7s} {len(batches)} associations, PDUs of {piece + 6:6d}: {kind:9s} {speed:6.0f} images/s "
+            f"({speed / base:4.2f} × storescp), {cpu:5.2f} CPU s per 1000",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
