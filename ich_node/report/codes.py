@@ -53,10 +53,8 @@ LANGUAGES = {
 OBSERVER_TYPE = _code("121005", "DCM", "Observer Type")
 DEVICE = _code("121007", "DCM", "Device")
 DEVICE_OBSERVER_UID = _code("121012", "DCM", "Device Observer UID")
-DEVICE_OBSERVER_NAME = _code("121013", "DCM", "Device Observer Name")
 DEVICE_OBSERVER_MANUFACTURER = _code("121014", "DCM", "Device Observer Manufacturer")
 DEVICE_OBSERVER_MODEL_NAME = _code("121015", "DCM", "Device Observer Model Name")
-DEVICE_OBSERVER_SERIAL_NUMBER = _code("121016", "DCM", "Device Observer Serial Number")
 PROCEDURE_REPORTED = _code("121058", "DCM", "Procedure reported")
 CT_PROCEDURE = _code("25045-6", "LN", "CT unspecified body region")  # CID 100; "CT Head" is not in it
 

@@ -23,6 +23,7 @@ from ich_node.report.wording import WORDINGS, Language, Wording
 Tone = Literal["STAT", "HIGH", "ROUTINE", "NOT ANALYSED"]
 
 SERIES_DESCRIPTION = "ICH TRIAGE"
+LINE_BREAK = "\r\n"  # PS3.5 6.1.3: what a text value breaks its lines with
 COMPARTMENTS = ("supratentorial", "infratentorial")
 MOST_SITES = 2
 BESIDE_THE_BRAIN = ("epidural", "subdural", "subarachnoid")
@@ -34,7 +35,7 @@ class Line:
 
     percent: the probability as people read it; percent_value: 0..100 with one decimal, for a measurement.
     site, laterality: codes, only when present (and, for the side, when sure). where, slices, slice_range, strongest
-    and extent are words, empty when absent or not known. text: all of it as one paragraph.
+    and extent are words, empty when absent or not known. text: all of it, a line per sentence.
     """
 
     label: str
@@ -192,7 +193,7 @@ def _line(finding: Finding, analysis: Analysis, words: Wording) -> Line:
         slice_range=_range(finding),
         strongest=strongest,
         extent=extent,
-        text=" ".join(_sentences(f"{name}: {verdict}, {probability} ({limit})", where, place, extent)),
+        text=LINE_BREAK.join(_sentences(f"{name}: {verdict}, {probability} ({limit})", where, place, extent)),
     )
 
 

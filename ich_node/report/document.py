@@ -21,7 +21,8 @@ from ich_node.report import headers
 from ich_node.report.identifiers import Identity
 from ich_node.report.predecessor import Predecessor, hierarchical
 
-CONTAINS, OBSERVED, MODIFIES, SELECTED = "CONTAINS", "HAS OBS CONTEXT", "HAS CONCEPT MOD", "SELECTED FROM"
+CONTAINS, OBSERVED, MODIFIES = "CONTAINS", "HAS OBS CONTEXT", "HAS CONCEPT MOD"
+INFERRED, SELECTED = "INFERRED FROM", "SELECTED FROM"
 
 
 # --- content items -------------------------------------------------------------------------------------------------
@@ -53,9 +54,9 @@ def code(name: Code, value: Code, children: Sequence[Dataset] = (), *, related: 
     return item
 
 
-def number(name: Code, value: str, unit: Code) -> Dataset:
+def number(name: Code, value: str, unit: Code, children: Sequence[Dataset] = ()) -> Dataset:
     """NUM; `value` as a decimal string (PS3.3 C.18.1)."""
-    item = _item("NUM", name, CONTAINS)
+    item = _item("NUM", name, CONTAINS, children)
     measured = Dataset()
     measured.NumericValue = value
     measured.MeasurementUnitsCodeSequence = [headers.code_item(unit)]
@@ -77,9 +78,9 @@ def image(name: Code | None, reference: Reference, *, related: str = CONTAINS) -
     return item
 
 
-def outline(name: Code, polygon: npt.NDArray[np.float64], on: Reference) -> Dataset:
+def outline(name: Code | None, polygon: npt.NDArray[np.float64], on: Reference, *, related: str = CONTAINS) -> Dataset:
     """SCOORD: a closed POLYLINE [points, 2] (column, row; centre of the first pixel 0.5, 0.5) on an image."""
-    item = _item("SCOORD", name, CONTAINS, [image(None, on, related=SELECTED)])
+    item = _item("SCOORD", name, related, [image(None, on, related=SELECTED)])
     item.GraphicType = "POLYLINE"
     item.GraphicData = [float(value) for value in np.asarray(polygon, np.float32).ravel()]
     return item

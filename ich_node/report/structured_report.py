@@ -6,18 +6,24 @@ Comprehensive 3D, Comprehensive and Enhanced SR, each with its own UID, for peer
 An analysed series has one TID 1501 group per label, also for labels that are absent, and a TID 1410 group with an
 outline on the best slices of each present label. Finding and Finding Site stand only in groups of present labels, so
 that a reader that looks no closer never meets a hemorrhage in a negative. A series that was not analysed has no groups.
+
+OHIF 3.13 shows the image of the first group, and nothing at all when any group has no coordinates. Hence the outlines
+come first, and the certainty of a label has coordinates too: the frame of the summary page, on which it is printed. So
+OHIF opens a positive at an outline and a negative at the summary page; no negative has coordinates on the CT.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from pydicom import Dataset
 
 from ich_node.domain import Analysis, KeySlice
 from ich_node.report import codes, headers
 from ich_node.report.content import Content, Line
 from ich_node.report.document import (
+    INFERRED,
     MODIFIES,
     OBSERVED,
     Frame,
@@ -64,7 +70,7 @@ def _root(frame: Frame, content: Content) -> Dataset:
     """TID 1500."""
     children = [*language(content), *observer(frame), _procedure()]
     if content.lines:
-        groups = [*_label_groups(frame, content), *_region_groups(frame, content)]
+        groups = [*_region_groups(frame, content), *_label_groups(frame, content)]
         children.append(container(codes.IMAGING_MEASUREMENTS, groups))
     children.append(_evaluations(frame, content))
     return container(codes.IMAGING_MEASUREMENT_REPORT, children, template="1500", related="")
@@ -84,10 +90,8 @@ def observer(frame: Frame) -> list[Dataset]:
     return [
         code(codes.OBSERVER_TYPE, codes.DEVICE, related=OBSERVED),
         uid_reference(codes.DEVICE_OBSERVER_UID, equipment.device_uid),
-        text(codes.DEVICE_OBSERVER_NAME, equipment.device_name, related=OBSERVED),
         text(codes.DEVICE_OBSERVER_MANUFACTURER, equipment.manufacturer, related=OBSERVED),
         text(codes.DEVICE_OBSERVER_MODEL_NAME, equipment.model_name, related=OBSERVED),
-        text(codes.DEVICE_OBSERVER_SERIAL_NUMBER, equipment.device_name, related=OBSERVED),
     ]
 
 
@@ -99,9 +103,9 @@ def _procedure() -> Dataset:
 
 
 def _label_groups(frame: Frame, content: Content) -> Iterable[Dataset]:
-    """TID 1501: one group per label, with its answer; the first one, "any", carries the priority."""
+    """TID 1501: one group per label, with its answer; that of "any" carries the priority."""
     for line in content.lines:
-        children = [*_tracking(frame, f"ICH {line.label}", line.label), *_answer(frame, line)]
+        children = [*_tracking(frame, f"ICH {line.label}", line.label), *_answer(frame, line, [_printed(frame)])]
         if line.label == "any" and content.priority_code is not None:
             children.append(code(codes.PRIORITY, content.priority_code))
         children += [image(codes.VISUAL_EXPLANATION, picture) for picture in _explanations(frame, line)]
@@ -115,16 +119,23 @@ def _tracking(frame: Frame, name: str, source: str) -> list[Dataset]:
     ]
 
 
-def _answer(frame: Frame, line: Line) -> list[Dataset]:
+def _answer(frame: Frame, line: Line, certain_from: Sequence[Dataset] = ()) -> list[Dataset]:
     """What both kinds of group say of a label: where (when present), by which algorithm, how sure, present or not."""
     answer = codes.PRESENT if line.present else codes.ABSENT
     return [
         *([code(codes.FINDING, line.finding)] if line.present else []),
         *_site(line),
         *_algorithm(frame.analysis, line),
-        number(codes.CERTAINTY_OF_FINDING, f"{line.percent_value:.1f}", codes.PERCENT),
+        number(codes.CERTAINTY_OF_FINDING, f"{line.percent_value:.1f}", codes.PERCENT, certain_from),
         code(line.finding, answer),
     ]
+
+
+def _printed(frame: Frame) -> Dataset:
+    """TID 320: the frame of the summary page."""
+    page = frame.pictures[0]
+    corners = np.array([(0, 0), (page.Columns, 0), (page.Columns, page.Rows), (0, page.Rows), (0, 0)], np.float64)
+    return outline(None, corners, Reference.to(page), related=INFERRED)
 
 
 def _site(line: Line) -> list[Dataset]:

@@ -45,8 +45,8 @@ def _root(frame: Frame, content: Content) -> Dataset:
     children = [*language(content), *observer(frame)]
     children.append(section(codes.IMPRESSIONS, codes.IMPRESSION, (content.summary, *content.warnings, disclaimer)))
     if content.lines:
-        said = (*(line.text for line in content.lines), *content.notes)
+        said = [line.text for line in content.lines]
         children.append(section(codes.FINDINGS_SECTION, codes.FINDING, said))
-    background = (*content.facts, *content.disclaimers[1:])
+    background = (*content.notes, *content.facts, *content.disclaimers[1:])
     children.append(section(codes.PROCEDURE_DESCRIPTIONS, codes.PROCEDURE_DESCRIPTION, background))
     return container(codes.DIAGNOSTIC_IMAGING_REPORT, children, template="2000", related="")
