@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ class FakePacs:
     associations: list[str] = field(default_factory=list)
     commitments: list[Any] = field(default_factory=list)
     commitment_handler: Callable[[Any], int] | None = None
+    ssl_context: ssl.SSLContext | None = None
     _server: Any = None
     _release: threading.Event = field(default_factory=threading.Event)
 
@@ -68,7 +70,9 @@ class FakePacs:
             ae.add_supported_context(STORAGE_COMMITMENT)
             handlers.append((evt.EVT_N_ACTION, self._on_action))
         self._release.clear()
-        self._server = ae.start_server(("127.0.0.1", self.port), block=False, evt_handlers=handlers)
+        self._server = ae.start_server(
+            ("127.0.0.1", self.port), block=False, evt_handlers=handlers, ssl_context=self.ssl_context
+        )
         self.port = self._server.server_address[1]
 
     def stop(self) -> None:

@@ -11,18 +11,21 @@ from pathlib import Path
 
 import pytest
 from fake_pacs import SECONDARY_CAPTURE, FakePacs
-from ledger_builder import configuration, destination, publish_job
+from ledger_builder import configuration, destination, publish_job, write_instance
 from lxml import etree
+from pynetdicom import AE
 from structlog.testing import capture_logs
 from tls_files import write_certificates
 
 from ich_node import audit
 from ich_node.audit import SyslogTrail
 from ich_node.audit.messages import Source
-from ich_node.config import AuditConfig
+from ich_node.config import AuditConfig, ReceiveConfig
 from ich_node.deliver import role as deliver_role
 from ich_node.domain import JobState
+from ich_node.receive.scp import Scp
 from ich_node.store.jobs import JobStore
+from ich_node.store.spool import Spool
 
 SCHEMA = Path(__file__).parent.parent / "unit" / "audit" / "audit_message.rng"
 
@@ -86,6 +89,36 @@ def test_a_role_says_when_it_starts_what_it_sent_and_when_it_stops(tmp_path, wai
     store.close()
     assert events(lines) == [("110100", "110120", None), ("110104", None, "TEST-1"), ("110100", "110121", None)]
     assert "TEST-1" not in str(log), "patient data goes to the audit trail, never to the log"
+
+
+class NoHints:
+    """Nobody is assembled here."""
+
+    def __getattr__(self, _name):
+        return lambda *_arguments, **_named: None
+
+
+@pytest.mark.parametrize("fast_path", [True, False], ids=["direct", "ordinary"])
+def test_what_came_in_and_who_was_turned_away_is_said(tmp_path, wait_for, fast_path):
+    file = write_instance(tmp_path / "in.dcm", SECONDARY_CAPTURE, "1.2.3.9")
+    with udp_receiver() as receiver:
+        config = with_audit(configuration(tmp_path), port=receiver.getsockname()[1])
+        config = config.model_copy(update={"receive": ReceiveConfig(fast_path=fast_path)})
+        with audit.running(config, "receive"):
+            scp = Scp(config, Spool(tmp_path / "spool", 0), NoHints(), port=0)
+            scp.start()
+            entity = AE("SCANNER")
+            entity.add_requested_context(SECONDARY_CAPTURE, "1.2.840.10008.1.2.1")
+            association = entity.associate("127.0.0.1", scp.port, ae_title="ICHNODE")
+            assert association.send_c_store(file).Status == 0
+            association.release()
+            assert entity.associate("127.0.0.1", scp.port, ae_title="WRONG").is_rejected
+            scp.stop(2)
+        lines = drain(receiver)
+    said = events(lines)
+    assert said[0] == ("110100", "110120", None)
+    assert sorted(said[1:-1], key=str) == [("110104", None, "TEST-1"), ("110113", "110126", None)]
+    assert said[-1] == ("110100", "110121", None)
 
 
 def test_over_tls_each_message_follows_its_length(tmp_path):
