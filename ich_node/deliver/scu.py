@@ -135,14 +135,21 @@ class Association:
         return answer, candidates[0]
 
     def _store_one(self, file: Outgoing) -> Answer:
-        payload = self._payload(file)
-        if payload is None:
-            name = UID(file.sop_class_uid).name
-            return Answer(Verdict.REFUSED, None, f"the peer accepts no presentation context for {name}")
         try:
+            payload = self._payload(file)
+            if payload is None:
+                name = UID(file.sop_class_uid).name
+                return Answer(Verdict.REFUSED, None, f"the peer accepts no presentation context for {name}")
             response = self._association.send_c_store(payload, msg_id=next(self._message_id), priority=0)
+        except PeerRefused as error:
+            return Answer(Verdict.REFUSED, None, str(error))
         except RuntimeError:  # the association ended since it was last looked at
             return NO_ANSWER
+        except OSError as error:  # the file went away under our hands, perhaps in the middle of the message
+            self._association.abort()
+            return Answer(Verdict.REFUSED, None, f"the result file can not be read: {error.strerror}")
+        except ValueError:  # accepted, but not for us as the SCU
+            return Answer(Verdict.REFUSED, None, "the peer accepts the SOP Class in the role of a sender only")
         return meaning(response.Status) if "Status" in response else NO_ANSWER
 
     def _payload(self, file: Outgoing) -> Path | Dataset | None:
@@ -202,11 +209,14 @@ def uncompressed(path: Path) -> Dataset:
     """The dataset of a file, ready to be encoded in an uncompressed transfer syntax; same SOP Instance UID.
 
     Decompression changes the encoding only, so the instance stays the same one (PS3.3 C.7.6.1.1.5 asks for a new UID
-    when lossy compression is applied, not when it is undone).
+    when lossy compression is applied, not when it is undone). Raises PeerRefused when it can not be decompressed.
     """
     dataset = dcmread(path)
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
-        dataset.decompress(generate_instance_uid=False)
+        try:
+            dataset.decompress(generate_instance_uid=False)
+        except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
+            raise PeerRefused("the peer wants it uncompressed, and it can not be decompressed") from error
     return dataset
 
 

@@ -1,0 +1,66 @@
+"""The role watches its parts: one that ends or hangs ends the role, which the supervisor starts afresh."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from ledger_builder import configuration
+
+from ich_node.deliver import role
+from ich_node.errors import DeliveryError
+
+
+class Part:
+    """A part that does as told."""
+
+    name = "deliver-pacs"
+
+    def __init__(self, *, ends=False, silent=False):
+        self.ends, self.silent = ends, silent
+        self.last_sign_of_life = time.monotonic() - (1e6 if silent else 0)
+        self.interrupted = False
+
+    def run(self, stop):
+        while not self.ends and not stop.wait(0.01) and not self.interrupted:
+            pass
+
+    def interrupt(self):
+        self.interrupted = True
+
+
+def run_with(monkeypatch, tmp_path, part, stop):
+    monkeypatch.setattr(role, "BEAT_S", 0.01)
+    monkeypatch.setattr(role, "parts_of", lambda _config, _store: [part])
+    role.run(configuration(tmp_path), stop)
+
+
+def test_a_part_that_ends_ends_the_role(monkeypatch, tmp_path):
+    with pytest.raises(DeliveryError, match="deliver-pacs has ended"):
+        run_with(monkeypatch, tmp_path, Part(ends=True), threading.Event())
+
+
+def test_a_part_that_hangs_ends_the_role(monkeypatch, tmp_path):
+    with pytest.raises(DeliveryError, match="deliver-pacs hangs"):
+        run_with(monkeypatch, tmp_path, Part(silent=True), threading.Event())
+
+
+def test_a_stop_is_no_failure(monkeypatch, tmp_path):
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    run_with(monkeypatch, tmp_path, Part(), stop)
+    assert stop.is_set()
+
+
+def test_without_destinations_the_role_waits_for_its_stop(tmp_path):
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    role.run(configuration(tmp_path), stop)
+    assert stop.is_set()
+
+
+def test_a_destination_that_is_to_commit_gets_a_committer(tmp_path):
+    target = {"ae_title": "PACS", "host": "127.0.0.1", "port": 1}
+    config = configuration(tmp_path, {"name": "a", **target}, {"name": "b", "commitment": True, **target})
+    assert [part.name for part in role.parts_of(config, None)] == ["deliver-a", "deliver-b", "commit-b"]
