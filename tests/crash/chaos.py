@@ -36,6 +36,7 @@ HEAD = (
     "| fault | peer | injections | acknowledged instances | lost | doubled | time to recover, s (median / longest) | |",
     "|---|---|---|---|---|---|---|---|",
 )
+SYNC_HEAD = ("| Storage SCP | fsync, fdatasync, … per acknowledged instance (strace) |", "|---|---|")
 
 
 def main() -> int:
@@ -45,8 +46,10 @@ def main() -> int:
     for outcome in run(arguments.only, arguments.seed, arguments.scale):
         outcomes.append(outcome)
         print(row(outcome), flush=True)
+    syncs = {name: faults.sync_calls(faults.scratch("syncs"), name) for name in peers.available()}
+    print(syncs, flush=True)
     if arguments.out is not None:
-        write(arguments.out, outcomes, arguments.seed)
+        write(arguments.out, outcomes, syncs, arguments.seed)
     return int(any(o.lost or o.doubled for o in outcomes if o.peer == "ich_node"))
 
 
@@ -109,13 +112,14 @@ def row(outcome: Outcome) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def write(path: Path, outcomes: list[Outcome], seed: int) -> None:
+def write(path: Path, outcomes: list[Outcome], syncs: dict[str, float], seed: int) -> None:
     """Replace what stands between the two marks of `path`."""
     text = path.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
     made = f"Made by `make chaos` on {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, seed {seed}."
-    table = "\n".join((BEGIN, made, "", *HEAD, *map(row, outcomes), END))
+    counted = [f"| {name} | {count:.2f} |" for name, count in syncs.items()]
+    table = "\n".join((BEGIN, made, "", *HEAD, *map(row, outcomes), "", *SYNC_HEAD, *counted, END))
     path.write_text(before + table + after, encoding="utf-8")
 
 

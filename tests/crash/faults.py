@@ -23,7 +23,7 @@ from tests.crash.evidence import Verdict, judge, query, wait_until_done
 from tests.crash.node import ROLES, Node
 from tests.crash.pacs import CountingPacs
 from tests.crash.peers import RECEIVERS, Receiver
-from tests.crash.scanner import Patients, Scanner
+from tests.crash.scanner import Patients, Scanner, send_once
 
 END_WITHIN_S = 900
 RECOVER_WITHIN_S = 120
@@ -353,6 +353,25 @@ def _receiving(
         tuple(receiver.process.recovery_s),
         remark,
     )
+
+
+def sync_calls(folder: Path, peer: str, series: int = 5) -> float:
+    """How often a receiver forces data to the disk (fsync and its kin) per instance that it acknowledges."""
+    folder.mkdir(parents=True, exist_ok=True)
+    receiver: Receiver = RECEIVERS[peer](folder, None)
+    trace = folder / "syncs"
+    calls = "trace=fsync,fdatasync,sync_file_range,syncfs,sync,msync"
+    receiver.process.under("strace", "-D", "-f", "-qq", "-e", calls, "-o", str(trace))
+    receiver.start()
+    try:
+        patients = Patients(folder / "sent", seed=3)
+        before = len(trace.read_text().splitlines())
+        acknowledged = sum(
+            len(send_once(patients.next(), receiver.port, called=receiver.called)) for _ in range(series)
+        )
+        return (len(trace.read_text().splitlines()) - before) / acknowledged
+    finally:
+        receiver.stop()
 
 
 def break_off(path: Path, port: int, called: str, share: float) -> None:

@@ -49,6 +49,10 @@ class Supervised:
         self._lock = threading.RLock()
         self._thread = threading.Thread(target=self._supervise, name=name, daemon=True)
 
+    def under(self, *prefix: str) -> None:
+        """Run it under another program from the next start on, such as strace -D."""
+        self._command = [*prefix, *self._command]
+
     def start(self) -> None:
         """Start it; wait_ready() tells when it is."""
         self._stopping.clear()
