@@ -23,6 +23,7 @@ WINDOW_CENTRE, WINDOW_WIDTH = 40, 80
 """Brain window in HU: 0 is black, 80 is white (PS3.3 C.11.2.1.2)."""
 BONE_HU = 300
 COARSE = 4
+NEARBY = 7
 MOVE = 0.15
 """Words change sides only when that frees this share of their area: readers look where they looked before."""
 OPACITY = 0.5
@@ -118,9 +119,14 @@ def opacity(heat: Heat, threshold: float) -> Heat:
 
 
 def contour_distance(heat: Heat, threshold: float) -> Heat:
-    """Distance in pixels of every pixel to the line heat = threshold, to first order: |value| / |gradient|."""
+    """Distance in pixels of every pixel to the line heat = threshold, to first order: |value| / |gradient|.
+
+    Infinite where nothing within NEARBY / 2 pixels lies on the other side: the map also ends abruptly, at the skull.
+    """
     down, right = np.gradient(heat)
-    return np.asarray(np.abs(heat - threshold) / np.maximum(np.sqrt(down * down + right * right), 1e-6), np.float32)
+    distance = np.abs(heat - threshold) / np.maximum(np.sqrt(down * down + right * right), 1e-6)
+    highest, lowest = ndimage.maximum_filter(heat, NEARBY), ndimage.minimum_filter(heat, NEARBY)
+    return np.asarray(np.where((lowest < threshold) & (threshold <= highest), distance, np.inf), np.float32)
 
 
 def coverage(distance: Heat, width: float) -> Heat:

@@ -89,6 +89,12 @@ def test_the_contour_lies_where_the_map_crosses_the_threshold() -> None:
     assert line.sum() > 200
 
 
+def test_an_abrupt_end_of_the_map_below_the_threshold_is_no_contour() -> None:
+    heat = np.zeros((60, 60), np.float32)
+    heat[:, :30] = np.linspace(0.2, 0.45, 30)
+    assert (overlay.coverage(overlay.contour_distance(heat, 0.5), 3.0) == 0).all()
+
+
 def test_nothing_is_drawn_where_the_heat_is_zero() -> None:
     hu = np.full((50, 50), 30, np.int16)
     heat = np.zeros((50, 50), np.float32)
