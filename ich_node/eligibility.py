@@ -16,7 +16,7 @@ from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConve
 
 from ich_node import vocabulary
 from ich_node.errors import UnusableSeries
-from ich_node.geometry import Plane, Stack, frame_attributes, planes_of, stack_of
+from ich_node.geometry import BROKEN, Plane, Stack, frame_attributes, planes_of, stack_of
 from ich_node.vocabulary import number, text, texts
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
@@ -66,6 +66,13 @@ Verdict = Eligible | NotAnalysed | SetAside
 
 def verdict(headers: Sequence[Dataset]) -> Verdict:
     """Judge one series by its headers; their order does not matter."""
+    try:
+        return _judged(headers)
+    except BROKEN:
+        return NotAnalysed("a header can not be read")
+
+
+def _judged(headers: Sequence[Dataset]) -> Verdict:
     images = [header for header in headers if header.get("SOPClassUID") in CT_CLASSES]
     if not images:
         return SetAside(_class_name(headers))
@@ -180,9 +187,8 @@ def _unfit_image(view: _View) -> str:
 
 
 def _contrast(view: _View) -> str:
-    agent = view.said("ContrastBolusAgent")
-    if vocabulary.is_agent(agent):
-        return f"the header names a contrast agent ({agent})"
+    if vocabulary.is_agent(view.said("ContrastBolusAgent")):  # free text, not quoted: reasons go to logs
+        return "the header names a contrast agent"
     if view.header.get("ContrastBolusAgentSequence") or (number(view.header, "ContrastBolusVolume") or 0) > 0:
         return "the header records a contrast agent"
     description = view.said("SeriesDescription")
@@ -213,4 +219,4 @@ def _rescale(view: _View) -> str:
     if number(view.frame, "RescaleSlope") is None or number(view.frame, "RescaleIntercept") is None:
         return "no rescale to Hounsfield units"
     kind = text(view.frame, "RescaleType").upper()
-    return "" if kind in ("", "HU", "US") else f"the values are not Hounsfield units but {kind}"
+    return "" if kind in ("", "HU", "US") else "the header says that the values are not Hounsfield units"

@@ -8,6 +8,8 @@ the normal of the image plane, foot to head; InstanceNumber plays no part, becau
 from __future__ import annotations
 
 import math
+import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,11 +17,29 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from ich_node.errors import UnusableSeries
 
 Vector = tuple[float, float, float]
 Array = npt.NDArray[np.float64]
+
+BROKEN = (
+    InvalidDicomError,
+    BytesLengthException,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    EOFError,
+    OSError,
+    RuntimeError,  # decoders; NotImplementedError; RecursionError of nested sequences
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+"""What pydicom and its decoders raise on bytes that are not what they claim to be."""
 
 SAME_DIRECTION = math.cos(math.radians(1.0))
 AXIAL = math.cos(math.radians(45.0))
@@ -120,7 +140,7 @@ def planes_of(header: Dataset) -> tuple[Plane, ...]:
             return (_plane(header, header, None),)
         frames = range(1, len(header.PerFrameFunctionalGroupsSequence) + 1)
         return tuple(_plane(header, frame_attributes(header, number), number) for number in frames)
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError) as error:
+    except BROKEN as error:
         raise UnusableSeries("the image position or orientation can not be read") from error
 
 

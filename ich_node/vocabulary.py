@@ -20,9 +20,9 @@ from collections.abc import Iterable
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
-HEAD = "head"
+from ich_node.geometry import BROKEN
 
-UNREADABLE = (ValueError, TypeError, AttributeError, KeyError, IndexError, OverflowError, NotImplementedError, Warning)
+HEAD = "head"
 
 HEAD_WORDS = re.compile(
     r"\b(HEAD|BRAIN|SKULL|CRANI\w*|CEREBR\w*|NEUROCRAN\w*|NCCT|CCT|SCHADEL\w*|SCHAEDEL\w*|KOPF|HIRN|GEHIRN|CRANE|TETE"
@@ -104,7 +104,7 @@ def texts(header: Dataset, keyword: str) -> list[str]:
         value = header.get(keyword)
         values: Iterable[object] = value if isinstance(value, MultiValue | list | tuple) else [value]
         return [stripped for item in values if item is not None and (stripped := str(item).strip())]
-    except UNREADABLE:
+    except BROKEN:
         return []
 
 

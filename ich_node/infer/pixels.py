@@ -22,7 +22,6 @@ import numpy.typing as npt
 import pydicom
 from pydicom import Dataset
 from pydicom.encaps import encapsulate, get_frame
-from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
@@ -47,7 +46,7 @@ from pydicom.uid import (
 from scipy import ndimage
 
 from ich_node.errors import UnusableSeries
-from ich_node.geometry import frame_attributes
+from ich_node.geometry import BROKEN, frame_attributes
 from ich_node.infer.codestream import codestream_size
 
 Hu = npt.NDArray[np.int16]
@@ -65,25 +64,6 @@ ENCAPSULATED = (
 )
 PLUGINS = {JPEGLSLossless: "pyjpegls", JPEGLSNearLossless: "pyjpegls"}
 """Where pydicom's first choice is not the fastest: 7 ms instead of 25 for 512²."""
-
-# What pydicom and its decoders raise on bytes that are not what they claim to be.
-BROKEN = (
-    InvalidDicomError,
-    BytesLengthException,
-    ValueError,
-    TypeError,
-    KeyError,
-    IndexError,
-    AttributeError,
-    NotImplementedError,
-    EOFError,
-    OSError,
-    RuntimeError,  # decoders, and RecursionError of nested sequences
-    ArithmeticError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,12 +100,21 @@ def open_image(path: Path) -> Image:
             if transfer_syntax != DeflatedExplicitVRLittleEndian:
                 file.seek(0)
                 header = pydicom.dcmread(file, stop_before_pixels=True, defer_size=HEADER_LIMIT)
-                return Image(path, header, transfer_syntax, file.tell())
+                return _checked(Image(path, header, transfer_syntax, file.tell()))
             stream = io.BytesIO(_inflate(file, HEADER_LIMIT))
         inflated = read_dataset(stream, False, True, stop_when=_at_pixel_data)
-        return Image(path, inflated, transfer_syntax, stream.tell())
+        return _checked(Image(path, inflated, transfer_syntax, stream.tell()))
     except BROKEN as error:
         raise UnusableSeries("not a readable DICOM file") from error
+
+
+def _checked(image: Image) -> Image:
+    """Values are decoded when they are asked for: ask now for those that everybody relies on."""
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"):
+        image.header.get(keyword)
+    if image.frames < 1:
+        raise ValueError("an image has at least one frame")
+    return image
 
 
 def _at_pixel_data(tag: Any, _vr: str | None, _length: int) -> bool:
@@ -148,11 +137,12 @@ def check_pixels(image: Image) -> None:
             int(header.get(keyword) or 0) for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored")
         )
         samples, high_bit = int(header.get("SamplesPerPixel") or 1), int(header.get("HighBit") or stored - 1)
-    except (ValueError, TypeError) as error:
+        photometric = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
+    except BROKEN as error:
         raise UnusableSeries("the description of the pixels can not be read") from error
     if not all(SIZE_LIMITS[0] <= value <= SIZE_LIMITS[1] for value in (rows, columns)):
         raise UnusableSeries(f"an image of {rows} × {columns} pixels is not a CT slice")
-    if samples != 1 or str(header.get("PhotometricInterpretation", "MONOCHROME2")) not in (
+    if samples != 1 or photometric not in (
         "MONOCHROME1",
         "MONOCHROME2",
     ):
@@ -169,9 +159,9 @@ def frame_hu(image: Image, frame_number: int | None) -> Hu:
     Raises UnusableSeries with the reason: cut-off or undecodable pixels, no rescale to HU.
     """
     check_pixels(image)
-    attributes = frame_attributes(image.header, frame_number)
-    slope, intercept = rescale_of(attributes)
     try:
+        slope, intercept = rescale_of(frame_attributes(image.header, frame_number))
+        padding = _padding(image.header)
         with image.path.open("rb") as file:
             stream: BinaryIO = file
             if image.transfer_syntax == DeflatedExplicitVRLittleEndian:
@@ -180,7 +170,7 @@ def frame_hu(image: Image, frame_number: int | None) -> Hu:
             stored = read(image, stream, (frame_number or 1) - 1)
     except BROKEN as error:
         raise UnusableSeries("the pixel data can not be decoded") from error
-    return _to_hu(stored, slope, intercept, _padding(image.header))
+    return _to_hu(stored, slope, intercept, padding)
 
 
 def rescale_of(attributes: Dataset) -> tuple[float, float]:

@@ -72,8 +72,10 @@ def _places(images: Sequence[Image], reasons: Counter[str]) -> list[tuple[Image,
                 raise UnusableSeries(f"{image.frames} frames are promised and {len(planes)} described")
             if not planes or (planes[0].frame_number is None and image.frames != 1):
                 raise UnusableSeries("several frames without a position of their own")
-        except (UnusableSeries, ValueError) as reason:
+        except UnusableSeries as reason:
             reasons[str(reason)] += 1
+        except geometry.BROKEN:
+            reasons["the description of the frames can not be read"] += 1
         else:
             places += [(image, plane) for plane in planes]
     return places

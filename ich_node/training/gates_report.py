@@ -32,7 +32,8 @@ Spacing = tuple[float, float, float]
 
 PHASES = {"arterial": (350, 140), "venous": (130, 140), "delayed": (105, 115)}
 """HU of arteries and of veins and sinuses."""
-PHANTOMS = 4
+PHANTOMS = 2
+SAMPLE = 12
 NOISE_HU = 30.0
 
 
@@ -162,17 +163,17 @@ def rows_of(root: Path) -> Iterator[Row]:
     yield row("CT-ICH, patients with hemorrhage", ((hu, spacing_mm) for hu in with_blood))
     for phase, (arteries, veins) in PHASES.items():
         rng = np.random.default_rng(5)
-        made = ((enhanced(hu, spacing_mm, arteries, veins, rng), spacing_mm) for hu in without)
-        yield row(f"the same without hemorrhage, {phase} contrast painted ({arteries}/{veins} HU)", made)
+        made = ((enhanced(hu, spacing_mm, arteries, veins, rng), spacing_mm) for hu in without[:SAMPLE])
+        yield row(f"{SAMPLE} without hemorrhage, {phase} contrast painted ({arteries}/{veins} HU)", made)
     yield row("phantoms without contrast", phantoms(None))
     for phase, (arteries, veins) in PHASES.items():
         yield row(f"phantoms with {phase} contrast ({arteries}/{veins} HU)", phantoms(phase))
     for name, spoil in SPOILT.items():
-        yield row(f"ten of CT-ICH, {name}", ((spoil(hu), spacing_mm) for hu in without[:10]))
+        yield row(f"{SAMPLE} without hemorrhage, {name}", ((spoil(hu), spacing_mm) for hu in without[:SAMPLE]))
     for name, grain_px in (("sharp", 0.0), ("soft", 1.4)):
         rng = np.random.default_rng(6)
-        made = ((noisy(hu, grain_px, rng), spacing_mm) for hu in without[:10])
-        yield row(f"ten of CT-ICH, 30 HU of {name} noise", made)
+        made = ((noisy(hu, grain_px, rng), spacing_mm) for hu in without[: SAMPLE // 2])
+        yield row(f"{SAMPLE // 2} without hemorrhage, 30 HU of {name} noise", made)
 
 
 def report(rows: Iterable[Row]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import struct
 import time
@@ -36,6 +37,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from ich_node import eligibility
 from ich_node.errors import UnusableSeries
 from ich_node.infer import pixels
 from ich_node.infer.crop import turn_of
@@ -368,6 +370,22 @@ def test_a_series_larger_than_any_head_is_refused_before_memory_is_taken(series,
     monkeypatch.setattr("ich_node.infer.volume.MAX_VOXELS", 10 * 96 * 96)
     with pytest.raises(UnusableSeries, match="more than a head CT has"):
         read_volume(series)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_damage_to_an_enhanced_header_ends_in_a_verdict_and_a_reason(tmp_path, data):
+    path = tmp_path / "damaged.dcm"
+    build_enhanced(shape_head(3, 64)).save_as(path, enforce_file_format=True)
+    whole = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(132, len(whole) - 3 * 64 * 64 * 2))
+        whole[at] = data.draw(st.sampled_from([0, 255, 1, 0x20, 0x41]))
+    path.write_bytes(bytes(whole))
+    with contextlib.suppress(UnusableSeries):
+        header = pixels.open_image(path).header
+        assert isinstance(eligibility.verdict([header]), eligibility.Verdict)
+        assert read_volume([path]).hu.dtype == np.int16
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
