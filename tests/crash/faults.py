@@ -217,7 +217,8 @@ def database_gone(folder: Path, times: int, seed: int) -> tuple[Outcome, Verdict
         scanner.start()
         recovery = []
         for _ in range(times):
-            time.sleep(rng.uniform(4, 10))
+            _first_arrival(pacs)  # there are results that only their files know about then
+            time.sleep(rng.uniform(0, 5))
             node.stop(signal.SIGKILL)
             for path in node.state_dir.glob("node.db*"):
                 path.unlink()
