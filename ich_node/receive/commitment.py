@@ -40,9 +40,10 @@ from ich_node.store.spool import Spool
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 SUCCESS, PROCESSING_FAILURE, INVALID_ARGUMENT, NO_SUCH_ACTION = 0x0000, 0x0110, 0x0115, 0x0123
+RESOURCE_LIMITATION = 0x0213
 NO_SUCH_INSTANCE, CLASS_CONFLICT = 0x0112, 0x0119  # Failure Reason (0008,1197), PS3.3 C.14.1.1
 REPORTED, UNREACHABLE = "reported", "the sender has hung up and its port is not configured"
-MOST_REFERENCES = 20_000
+MOST_REFERENCES, MOST_PENDING = 20_000, 1000
 RETRY_S, GIVE_UP_S = 10.0, 24 * 3600.0
 TICK_S = 0.2
 HOLD_OPEN_S = 0.5
@@ -102,6 +103,8 @@ class Commitments:
             request = read_request(event.action_information, peer.ae_title, peer.address, self._clock())
         except ValueError:
             return INVALID_ARGUMENT, None
+        if sum(1 for _ in self._folder.iterdir()) >= MOST_PENDING:
+            return RESOURCE_LIMITATION, None
         try:
             write_durably(self._folder / f"{request.transaction_uid}.json", request)
         except OSError:

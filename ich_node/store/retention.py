@@ -9,6 +9,7 @@ stay: images that come again later are known, so that nothing is analysed or sen
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
@@ -66,23 +67,24 @@ def run(config: Config, *, dry_run: bool = False) -> Iterator[str]:
 
 def plan(config: Config, store: JobStore, now: float) -> list[Removal]:
     """What is to go, oldest first: all that is older than keep_days, then more until max_used_gb is kept."""
-    candidates = sorted(finished(config, store, now), key=lambda folder: folder.last_used)
     oldest_kept = now - config.store.keep_days * 86400
-    kept_for = f"kept for {config.store.keep_days:g} days"
-    removals = [
-        Removal(folder, f"finished {(now - folder.last_used) / 86400:.1f} days ago, {kept_for}")
-        for folder in candidates
-        if folder.last_used < oldest_kept
-    ]
-    if config.store.max_used_gb is None:
-        return removals
-    used = sum(size(config.state_dir / kind) for kind in (SERIES, ASIDE, RESULTS))
-    used -= sum(removal.folder.size_bytes for removal in removals)
-    for folder in candidates[len(removals) :]:
-        if used <= config.store.max_used_gb * 1e9:
+    quota_gb = config.store.max_used_gb
+    used = 0 if quota_gb is None else sum(size(config.state_dir / kind) for kind in (SERIES, ASIDE, RESULTS))
+    excess = 0.0 if quota_gb is None else used - quota_gb * 1e9
+    removals = []
+    for folder in sorted(
+        finished(config, store, now, untouched_since=now if excess > 0 else oldest_kept),
+        key=lambda candidate: candidate.last_used,
+    ):
+        if folder.last_used < oldest_kept:
+            days = (now - folder.last_used) / 86400
+            reason = f"finished {days:.1f} days ago, kept for {config.store.keep_days:g} days"
+        elif excess > 0:
+            reason = f"more than {quota_gb:g} GB are in use"
+        else:
             break
-        removals.append(Removal(folder, f"more than {config.store.max_used_gb:g} GB are in use"))
-        used -= folder.size_bytes
+        removals.append(Removal(folder, reason))
+        excess -= folder.size_bytes
     return removals
 
 
@@ -102,17 +104,17 @@ def carry_out(config: Config, store: JobStore, removals: Sequence[Removal]) -> N
 # --- what is finished ----------------------------------------------------------------------------------------------
 
 
-def finished(config: Config, store: JobStore, now: float) -> Iterator[Folder]:
-    """Every folder that no unfinished work needs."""
-    for path in _folders(config.state_dir / RESULTS):
+def finished(config: Config, store: JobStore, now: float, *, untouched_since: float) -> Iterator[Folder]:
+    """Every folder that no unfinished work needs and that nothing was put into since `untouched_since`."""
+    for path in _folders(config.state_dir / RESULTS, untouched_since):
         job = store.job(int(path.name)) if path.name.isdecimal() else None
         if job is not None and _is_over(config, store, job, now):
             yield Folder(RESULTS, path, size(path), max(job.updated_at, _last_used(path)))
-    for path in _folders(config.state_dir / SERIES):
+    for path in _folders(config.state_dir / SERIES, untouched_since):
         jobs = store.jobs_of_series(path.name)
         if jobs and all(_is_over(config, store, job, now) for job in jobs) and not _unseen(path, jobs):
             yield Folder(SERIES, path, size(path), max(_last_used(path), *(job.updated_at for job in jobs)))
-    for path in _folders(config.state_dir / ASIDE):
+    for path in _folders(config.state_dir / ASIDE, untouched_since):
         yield Folder(ASIDE, path, size(path), _last_used(path))
 
 
@@ -213,9 +215,13 @@ def size(folder: Path) -> int:
     return total
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    if root.is_dir():
-        yield from (path for path in root.iterdir() if path.is_dir())
+def _folders(root: Path, untouched_since: float = math.inf) -> Iterator[Path]:
+    if not root.is_dir():
+        return
+    for path in root.iterdir():
+        with suppress(FileNotFoundError):
+            if path.is_dir() and _last_used(path) <= untouched_since:
+                yield path
 
 
 def _last_used(folder: Path) -> float:
