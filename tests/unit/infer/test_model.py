@@ -1,0 +1,142 @@
+"""The bundle: what is refused, and what the manifest's numbers make of logits."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from ich_node.domain import LABELS, ModelCard
+from ich_node.errors import ModelError
+from ich_node.infer.model import Model, load, smoothed, top_mean
+
+SHIPPED = Path(__file__).resolve().parents[3] / "onnx"
+
+
+def manifest(**changes):
+    whole = {
+        "id": "m",
+        "version": "1",
+        "sha256": hashlib.sha256(b"graph").hexdigest(),
+        "labels": list(LABELS),
+        "calibration": {part: {"scale": [1.0] * 6, "bias": [0.0] * 6} for part in ("slice", "study")},
+        "aggregation": {"smoothing_half_width_mm": 10.0, "study_span_mm": 15.0},
+        "operating_points": {
+            "balanced": {"thresholds": dict.fromkeys(LABELS, 0.4)},
+            "rule_in": {"thresholds": dict.fromkeys(LABELS, 0.8)},
+        },
+        "present_at": "balanced",
+        "stat_at": "rule_in",
+        "cam": {"threshold": 0.5},
+    }
+    return whole | changes
+
+
+def bundle(folder, graph=b"graph", **changes):
+    (folder / "ich.onnx").write_bytes(graph)
+    (folder / "ich.yaml").write_text(yaml.safe_dump(manifest(**changes)))
+    return folder
+
+
+def model_of(**changes):
+    whole = manifest(**changes)
+    return Model(ModelCard("m", "1", "", LABELS, {}, 0.5, 0.5, whole), b"")
+
+
+def test_a_whole_bundle_gives_a_card_with_the_manifests_numbers(tmp_path):
+    card = load(bundle(tmp_path)).card
+    assert card.thresholds == dict.fromkeys(LABELS, 0.4)
+    assert card.stat_threshold == 0.8
+
+
+def test_a_graph_that_is_not_the_manifests_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="SHA-256"):
+        load(bundle(tmp_path, graph=b"another"))
+
+
+def test_a_missing_bundle_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="can not be read"):
+        load(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": ["any"]},
+        {"present_at": "nowhere"},
+        {"cam": {"threshold": 1.5}},
+        {"calibration": {"slice": {"scale": [1.0], "bias": [0.0]}, "study": {"scale": [], "bias": []}}},
+        {"aggregation": {"smoothing_half_width_mm": 0, "study_span_mm": 15}},
+        {"operating_points": None},
+    ],
+)
+def test_a_manifest_with_a_hole_is_refused(tmp_path, changes):
+    with pytest.raises(ModelError, match="not a complete manifest"):
+        load(bundle(tmp_path, **changes))
+
+
+def test_a_manifest_that_is_no_mapping_is_refused(tmp_path):
+    bundle(tmp_path)
+    (tmp_path / "ich.yaml").write_text("- 1\n")
+    with pytest.raises(ModelError, match="not a mapping"):
+        load(tmp_path)
+
+
+def test_smoothing_of_five_millimetre_slices_is_one_two_one():
+    logits = np.zeros((5, 1), np.float32)
+    logits[2] = 4
+    assert smoothed(logits, 10.0, 5.0)[:, 0].tolist() == [0, 1, 2, 1, 0]
+
+
+def test_thin_slices_of_the_same_head_say_the_same_as_thick_ones():
+    thick = np.array([0, 0, 1, 4, 6, 3, 0, 0], np.float32)[:, None]
+    thin = np.interp(np.arange(0, 8, 0.2) - 0.4, np.arange(8), thick[:, 0]).astype(np.float32)[:, None]
+    of_thick = top_mean(smoothed(thick, 10, 5), 15, 5)
+    of_thin = top_mean(smoothed(thin, 10, 1), 15, 1)
+    assert of_thin[0] == pytest.approx(of_thick[0], abs=0.4)
+
+
+def test_a_series_of_one_slice_is_neither_smoothed_nor_refused():
+    prediction = model_of().predict(np.ones((1, 6), np.float32), np.zeros((1, 6, 2, 2), np.float32))
+    assert prediction.study_probability == pytest.approx(1 / (1 + np.exp(-1)))
+
+
+def test_probabilities_are_the_calibrated_sigmoid():
+    calibration = {part: {"scale": [2.0] * 6, "bias": [-1.0] * 6} for part in ("slice", "study")}
+    model = model_of(calibration=calibration)
+    prediction = model.predict(np.full((4, 6), 0.5, np.float32), np.full((4, 6, 3, 3), 0.5, np.float32))
+    for values in (prediction.slice_probability, prediction.study_probability, prediction.cam):
+        assert np.allclose(values, 0.5)
+
+
+def test_every_cam_channel_gets_the_calibration_of_its_own_label():
+    scales = {"scale": [1.0] * 6, "bias": [float(i) for i in range(6)]}
+    model = model_of(calibration={"slice": scales, "study": scales})
+    cam = model.predict(np.zeros((2, 6), np.float32), np.zeros((2, 6, 3, 4), np.float32)).cam
+    assert cam.shape == (2, 6, 3, 4)
+    assert np.allclose(cam[:, :, 1, 2], 1 / (1 + np.exp(-np.arange(6.0))))
+
+
+def test_values_that_are_not_finite_are_refused():
+    with pytest.raises(ModelError, match="not finite"):
+        model_of().predict(np.full((2, 6), np.nan, np.float32), np.zeros((2, 6, 2, 2), np.float32))
+
+
+def test_the_shipped_bundle_says_everything_that_a_card_must_say():
+    card = load(SHIPPED).card
+    wanted = (
+        "notice",
+        "opset",
+        "input",
+        "outputs",
+        "self_test",
+        "data",
+        "training",
+        "metrics",
+        "intended_use",
+        "exclusions",
+    )
+    assert not [name for name in wanted if not card.manifest.get(name)]
+    assert "Not for clinical use" in card.manifest["notice"]
+    assert (SHIPPED / "ich.onnx").stat().st_size < 30e6
