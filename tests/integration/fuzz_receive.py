@@ -22,6 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
 from raw_scu import (
     CT,
     DEFLATED,
@@ -339,6 +340,11 @@ def verify(fuzz: Fuzz, receiver: Receiver) -> None:
     assert not lost, f"acknowledged, but lost or changed: {lost[:5]}"
 
 
+def drop_log_line(*_: object) -> structlog.typing.EventDict:
+    """A processor for structlog: a hundred thousand refusals are no news here."""
+    raise structlog.DropEvent
+
+
 def main() -> None:
     """The long form: fuzz a receiver of our own, report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -346,6 +352,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--route", choices=("direct", "ordinary"), default="direct")
     arguments = parser.parse_args()
+    structlog.configure(processors=[drop_log_line])
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(dir="/dev/shm") as folder,
