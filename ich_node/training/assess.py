@@ -101,6 +101,17 @@ def pointing(hits: Sequence[bool], overlaps: Sequence[float]) -> dict[str, Any]:
     }
 
 
+def sides(answers: Sequence[tuple[str | None, str | None]]) -> dict[str, Any]:
+    """How often the side was right when one was named: (truth, answer or None) of every flagged study."""
+    sure = [(truth, answer) for truth, answer in answers if answer is not None]
+    right = sum(truth == answer for truth, answer in sure)
+    return {
+        "count": len(answers),
+        "right_when_sure": metrics.wilson(right, len(sure)),
+        "not_sure": (len(answers) - len(sure)) / len(answers) if answers else math.nan,
+    }
+
+
 def plain(value: Any) -> Any:
     """The figures as JSON can hold them: intervals as lists, NaN as null, four decimals."""
     if isinstance(value, Mapping):

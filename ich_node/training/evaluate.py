@@ -44,8 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", type=Path, metavar="CSV", help="labels per study or per slice, see docs/evaluation.md"
     )
     parser.add_argument("--masks", type=Path, metavar="DIR", help="<SOP Instance UID>.png: what is not black is blood")
-    parser.add_argument("--data", choices=("ct_ich",), help="a known data set instead of --studies and --labels")
+    parser.add_argument("--data", choices=sources.DATA, help="a known data set instead of --studies and --labels")
     parser.add_argument("--root", type=Path, metavar="DIR", help="where the data set of --data lies")
+    parser.add_argument("--phantoms", type=int, default=8, metavar="N", help="of --data phantoms, per type (8)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
     parser.add_argument("--bundle", type=Path, metavar="DIR", help="another model than the one that ships")
     parser.add_argument(
@@ -112,6 +113,9 @@ def summarise(
         "cam": assess.pointing(
             [hit for outcome in analysed for hit in outcome.hits],
             [overlap for outcome in analysed for overlap in outcome.overlaps],
+        ),
+        "side": assess.sides(
+            [(outcome.true_side, outcome.found_side) for outcome in analysed if outcome.called and outcome.true_side]
         ),
         "warnings": dict(Counter(warning for outcome in analysed for warning in outcome.warnings)),
         "timing_s": _timing(analysed),
@@ -189,4 +193,6 @@ def headline(figures: Mapping[str, Any]) -> list[str]:
         lines.append(f"slice AUC {slices['auc']}, ECE {slices['ece']:.3f}, weighted log loss {loss:.3f}")
     if figures["cam"]["masked_slices"]:
         lines.append(f"pointing game {figures['cam']['pointing_game']}, Dice {figures['cam']['dice']:.2f}")
+    if figures["side"]["count"]:
+        lines.append(f"side right {figures['side']['right_when_sure']}, not sure {figures['side']['not_sure']:.2f}")
     return lines

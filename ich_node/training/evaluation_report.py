@@ -44,6 +44,8 @@ def page(title: str, outcomes: Sequence[Outcome], figures: Mapping[str, Any], ca
     if figures["slices"]["count"]:
         parts += ["<h2>Slices</h2>", _label_table(figures["slices"], decided=False)]
     parts += ["<h2>Curves</h2>", _curves(analysed)]
+    if figures["side"]["count"]:
+        parts.append(_side(figures["side"]))
     if figures["cam"]["masked_slices"] or "curves" in figures["cam"]:
         parts += ["<h2>Does the activation map show the evidence?</h2>", _cam(figures["cam"], analysed)]
     parts += [
@@ -129,6 +131,11 @@ def _confusion(figures: Mapping[str, Any]) -> str:
     return _table(("priority", "with hemorrhage", "without", "unknown"), rows)
 
 
+def _side(side: Mapping[str, Any]) -> str:
+    rows = [(side["count"], _interval(side["right_when_sure"]), _number(side["not_sure"], 2))]
+    return _table(("flagged studies with a known side", "right when sure", "not sure"), rows)
+
+
 def _not_analysed(figures: Mapping[str, Any]) -> str:
     reasons = sorted(figures["not_analysed"]["reasons"].items(), key=lambda item: -item[1])
     warnings = sorted(figures["warnings"].items(), key=lambda item: -item[1])
@@ -199,7 +206,7 @@ def _roc(axes: Any, scored: assess.Scored, name: str) -> None:
 
 
 def _cam(cam: Mapping[str, Any], analysed: Sequence[Outcome]) -> str:
-    rows = []
+    rows: list[tuple[str, object]] = []
     if cam["masked_slices"]:
         rows.append(("pointing game: the hottest pixel lies in the mask", _interval(cam["pointing_game"])))
         rows.append(("Dice of the lit area and the mask, mean", _number(cam["dice"], 2)))

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ich_node.config import Config
-from ich_node.domain import LABELS, Analysis, Prediction, Volume
+from ich_node.domain import LABELS, Analysis, Laterality, Prediction, Volume
 from ich_node.errors import UnusableSeries
 from ich_node.infer import explain, skull
 from ich_node.infer.crop import Crop, crop
@@ -36,12 +36,16 @@ POINTING_TOLERANCE_PX = 0
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A study with its truth: of the study, of slices by SOP Instance UID, and masks by SOP Instance UID."""
+    """A study with its truth: of the study, of slices by SOP Instance UID, and masks by SOP Instance UID.
+
+    side: of the hemorrhage, where it is known.
+    """
 
     study: StudyFiles
     truth: Truth
     slices: Mapping[str, Truth]
     masks: Mapping[str, npt.NDArray[np.bool_]]
+    side: Laterality | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +81,8 @@ class Outcome:
     picture: Picture | None = None
     hits: tuple[bool, ...] = ()
     overlaps: tuple[float, ...] = ()
+    true_side: Laterality | None = None
+    found_side: Laterality | None = None
     curves: Curves | None = field(default=None, repr=False)
 
     @property
@@ -161,6 +167,8 @@ def _analysed(
         Picture(shown + 1, _small(volume.hu[shown]), _small(heat)),
         hits,
         overlaps,
+        case.side,
+        analysis.finding(LABELS[ANY]).laterality,
         curves,
     )
 
