@@ -41,6 +41,7 @@ STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
 UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 ALTERNATE_SUFFIXES = (".comprehensive.dcm", ".enhanced.dcm")
 RELEASE_TIMEOUT_S = 5
+END_TIMEOUT_S = 1
 
 Handler = tuple[Any, Callable[[Any], Any]]
 
@@ -250,6 +251,8 @@ def associate(
     except OSError as error:  # name resolution
         raise PeerUnavailable(f"can not connect: {error.strerror or error}") from error
     if not opened.is_established:
+        opened.dul.join(END_TIMEOUT_S)
+        ae.hang_up()
         raise _why_not(opened, connected.is_set(), ae.failure)
     proposed = frozenset((str(c.abstract_syntax), str(s)) for c in contexts for s in c.transfer_syntax)
     return Association(opened, proposed)
@@ -313,14 +316,21 @@ class _Socket(AssociationSocket):  # type: ignore[misc]
 
 
 class _Requestor(AE):  # type: ignore[misc]
-    """An application entity whose association uses a _Socket."""
+    """An application entity whose one association uses a _Socket."""
 
     failure: BaseException | None = None
+    opened: _Socket | None = None
+
+    def hang_up(self) -> None:
+        """Close the socket, which pynetdicom 3.0 leaves open when there was no association."""
+        if self.opened is not None and self.opened.socket is not None:
+            self.opened.socket.close()
 
     def _create_socket(self, assoc: Any, address: Any, tls_args: Any) -> AssociationSocket:
         opened = _Socket(assoc, address=address)
         opened.tls_args = tls_args
         opened.requestor = self
+        self.opened = opened
         return opened
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.uid import RLELossless
 from pynetdicom.dsutils import split_dataset
+from pynetdicom.presentation import build_context
 
 from ich_node.deliver import role, scu
 from ich_node.domain import DeliveryState, JobState
@@ -285,24 +287,57 @@ def test_every_context_that_is_offered_comes_from_a_file_and_its_uncompressed_fo
     ]
 
 
-def test_connecting_to_a_peer_that_hangs_up_at_once_is_retryable(tmp_path):
-    import socket
+def answering(reply: bytes | None):
+    """A listener that is no DICOM peer: sends `reply` to everybody, or nothing at all; returns its socket."""
+    listener = socket.create_server(("127.0.0.1", 0))
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    def serve():
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                if reply is None:
+                    kept.append(connection)
+                    continue
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(reply)
 
-        def hang_up():
-            for _ in range(2):
-                listener.accept()[0].close()
-
-        thread = threading.Thread(target=hang_up, daemon=True)
-        thread.start()
-        config = configuration(tmp_path, destination("pacs", port))
-        with pytest.raises(PeerUnavailable):
-            scu.associate("ICHNODE", config.deliver.destinations[0], config.deliver, scu.contexts_for([]) or _echo())
+    kept: list[socket.socket] = []
+    threading.Thread(target=serve, daemon=True).start()
+    return listener, kept
 
 
-def _echo():
-    from pynetdicom.presentation import build_context
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+        b"\x02\x00\xff\xff\xff\xff" + bytes(64),
+        b"\x07\x00\x00\x00\x00\x04" + bytes(4),
+        None,
+    ],
+    ids=["hangs up", "a web server", "a PDU without end", "an abort", "silence"],
+)
+def test_whatever_else_listens_there_is_told_in_time_and_retryable(tmp_path, reply):
+    listener, kept = answering(reply)
+    config = configuration(tmp_path, destination("pacs", listener.getsockname()[1]), dimse_timeout_s=1)
+    begin = time.monotonic()
+    with pytest.raises(PeerUnavailable):
+        scu.associate("ICHNODE", config.deliver.destinations[0], config.deliver, [build_context(scu.VERIFICATION)])
+    assert time.monotonic() - begin < 20
+    for opened in (listener, *kept):
+        opened.close()
 
-    return [build_context(scu.VERIFICATION)]
+
+def test_a_compressed_file_that_is_damaged_fails_alone_when_the_peer_wants_it_uncompressed(tmp_path, store, wait_for):
+    with FakePacs(contexts=[(SECONDARY_CAPTURE, [EXPLICIT])]) as pacs:
+        job, files = publish_job(store, tmp_path, ["pacs"], classes=[SECONDARY_CAPTURE] * 2, syntax=RLELossless)
+        damaged = bytearray(files[0].path.read_bytes())
+        damaged[-200:-8] = bytes(192)
+        header = damaged.index(b"\x03\x00\x00\x00\x40\x00\x00\x00")  # the RLE header: three segments, the first at 64
+        damaged[header : header + 64] = b"\xff" * 64
+        files[0].path.write_bytes(damaged)
+        with delivering(configuration(tmp_path, destination("pacs", pacs.port))):
+            wait_for(lambda: store.job(job.id).state is JobState.FAILED, 20)
+    assert states(store, job) == [DeliveryState.FAILED, DeliveryState.SENT]
+    assert store.deliveries(job.id)[0].cause == "the peer wants it uncompressed, and it can not be decompressed"
