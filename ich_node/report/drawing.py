@@ -62,6 +62,15 @@ def fitted(line: Line, width: float) -> Line:
     return line
 
 
+def shrunk(line: Line, width: float) -> Line:
+    """The same line, condensed and then smaller (down to 0.7 of its size), so that its end stays; cut only then."""
+    condensed = Line(line.text, line.size, line.colour, line.weight, 75)
+    if text_width(line) <= width or text_width(condensed) <= width:
+        return line if text_width(line) <= width else condensed
+    size = line.size * max(0.7, width / text_width(condensed) * 0.99)
+    return fitted(Line(line.text, size, line.colour, line.weight, 75), width)
+
+
 def wrapped(line: Line, width: float) -> list[Line]:
     """The same words on as many lines of at most `width` pixels as they need; a longer word is cut."""
     lines: list[Line] = []

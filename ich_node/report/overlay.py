@@ -17,7 +17,19 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from ich_node.report.colour_map import heat_table
-from ich_node.report.drawing import GREY, PLATE_ALPHA, WHITE, Line, Picture, fitted, font, label, place, squeezed
+from ich_node.report.drawing import (
+    GREY,
+    PLATE_ALPHA,
+    WHITE,
+    Line,
+    Picture,
+    fitted,
+    font,
+    label,
+    place,
+    shrunk,
+    squeezed,
+)
 
 WINDOW_CENTRE, WINDOW_WIDTH = 40, 80
 """Brain window in HU: 0 is black, 80 is white (PS3.3 C.11.2.1.2)."""
@@ -218,8 +230,8 @@ def _corners(image: Picture, hu: npt.NDArray[np.int16], grid: Grid, words: Words
     height, width = image.shape[:2]
     margin = round(size * 0.3)
     room = width / grid.squeeze[1] * 0.46
-    lines = [fitted(Line(words.title, size * 1.15, WHITE, 600, 85), room)]
-    lines += [fitted(Line(text, size * 0.95, WHITE, 400, 85), room) for text in words.details]
+    lines = [shrunk(Line(words.title, size * 1.15, WHITE, 600, 85), room)]
+    lines += [shrunk(Line(text, size * 0.95, WHITE, 400, 85), room) for text in words.details]
     patch = label(tuple(lines), "left", grid.squeeze)
     column = _emptier_side(hu, patch, margin, margin, first="left")
     place(image, label(tuple(lines), "left" if column == margin else "right", grid.squeeze), margin, column)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ich_node.report.drawing import Line, fitted, font, text_width, wrapped
+from ich_node.report.drawing import Line, fitted, font, shrunk, text_width, wrapped
 from ich_node.report.summary_page import TONES, Page, Row, Thumbnail, Tone, draw_page, page_shape
 
 ROWS = tuple(
@@ -183,6 +183,16 @@ def test_a_line_that_is_too_long_is_condensed_before_it_is_cut() -> None:
     cut = fitted(line, full * 0.4)
     assert cut.text.endswith("…")
     assert text_width(cut) <= full * 0.4
+
+
+def test_a_title_gets_smaller_before_its_probability_is_cut_off() -> None:
+    line = Line("Intracranial hemorrhage 97%", 20, weight=600)
+    small = shrunk(line, 0.7 * text_width(line))
+    assert small.text == line.text
+    assert small.size < line.size
+    assert text_width(small) <= 0.7 * text_width(line)
+    assert shrunk(line, text_width(line)) == line
+    assert shrunk(line, 0.3 * text_width(line)).text.endswith("…")
 
 
 def test_wrapped_text_keeps_every_word_in_order() -> None:
