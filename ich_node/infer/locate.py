@@ -97,7 +97,7 @@ def _located(
     weight = np.where(lit, heat, 0) * blood_gate(space.hu)
     shown = np.flatnonzero(lit.any(axis=(1, 2)))
     laterality, sites = _named(frame, space.positions(lit), weight[lit], label)
-    peak = _peak(volume, crop, np.where(lit, heat, 0)[best], best, space)
+    peak = _peak(volume, crop, weight[best], best, space)
     return Location(
         laterality, sites, int(shown[0]) + 1, int(shown[-1]) + 1, peak, extent_mm(lit, weight, space.block_mm)
     )
@@ -200,10 +200,11 @@ def extent_mm(lit: npt.NDArray[np.bool_], weight: Heat, block_mm: tuple[float, f
     return float(round((pdist(points).max() if len(points) > 1 else 0) + float(np.mean(block_mm))))
 
 
-def _peak(volume: Volume, crop: Crop, heat: Heat, index: int, space: Inside) -> Peak | None:
-    if heat.max() <= 0:
+def _peak(volume: Volume, crop: Crop, weight: Heat, index: int, space: Inside) -> Peak | None:
+    """The strongest evidence on the slice: heat, weighed by whether the tissue is as dense as blood."""
+    if weight.max() <= 0:
         return None
-    block = np.unravel_index(int(np.argmax(heat)), heat.shape)
+    block = np.unravel_index(int(np.argmax(weight)), weight.shape)
     row, column = ((int(block[axis]) + 0.5) * space.step[axis] - 0.5 for axis in (0, 1))
     stored_row, stored_column = skull.stored_pixel(crop, index, row, column)
     position = volume.positions_mm[index] + stored_row * volume.affine[:3, 1] + stored_column * volume.affine[:3, 2]
