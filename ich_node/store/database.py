@@ -31,7 +31,10 @@ def open_database(state_dir: Path) -> sa.Engine:
 
     Raises StoreError when the file is damaged or was written by a newer version.
     """
-    state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+    try:
+        state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"{state_dir}: {error.strerror}") from error
     path = state_dir / "node.db"
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
     sa.event.listen(engine, "connect", _settle_connection)

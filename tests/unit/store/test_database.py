@@ -1,0 +1,20 @@
+"""Opening the database."""
+
+from __future__ import annotations
+
+import pytest
+
+from ich_node.errors import StoreError
+from ich_node.store import database
+
+
+def test_a_state_directory_that_can_not_be_made_is_a_plain_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(StoreError, match="Not a directory"):
+        database.open_database(tmp_path / "file" / "state")
+
+
+def test_a_damaged_database_is_named_and_what_to_do_about_it(tmp_path):
+    (tmp_path / "node.db").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 32)
+    with pytest.raises(StoreError):
+        database.open_database(tmp_path)
