@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ich_node.report.drawing import Colour, Line, Picture, fitted, font, text_width, wrapped
+from ich_node.report.drawing import Colour, Line, Picture, fitted, font, shrunk, text_width, wrapped
 
 SMALLEST = 512
 
@@ -212,7 +212,7 @@ class _Sheet:
         self._draw.line([(mark, y - 7 * u), (mark, y + 7 * u)], fill=TEXT, width=max(1, round(u)))
         self._write(Line(row.shown, 14 * u, ink, weight), stops[2], y, "rm")
         room = stops[4] - stops[3] - text_width(Line(row.slices, 13 * u, ink, weight, 92)) - 6 * u
-        self._write(fitted(Line(row.where, 12.5 * u, ink, weight, 85), room), stops[3], y, "lm")
+        self._write(shrunk(Line(row.where, 12.5 * u, ink, weight, 85), room), stops[3], y, "lm")
         self._write(Line(row.slices, 13 * u, ink, weight, 92), stops[4], y, "rm")
 
     def _stops(self, located: bool) -> tuple[float, ...]:
