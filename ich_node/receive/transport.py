@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import queue
 import select
 import socket
 import ssl
@@ -27,18 +26,15 @@ from typing import Any
 
 from pynetdicom import evt
 from pynetdicom.association import Association
-from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dul import DULServiceProvider
-from pynetdicom.fsm import InvalidEventError, StateMachine
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.timer import Timer
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from ich_node import audit, logs
 from ich_node.config import ReceiveConfig
 from ich_node.domain import AETitle, Peer
+from ich_node.receive import upper_layer
 from ich_node.receive.admission import UNKNOWN_CALLER, Admission, Rejection, plain_address
 from ich_node.tls import Reloading
 
@@ -54,17 +50,14 @@ SLEEP_S, QUICK_S, RECENT_S, LAST_MOMENT_S = 0.1, 0.001, 0.2, 0.5
 
 
 def missing() -> list[str]:
-    """What this module uses of pynetdicom beyond its promises and that is not there."""
+    """What the transport uses of pynetdicom beyond its promises and that is not there."""
     wanted = {
         RequestHandler: ("_create_association", "handle"),
         AssociationSocket: ("ready", "recv", "send", "close", "_shutdown_socket"),
-        Association: ("set_socket", "_run_reactor", "kill"),
-        DULServiceProvider: ("_read_pdu_data", "_is_transport_event", "_process_recv_primitive"),
-        DIMSEServiceProvider: ("get_msg", "receive_primitive"),
-        StateMachine: ("do_action",),
-        Timer: ("restart",),
+        Association: ("set_socket", "kill"),
     }
-    return [f"{owner.__name__}.{name}" for owner, names in wanted.items() for name in names if not hasattr(owner, name)]
+    ours = [f"{owner.__name__}.{name}" for owner, names in wanted.items() for name in names if not hasattr(owner, name)]
+    return ours + upper_layer.missing()
 
 
 class Stream:
@@ -246,50 +239,6 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom has 
         self.stream.socket.close()  # which pynetdicom leaves to the garbage collector when the peer was first
 
 
-class SleepingDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom has no types
-    """pynetdicom's DIMSE provider whose acceptor waits for work instead of asking for it every millisecond."""
-
-    def get_msg(self, block: bool = False) -> Any:
-        """The next message, or (None, None)."""
-        try:
-            return self.msg_queue.get(timeout=self.dimse_timeout if block else SLEEP_S)
-        except queue.Empty:
-            return None, None
-
-
-class CalmStateMachine(StateMachine):  # type: ignore[misc]  # pynetdicom has no types
-    """pynetdicom's state machine, which ends an association in order where pynetdicom's thread would die."""
-
-    def do_action(self, event: str) -> None:
-        """Act on an event. A damaged message is answered with an A-ABORT, an event out of place with the end."""
-        try:
-            super().do_action(event)
-        except InvalidEventError:  # a response that comes after the end
-            with contextlib.suppress(queue.Empty):
-                self.dul.to_provider_queue.get_nowait()
-            self._end(event, "Evt17")
-        except Exception:  # pynetdicom decodes hostile bytes in its actions and lets anything through
-            self._end(event, "Evt19" if self.current_state == "Sta6" else "Evt17")
-
-    def _end(self, failed: str, event: str) -> None:
-        if failed != event and self.current_state != "Sta1":
-            self.dul._kill_thread = False
-            self.dul.event_queue.put(event)
-
-
-class WakingQueue(queue.Queue[Any]):
-    """A queue that also wakes those who wait for a message."""
-
-    def __init__(self, messages: queue.Queue[Any]) -> None:
-        super().__init__()
-        self._messages = messages
-
-    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Put, and wake."""
-        super().put(item, block, timeout)
-        self._messages.put((None, None))
-
-
 MakeSocket = Callable[[Association, Stream, bytes], BoundedSocket]
 Contexts = Callable[[A_ASSOCIATE], list[PresentationContext]]
 
@@ -397,10 +346,7 @@ class Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types
         assoc.dul.socket = None
         while not assoc.dul.event_queue.empty():  # what the socket that we replace has announced
             assoc.dul.event_queue.get_nowait()
-        assoc.dul.state_machine.__class__ = CalmStateMachine
-        assoc.dimse = SleepingDimse(assoc)
-        assoc.dul.to_user_queue = WakingQueue(assoc.dimse.msg_queue)
-        assoc.dul._run_loop_delay = 0  # our socket sleeps in `ready`
+        upper_layer.calm(assoc)
         bounded = self.server.make_socket(assoc, self._stream, self._first)
         assoc.set_socket(bounded)
         assoc.bind(evt.EVT_DIMSE_RECV, lambda _event: bounded.message_received())

@@ -1,0 +1,118 @@
+"""pynetdicom's half of an association, made calm: it sleeps while there is nothing to do, survives hostile bytes, and
+takes its time from a clock that nobody sets.
+
+pynetdicom asks its queues a thousand times a second, lets its threads die of what it can not decode, and measures
+silence with the wall clock. `calm` exchanges the parts that do so, in one association at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import time
+from typing import Any
+
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.fsm import InvalidEventError, StateMachine
+from pynetdicom.timer import Timer
+
+SLEEP_S = 0.1
+
+
+def missing() -> list[str]:
+    """What this module uses of pynetdicom beyond its promises and that is not there."""
+    wanted = {
+        DULServiceProvider: ("run_reactor", "kill_dul"),
+        DIMSEServiceProvider: ("get_msg", "receive_primitive"),
+        StateMachine: ("do_action",),
+        Timer: ("start", "stop", "restart", "remaining", "expired"),
+        Association: ("_run_reactor",),
+    }
+    return [f"{owner.__name__}.{name}" for owner, names in wanted.items() for name in names if not hasattr(owner, name)]
+
+
+def calm(association: Association) -> None:
+    """Exchange the parts, before the association starts."""
+    dul = association.dul
+    dul.state_machine.__class__ = CalmStateMachine
+    dul.artim_timer.__class__ = dul._idle_timer.__class__ = SteadyTimer
+    dul._run_loop_delay = 0  # our socket sleeps in `ready`
+    association.dimse = SleepingDimse(association)
+    dul.to_user_queue = WakingQueue(association.dimse.msg_queue)
+
+
+class SteadyTimer(Timer):  # type: ignore[misc]  # pynetdicom has no types
+    """pynetdicom's timer on a clock that never jumps."""
+
+    _start_time: float | None
+    _end_time: float | None
+
+    def start(self) -> None:
+        """Start, again if it runs."""
+        self._start_time, self._end_time = time.monotonic(), None
+
+    def stop(self) -> None:
+        """Stop."""
+        self._end_time = time.monotonic()
+
+    @property
+    def remaining(self) -> float:
+        """Seconds that are left; 1 when it never expires."""
+        if self.timeout is None:
+            return 1.0
+        if self._start_time is None:
+            return float(self.timeout)
+        return float(self.timeout - ((self._end_time or time.monotonic()) - self._start_time))
+
+
+class SleepingDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom has no types
+    """pynetdicom's DIMSE provider whose acceptor waits for work instead of asking for it every millisecond."""
+
+    def get_msg(self, block: bool = False) -> Any:
+        """The next message, or (None, None)."""
+        try:
+            return self.msg_queue.get(timeout=self.dimse_timeout if block else SLEEP_S)
+        except queue.Empty:
+            return None, None
+
+
+class CalmStateMachine(StateMachine):  # type: ignore[misc]  # pynetdicom has no types
+    """pynetdicom's state machine, which ends an association in order where pynetdicom's thread would die."""
+
+    def do_action(self, event: str) -> None:
+        """Act on an event. A damaged message is answered with an A-ABORT, an event out of place with the end."""
+        try:
+            super().do_action(event)
+        except InvalidEventError:  # a response that comes after the end
+            with contextlib.suppress(queue.Empty):
+                self.dul.to_provider_queue.get_nowait()
+            self._end(event)
+        except Exception:  # pynetdicom decodes hostile bytes in its actions and lets anything through
+            if self.current_state == "Sta6" and event not in ("Evt17", "Evt19"):
+                self._go_on("Evt19")  # PS3.8 9.2: an invalid PDU
+            else:
+                self._end(event)
+
+    def _end(self, failed: str) -> None:
+        """As if the connection were lost; when that is what has failed, the thread is left to end."""
+        if failed != "Evt17" and self.current_state != "Sta1":
+            self._go_on("Evt17")
+
+    def _go_on(self, event: str) -> None:
+        self.dul._kill_thread = False  # which pynetdicom has set, and with it left the connection open
+        self.dul.event_queue.put(event)
+
+
+class WakingQueue(queue.Queue[Any]):
+    """A queue that also wakes those who wait for a message."""
+
+    def __init__(self, messages: queue.Queue[Any]) -> None:
+        super().__init__()
+        self._messages = messages
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Put, and wake."""
+        super().put(item, block, timeout)
+        self._messages.put((None, None))
