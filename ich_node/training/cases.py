@@ -224,7 +224,10 @@ def _series(uid: str, images: list[tuple[Path, Dataset]]) -> SeriesFiles:
 
 
 def truth_of_study(study: StudyFiles, labels: Labels, slices: Mapping[str, Truth]) -> Truth | None:
-    """The truth of a study: its own row, else the maximum over `slices`, its labelled slices; None without either."""
+    """The truth of a study: its own row, else from `slices`, its labelled slices; None without either.
+
+    A label is present when one slice has it, absent when every slice is known not to have it, else unknown.
+    """
     rows = [labels.studies[name] for name in study.names if name in labels.studies]
     if len({row.tobytes() for row in rows}) > 1:
         raise LabelError(f"study {study.study_uid} has several rows in the label file that differ")
@@ -233,7 +236,8 @@ def truth_of_study(study: StudyFiles, labels: Labels, slices: Mapping[str, Truth
     if not slices:
         return None
     stacked = np.stack(list(slices.values()))
-    return np.where(np.isnan(stacked).all(axis=0), math.nan, np.nanmax(np.nan_to_num(stacked, nan=-1), axis=0))
+    present = (stacked == 1).any(axis=0)
+    return np.where(np.isnan(stacked).any(axis=0) & ~present, math.nan, present.astype(np.float64))
 
 
 def truth_of_slices(study: StudyFiles, series: SeriesFiles, labels: Labels) -> dict[str, Truth]:
