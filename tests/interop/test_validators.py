@@ -154,7 +154,8 @@ def test_dcmtk_reads_every_report(case, name):
     dsrdump, dsr2html = program("dsrdump", "Debian dcmtk"), program("dsr2html", "Debian dcmtk")
     for path in case(name).reports():
         done = subprocess.run([dsrdump, "-Er", path], capture_output=True, timeout=60, check=False)
-        assert (done.returncode, done.stderr) == (0, b""), path
+        complaints = [line for line in done.stderr.splitlines() if not line.startswith(b"W: The VR checker")]
+        assert (done.returncode, complaints) == (0, []), path  # its VR checker does not know every character set
         assert (
             b"not for diagnosis" in subprocess.run([dsr2html, path], capture_output=True, timeout=60, check=True).stdout
         )
