@@ -42,5 +42,5 @@ def draw(
         f"{scenario.prevalence:.0%} with hemorrhage",
         fontsize=10,
     )
-    axes.legend()
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=3, frameon=False)
     figure.savefig(path, dpi=120, bbox_inches="tight")
