@@ -64,6 +64,8 @@ def fitted(line: Line, width: float) -> Line:
 
 def shrunk(line: Line, width: float) -> Line:
     """The same line, condensed and then smaller (down to 0.7 of its size), so that its end stays; cut only then."""
+    if not line.text:
+        return line
     condensed = Line(line.text, line.size, line.colour, line.weight, 75)
     if text_width(line) <= width or text_width(condensed) <= width:
         return line if text_width(line) <= width else condensed
