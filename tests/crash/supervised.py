@@ -46,6 +46,7 @@ class Supervised:
         self._port = port
         self._log = folder / f"{name}.log"
         self._killed_at: float | None = None
+        self._condemned: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._lock = threading.RLock()
         self._thread = threading.Thread(target=self._supervise, name=name, daemon=True)
@@ -71,6 +72,7 @@ class Supervised:
             if self.process is not None and self.process.poll() is None:
                 self._killed_at = self._killed_at or time.monotonic()
                 self.kills += 1
+                self._condemned = self.process
                 self.ready.clear()
                 self.process.send_signal(signal.SIGKILL)
 
@@ -114,9 +116,9 @@ class Supervised:
         while process.poll() is None:
             if self._says_ready(channel) and not self.ready.is_set():
                 self._note_ready(process)
+        self.ready.clear()
         if process.returncode != -signal.SIGKILL and not self._stopping.is_set():
             self.unexpected.append(process.returncode)
-            self.ready.clear()
 
     def _says_ready(self, channel: socket.socket) -> bool:
         try:
@@ -126,7 +128,7 @@ class Supervised:
 
     def _note_ready(self, process: subprocess.Popen[bytes]) -> None:
         with self._lock:
-            if process.poll() is not None:
+            if process.poll() is not None or process is self._condemned:  # its port may answer for a moment more
                 return
             if self._killed_at is not None:
                 self.recovery_s.append(time.monotonic() - self._killed_at)
