@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-CEREBRUM_MM = ((-66.0, 66.0), (-81.0, 87.0), (-48.0, 62.0))
+CEREBRUM_MM = ((-66.0, 66.0), (-90.0, 78.0), (-48.0, 66.0))
 """Extent of the cerebrum in the template along x, y, z."""
 
 TALAIRACH_MM = ((-68.0, 68.0), (-70.0, 102.0), (-42.0, 74.0))
@@ -39,11 +39,12 @@ def lobe_index(positions: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     scale = (atlas[:, 1] - atlas[:, 0]) / (template[:, 1] - template[:, 0])
     x, y, z = ((positions - template.mean(axis=1)) * scale + atlas.mean(axis=1)).T
     lateral = np.abs(x)
-    central = 38 - 0.55 * (74 - z) - 0.1 * (68 - lateral)
+    central = 38 - 0.6 * (74 - z) * np.clip(lateral / 55, 0, 1)
     behind_central = y > np.clip(central, 5, None)
-    occipital = y > 68 + 0.25 * np.clip(z, -10, 40)
-    sylvian_z = -4 + 0.35 * np.clip(y, -20, 40)
-    temporal = (z < sylvian_z) & (y > -22) & (lateral > 16) & ~occipital
+    occipital = (y > 70 + 0.3 * np.clip(z, -15, 40)) & (z < 44)
+    sylvian_z = -4 + 0.53 * np.clip(y, -22, 45)
+    below = (z < -22) | ((z < sylvian_z) & (y > -22))
+    temporal = below & (lateral > 16) & ~occipital
     index = np.where(behind_central, 1, 0)
     index = np.where(occipital, 3, index)
     return np.asarray(np.where(temporal, 2, index), np.intp)
