@@ -37,7 +37,7 @@ class TlsConfig(Section):
     private_key: Path = Field(description="own private key, readable by the service account only")
     ca: Path = Field(description="authorities that the peer's certificate must come from")
     profile: Literal["bcp195", "bcp195-non-downgrading"] = Field(
-        "bcp195-non-downgrading", description="bcp195 also talks TLS 1.2 to older peers"
+        "bcp195-non-downgrading", description="bcp195 also takes the CBC suites of older peers"
     )
 
 
