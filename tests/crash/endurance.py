@@ -39,13 +39,15 @@ def main() -> int:
         sent = _series(folder, arguments.jobs, arguments.slices)
         acknowledged: list[Path] = []
         started = next_sample = time.monotonic()
-        for paths in sent:
+        for number, paths in enumerate(sent, start=1):
             acknowledged += scanner.send_all(paths, node.port, deadline=time.monotonic() + 600)
             while sum(state in {"queued", "running"} for state in job_states(node.state_dir)) > AHEAD:
                 time.sleep(0.5)
             if time.monotonic() > next_sample:
                 samples.append({name: role.memory_kb() for name, role in node.roles.items()})
                 next_sample = time.monotonic() + SAMPLE_S
+            if number % 25 == 0:
+                print(f"{number} series, {time.monotonic() - started:.0f} s, kB: {samples[-1]}", flush=True)
         wait_until_done(node.state_dir, sent, time.monotonic() + 3600)
         verdict = judge(node.state_dir, acknowledged, pacs)
         seconds = time.monotonic() - started
