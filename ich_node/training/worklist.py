@@ -303,14 +303,17 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
 
 
 def measured(manifest: Mapping[str, Any]) -> dict[str, float]:
-    """Sensitivity and specificity for "any" at the shipped operating point. Raises WorklistError without them."""
-    point = manifest["operating_points"][manifest["present_at"]]
-    try:
-        return {name: float(np.ravel(point[name])[0]) for name in ("sensitivity", "specificity")}
-    except (KeyError, TypeError, ValueError) as error:
-        raise WorklistError(
-            "the manifest states no sensitivity and specificity: give --sensitivity and --specificity"
-        ) from error
+    """Sensitivity and specificity for "any" where a finding is called present, from the first data set that has them.
+
+    The manifest holds them as `metrics.<data set>.study_any_<operating point>`, a number followed by its interval.
+    Raises WorklistError without them.
+    """
+    wanted = f"study_any_{manifest.get('present_at')}"
+    for of_data_set in (manifest.get("metrics") or {}).values():
+        if isinstance(of_data_set, Mapping) and wanted in of_data_set:
+            point = of_data_set[wanted]
+            return {name: float(str(point[name]).split()[0]) for name in ("sensitivity", "specificity")}
+    raise WorklistError("the manifest states no sensitivity and specificity: give --sensitivity and --specificity")
 
 
 def _table(scenario: Scenario, waits: Mapping[str, Mapping[str, Estimate]]) -> Table:

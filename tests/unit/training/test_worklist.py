@@ -123,3 +123,15 @@ def test_studies_of_a_replication_have_the_shares_of_the_scenario():
     drawn = worklist.exams(replace(IDEAL, days=200), np.random.default_rng(0))
     assert np.mean([item.hemorrhage for item in drawn]) == pytest.approx(IDEAL.prevalence, abs=0.01)
     assert np.mean([item.flagged for item in drawn]) == pytest.approx(IDEAL.flagged_share, abs=0.01)
+
+
+def test_sensitivity_and_specificity_come_from_the_manifest():
+    point = {"sensitivity": "0.917 [0.742–0.977]", "specificity": "0.839 [0.674–0.929]"}
+    manifest = {"present_at": "balanced", "metrics": {"state": "new", "folds": {"study_any_balanced": point}}}
+    assert worklist.measured(manifest) == {"sensitivity": 0.917, "specificity": 0.839}
+
+
+@pytest.mark.parametrize("manifest", [{}, {"present_at": "balanced", "metrics": {"folds": {"patients": 55}}}])
+def test_a_bundle_that_was_not_measured_asks_for_the_figures(manifest):
+    with pytest.raises(WorklistError, match="--sensitivity"):
+        worklist.measured(manifest)
