@@ -28,7 +28,7 @@ ORDER = (eligibility.Eligible, eligibility.NotAnalysed, eligibility.SetAside)
 
 def run(folder: Path, out: Path, config: Config) -> int:
     """Analyse `folder` into `out`; returns 0 analysed, 3 not analysed, 1 nothing usable."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
     studies = find_studies(folder)
     if not studies:
         console.print(f"{folder}: no readable DICOM image in it")

@@ -32,6 +32,7 @@ FIRST = Phase("phase1", {"synthetic": 24}, steps=330, size=160, rate=8e-4)
 SECOND = Phase(
     "phase2", {"real": 10, "painted": 7, "synthetic": 7}, steps=220, size=192, rate=6e-4, frozen_blocks=5, seed=10
 )
+THIRD = replace(SECOND, name="phase3", steps=160, rate=5e-4, seed=11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Recipe:
     painting_seed: int = 11
     size: int = 192
     first: Phase = FIRST
-    later: tuple[Phase, ...] = (SECOND,)
+    later: tuple[Phase, ...] = (SECOND, THIRD)
 
 
 @dataclass(frozen=True, slots=True)
