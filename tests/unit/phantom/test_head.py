@@ -69,8 +69,10 @@ def test_a_phantom_bleeds_where_its_mask_says(bleeding, label):
     index = TYPES.index(label)
     assert made.hu.dtype == np.int16
     assert made.mask.any(axis=(0, 2, 3)).tolist() == [j == index for j in range(len(TYPES))]
-    # A thin layer on bone shares its coarse pixels with the bone.
-    assert 45 < np.median(made.hu[made.mask[:, index]]) < 150
+    values = made.hu[made.mask[:, index]]
+    soft = values[values < 110]  # a thin layer on bone shares most of its pixels, 2.4 mm wide, with the bone
+    assert len(soft) > 0.1 * len(values)
+    assert 45 < np.median(soft) < 100  # brain has 25 to 40
     assert [truth.label for truth in made.truth] == [label]
     assert made.truth[0].site in SITES
 
