@@ -240,7 +240,8 @@ def _table(outcomes: list[Outcome]) -> Table:
     table = Table(*columns, caption=caption, title="ich_node demo")
     for outcome in outcomes:
         present = [finding for finding in outcome.result["findings"] if finding["present"]]
-        found = ", ".join(f"{finding['label']} {finding['probability']:.0%}" for finding in present)
+        likeliest = sorted(present, key=lambda finding: -finding["probability"])
+        found = ", ".join(f"{finding['label']} {finding['probability']:.0%}" for finding in likeliest)
         table.add_row(
             outcome.patient.folder,
             outcome.patient.truth,

@@ -74,14 +74,15 @@ def operating_points(probability: Floats, labels: npt.NDArray[np.floating]) -> d
     """Thresholds of study probabilities [n, 6]: "rule_out", "balanced" and "rule_in".
 
     "any" from its own studies. The types share one threshold per point, from all types together, because "any" decides
-    first. A threshold lies between the two neighbouring smoothed scores, not on a patient.
+    first; for the same reason a type is named only from its rule-in threshold on: a wrong name misleads, a missing one
+    does not. A threshold lies between the two neighbouring smoothed scores, not on a patient.
     """
     own = _thresholds(probability[:, 0], labels[:, 0])
     ill = labels[:, 0] > 0
     shared = _thresholds(probability[ill, 1:].ravel(), labels[ill, 1:].ravel())
     points = {}
     for name in ("rule_out", "balanced", "rule_in"):
-        limits = {label: round(shared[name], 4) for label in LABELS[1:]}
+        limits = {label: round(shared["rule_out" if name == "rule_out" else "rule_in"], 4) for label in LABELS[1:]}
         points[name] = {"thresholds": {LABELS[0]: round(own[name], 4), **limits}}
     return points
 
