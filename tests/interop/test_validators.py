@@ -208,9 +208,11 @@ def test_pixelmed_finds_the_template_and_no_error(case, name, wanted, template):
 
 @pytest.mark.timeout(600)
 def test_pixelmed_does_find_errors(case, tmp_path):
-    """The check above can fail: without its language a report is wrong."""
+    """The check above can fail: a procedure that its context group does not have (CID 100) is wrong."""
     (path,) = [p for p in case("not analysed").reports() if sop_class(p) == codes.COMPREHENSIVE_3D_SR]
     report = pydicom.dcmread(path)
-    report.ContentSequence = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue != "121049"]
+    procedures = [i for i in report.ContentSequence if i.ConceptNameCodeSequence[0].CodeValue == "121058"]
+    procedures[0].ConceptCodeSequence[0].CodeValue = "24725-4"
+    procedures[0].ConceptCodeSequence[0].CodeMeaning = "CT Head"
     report.save_as(tmp_path / "wrong.dcm")
     assert "Error" in pixelmed(tmp_path / "wrong.dcm")
