@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -195,7 +196,8 @@ def _phantom(arguments: argparse.Namespace) -> int:
 
     kind = None if arguments.type == "none" else arguments.type
     made = head.phantom(kind, slices=arguments.slices, seed=arguments.seed)
-    paths = series.write_series(arguments.directory, made, seed=arguments.seed)
+    options = f"{arguments.type} {arguments.slices} {arguments.seed}"  # other pixels must have other UIDs
+    paths = series.write_series(arguments.directory, made, seed=zlib.crc32(options.encode()))
     print(f"{len(paths)} slices in {arguments.directory}")
     return service.EXIT_OK
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pydicom
 import pytest
 
 from ich_node import check, cli
@@ -92,3 +93,12 @@ def test_the_file_system_is_that_of_the_longest_mount_point(tmp_path):
 
 def test_without_a_list_of_mounts_the_file_system_is_unknown(tmp_path):
     assert check.file_system_of(tmp_path, tmp_path / "none") == "unknown"
+
+
+def test_phantoms_that_differ_are_different_studies(tmp_path):
+    studies = set()
+    for kind in ("subdural", "epidural"):
+        assert cli.main(["phantom", str(tmp_path / kind), "--type", kind, "--slices", "10", "--seed", "5"]) == 0
+        first = next((tmp_path / kind).glob("*.dcm"))
+        studies.add(pydicom.dcmread(first, stop_before_pixels=True).StudyInstanceUID)
+    assert len(studies) == 2
