@@ -152,7 +152,8 @@ def _explanation(tone: Tone, lines: tuple[Line, ...], reason: str | None, words:
     present = [line for line in lines if line.present]
     if not present:
         return words.nothing_excluded
-    types = [_type(line) for line in present if line.label != "any"]
+    likeliest_first = sorted(present, key=lambda line: -line.probability)
+    types = [_type(line) for line in likeliest_first if line.label != "any"]
     if types:
         return "; ".join(types)
     return " ".join(_sentences(words.type_unsure, present[0].where))

@@ -84,6 +84,14 @@ def test_blood_beside_the_brain_is_near_a_lobe_not_in_it():
     assert line.site == codes.INTRACRANIAL
 
 
+def test_the_likeliest_type_is_named_first():
+    analysis = make_analysis("positive", **SMALL)
+    findings = tuple(
+        dataclasses.replace(f, present=True, probability=0.6) if f.label == "epidural" else f for f in analysis.findings
+    )
+    assert said(findings=findings).explanation.startswith("Intraparenchymal 96%")
+
+
 def test_any_without_a_type_says_that_the_type_is_uncertain():
     analysis = make_analysis("positive", **SMALL)
     findings = tuple(
