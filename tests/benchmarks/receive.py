@@ -19,9 +19,13 @@ import threading
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "integration"))
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "tests" / "integration"))
 
 from raw_scu import P_DATA, RawScu, dataset, message, status_of
+
+from tests.ports import free_port
 
 SERVE = """
 import sys, time
@@ -39,11 +43,6 @@ Scp(config, Spool(Path(sys.argv[2]), 1), Hints()).start()
 time.sleep(1e6)
 """
 PDU_PIECE = {"node": 131066, "storescp": 131066, "16k": 16378}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Receiver:

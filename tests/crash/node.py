@@ -11,7 +11,8 @@ from typing import Any
 
 import yaml
 
-from tests.crash.supervised import Supervised, free_port
+from tests.crash.supervised import Supervised
+from tests.ports import free_port
 
 ROLES = ("receive", "infer", "deliver")
 QUICK: Mapping[str, Mapping[str, Any]] = {

@@ -15,7 +15,8 @@ from pydicom.errors import InvalidDicomError
 
 from tests.crash.evidence import dataset_bytes, is_held
 from tests.crash.node import Node
-from tests.crash.supervised import Supervised, free_port
+from tests.crash.supervised import Supervised
+from tests.ports import free_port
 
 
 class Receiver(Protocol):

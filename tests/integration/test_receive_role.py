@@ -23,11 +23,7 @@ from ich_node.phantom.series import build_series
 from ich_node.receive import role
 from ich_node.service import Stop
 from ich_node.store.jobs import JobStore
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+from tests.ports import free_port
 
 
 class Role:

@@ -22,6 +22,8 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_ports
+
 DEBIAN_PACKAGES = {"Orthanc": "orthanc", "storescu": "dcmtk", "storescp": "dcmtk", "echoscu": "dcmtk"}
 
 
@@ -34,15 +36,6 @@ def require(*programs: str) -> None:
     if os.environ.get("ICH_NODE_REQUIRE_INTEROP"):
         pytest.fail(f"interop is required, but these are missing: {what}")
     pytest.skip(f"needs {what}")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that were free a moment ago."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [opened.getsockname()[1] for opened in sockets]
-    for opened in sockets:
-        opened.close()
-    return ports
 
 
 @dataclass

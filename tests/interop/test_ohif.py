@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 from analysis_builder import make_analysis, write_series
-from conftest import Orthanc, free_ports, require
+from conftest import Orthanc, require
 from PIL import Image
 
 from ich_node.config import ReportConfig
 from ich_node.report import build, files
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]
 
@@ -64,7 +65,7 @@ def look(make_orthanc: Any, tmp_path: Path) -> Iterator[Any]:
         study_uid, paths = study(tmp_path / kind, kind)
         for path in paths:
             archive.post("/instances", path.read_bytes())
-        (port,) = free_ports(1)
+        port = free_port()
         servers.append(subprocess.Popen(["node", HERE / "serve.mjs", str(port), str(archive.http_port)]))
         wait_for_server(port)
         folder = OUT / kind

@@ -22,7 +22,8 @@ from pydicom import Dataset, dcmread
 from ich_node.phantom import head, series
 from tests.crash.evidence import job_states, query
 from tests.crash.scanner import send_once
-from tests.interop.conftest import Orthanc, free_ports, require
+from tests.interop.conftest import Orthanc, require
+from tests.ports import free_port, free_ports
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
@@ -83,7 +84,7 @@ class RunningNode:
 
 @contextmanager
 def running(folder: Path, destinations: Sequence[dict[str, Any]]) -> Iterator[RunningNode]:
-    (port,) = free_ports(1)
+    port = free_port()
     settings = {
         "receive": {"port": port, "quiet_period_s": 3},
         "infer": {"provider": "cpu"},
