@@ -84,12 +84,12 @@ CHECK_EVERY = 200
 
 @dataclass
 class Fuzz:
-    """One run; `acknowledged` holds what must be on disk at the end."""
+    """One run. acknowledged: (SOP Instance UID, Series UID) → the first dataset, which must be on disk at the end."""
 
     port: int
     seed: int
     outcomes: Counter[str] = field(default_factory=Counter)
-    acknowledged: dict[str, bytes] = field(default_factory=dict)
+    acknowledged: dict[tuple[str, str], bytes] = field(default_factory=dict)
     scu: RawScu | None = None
 
     def run(self, first: int, count: int) -> None:
@@ -128,7 +128,7 @@ class Fuzz:
             uid = b"1.8.%d" % number
             data = dataset(uid, series=b"1.8")
             assert scu.store(uid, data) == 0, f"no C-STORE after case {number}"
-            self.acknowledged[uid.decode()] = data
+            self.acknowledged[uid.decode(), "1.8"] = data
 
     def association(self) -> RawScu:
         """An association that is open, the one of the last case if it survived."""
@@ -147,7 +147,7 @@ class Fuzz:
             self.scu.socket.close()
             self.scu = None
 
-    def exchange(self, data: bytes, uid: bytes, body: bytes, whole: bool) -> str:
+    def exchange(self, data: bytes, uid: bytes, body: bytes, whole: bool, series: bytes = b"1.7") -> str:
         """Send a message; `whole`: its framing is valid, so that there is a response."""
         scu = self.association()
         scu.send(data)
@@ -156,7 +156,7 @@ class Fuzz:
         kind, answer = scu.receive()
         status = status_of(answer) if kind == P_DATA else -1
         if status == 0 and uid:
-            self.acknowledged.setdefault(uid.decode("latin-1"), body)
+            self.acknowledged.setdefault((uid.decode("latin-1"), series.decode("latin-1")), body)
         if not whole or kind != P_DATA:
             self.drop()
         return f"0x{status:04X}" if status >= 0 else f"PDU {kind}"
@@ -293,7 +293,9 @@ def strange_uids(fuzz: Fuzz, r: random.Random, uid: bytes) -> str:
     command_uid = odd.get("sop_instance", uid) if r.random() < 0.5 else uid
     odd.setdefault("sop_instance", uid)
     body = dataset(**{"series": b"1.7", **odd})
-    return fuzz.exchange(message(r, command_uid, body), command_uid, body, whole=bool(command_uid))
+    return fuzz.exchange(
+        message(r, command_uid, body), command_uid, body, whole=bool(command_uid), series=odd.get("series", b"1.7")
+    )
 
 
 def header(fuzz: Fuzz, r: random.Random, uid: bytes) -> str:
@@ -335,8 +337,8 @@ def verify(fuzz: Fuzz, receiver: Receiver) -> None:
     assert eventually(lambda: receiver.scp.admission.open_associations() == 0), "an association never ends"
     names = receiver.files().keys()
     assert all(name.startswith(("incoming/", "set_aside/")) and name.endswith(".dcm") for name in names), names
-    kept = receiver.datasets()
-    lost = [uid for uid, data in fuzz.acknowledged.items() if kept.get(uid) != data]
+    kept = receiver.copies()
+    lost = [key for key, data in fuzz.acknowledged.items() if data not in kept.get(key[0], [])]
     assert not lost, f"acknowledged, but lost or changed: {lost[:5]}"
 
 

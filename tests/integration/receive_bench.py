@@ -64,9 +64,18 @@ class Receiver:
         return found
 
     def datasets(self) -> dict[str, bytes]:
-        """The dataset part of every image, by SOP Instance UID."""
-        images = {Path(name).stem: data for name, data in self.files().items() if name.endswith(".dcm")}
-        return {uid: data[144 + int.from_bytes(data[140:144], "little") :] for uid, data in images.items()}
+        """The dataset part of every image, by SOP Instance UID, which must lie in one series only."""
+        copies = self.copies()
+        assert all(len(found) == 1 for found in copies.values()), "one SOP Instance UID in several series"
+        return {uid: found[0] for uid, found in copies.items()}
+
+    def copies(self) -> dict[str, list[bytes]]:
+        """The dataset parts under every SOP Instance UID, one for each series that it came in."""
+        found: dict[str, list[bytes]] = {}
+        for name, data in self.files().items():
+            if name.endswith(".dcm"):
+                found.setdefault(Path(name).stem, []).append(data[144 + int.from_bytes(data[140:144], "little") :])
+        return found
 
 
 def association_threads() -> int:
