@@ -359,13 +359,18 @@ class Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types
 
 
 def _decoded(data: bytes) -> A_ASSOCIATE | None:
-    """The request in an A-ASSOCIATE-RQ PDU; None when pynetdicom can not read it."""
+    """The request in an A-ASSOCIATE-RQ PDU; None when pynetdicom can not read it, or could not negotiate it.
+
+    Every presentation context proposes one abstract syntax (PS3.8 9.3.2.2).
+    """
     try:
         pdu = A_ASSOCIATE_RQ()
         pdu.decode(data)
-        return pdu.to_primitive()
+        request = pdu.to_primitive()
     except Exception:  # pynetdicom lets anything through on hostile bytes; the caller says what follows
         return None
+    proposed = request.presentation_context_definition_list
+    return request if all(context.abstract_syntax for context in proposed) else None
 
 
 def peer_of(association: Association) -> Peer | None:

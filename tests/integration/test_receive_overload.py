@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from raw_scu import ABORT, ASSOCIATE_AC, ASSOCIATE_RJ, RawScu, associate_rq, dataset, message, pdu
+from raw_scu import ABORT, ASSOCIATE_AC, ASSOCIATE_RJ, RawScu, associate_rq, dataset, item, message, pdu
 from receive_bench import Receiver, association_threads, eventually
 
 from ich_node import logs
@@ -157,6 +157,15 @@ def test_a_request_of_nonsense_is_aborted_at_once(receiver: Receiver) -> None:
     with RawScu(receiver.port, timeout_s=1.5) as scu:
         scu.send(pdu(1, b"\0\1\0\0" + b"\xff" * 500))
         assert scu.receive()[0] == ABORT
+
+
+def test_a_presentation_context_without_an_abstract_syntax_is_no_request(receiver: Receiver) -> None:
+    proposed = item(0x20, bytes((1, 0, 0, 0)) + item(0x40, b"1.2.840.10008.1.2"))
+    head = associate_rq(contexts=())
+    with RawScu(receiver.port, timeout_s=1.5) as scu:
+        scu.send(pdu(1, head[6:] + proposed))
+        assert scu.receive()[0] == ABORT
+    assert works(receiver)
 
 
 # --- time-outs -----------------------------------------------------------------------------------------------------
