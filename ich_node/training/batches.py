@@ -35,10 +35,11 @@ class Batch:
 
 
 class Draw:
-    """Draws slices of a pool (`among`: of a part): half with hemorrhage, rare types more often than they occur."""
+    """Draws slices of a pool (`among`: of a part): a share with hemorrhage, rare types more often than they occur."""
 
-    def __init__(self, pool: Pool, among: npt.NDArray[np.intp] | None = None) -> None:
+    def __init__(self, pool: Pool, among: npt.NDArray[np.intp] | None = None, share: float = 0.5) -> None:
         self.pool = pool
+        self.share = share
         index = np.arange(len(pool)) if among is None else among
         self.positive = index[pool.labels[index, 0] > 0]
         self.negative = index[pool.labels[index, 0] == 0]
@@ -47,8 +48,8 @@ class Draw:
         self.weight = weight / weight.sum()
 
     def indices(self, count: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
-        """`count` slices of the pool, half of them positive where both kinds are there."""
-        ill = count if len(self.negative) == 0 else count // 2 if len(self.positive) else 0
+        """`count` slices of the pool, the share of them positive where both kinds are there."""
+        ill = count if len(self.negative) == 0 else int(count * self.share) if len(self.positive) else 0
         chosen = [rng.choice(self.negative, count - ill)] if count > ill else []
         if ill:
             chosen.append(rng.choice(self.positive, ill, p=self.weight))

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="steps of the last phase instead of the recipe's")
     parser.add_argument("--size", type=int, metavar="PX", help="image size of the network instead of the recipe's")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to train (auto)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes for phantoms")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes or threads")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -43,9 +43,9 @@ def _challenge(arguments: argparse.Namespace) -> None:
 def _default(arguments: argparse.Namespace) -> None:
     from ich_node.training import default  # noqa: PLC0415 — torch takes seconds to load
 
-    size = arguments.size or default.SECOND.size
-    later = replace(default.SECOND, steps=arguments.steps or default.SECOND.steps, size=size)
-    recipe = default.Recipe(later=(later,), size=size)
+    second = default.SECOND
+    second = replace(second, steps=arguments.steps or second.steps, size=arguments.size or second.size)
+    recipe = default.Recipe(second=second)
     shop = default.Workshop(arguments.root, arguments.out)
     bundle = arguments.out / "bundle"
     default.run(shop, recipe, bundle, version=arguments.version, device=arguments.device, workers=arguments.workers)

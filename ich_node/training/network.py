@@ -1,8 +1,9 @@
 """The network: EfficientNet-Lite0 with ImageNet weights, a feature pyramid to stride 8, a CAM and nothing behind it.
 
 HU go in as they come from the head box, of any size; the antialiased resize and the three windows are part of the
-graph, so that training, export and the node can not differ. The logit of a label is the log-mean-exp of its CAM channel
-and of nothing else: the picture that is shown is the evidence that was used.
+graph, so that training, export and the node can not differ. The graph looks at every slice and at its mirror image
+and takes the mean of both maps. The logit of a label is the log-mean-exp of its CAM channel and of nothing else: the
+picture that is shown is the evidence that was used.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ STRIDE = 8
 class Network(nn.Module):
     """HU [batch, rows, columns] → logits [batch, 6], cam [batch, 6, size/8, size/8], features [batch, 96]."""
 
-    def __init__(self, size: int = 192, pretrained: bool = True, dropout: float = 0.2) -> None:
+    def __init__(self, size: int = 224, pretrained: bool = True, dropout: float = 0.2) -> None:
         super().__init__()
         self.size = size
         self.backbone = _backbone(pretrained)
@@ -44,11 +45,15 @@ class Network(nn.Module):
         self.frozen_blocks = 0
 
     def forward(self, hu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The exported graph: int16 HU of any size."""
-        return self.look(resized(hu.to(torch.float32).clamp(*HU_RANGE), self.size))
+        """The exported graph: int16 HU of any size, seen as they are and in the mirror."""
+        image = resized(hu.to(torch.float32).clamp(*HU_RANGE), self.size)
+        _, cam, features = self.look(image)
+        _, mirrored, mirrored_features = self.look(image.flip(3))
+        cam = (cam + mirrored.flip(3)) / 2
+        return log_mean_exp(cam), cam, (features + mirrored_features) / 2
 
     def look(self, hu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """As `forward` for float HU [batch, 1, size, size] that already have the network's size."""
+        """One look at float HU [batch, 1, size, size] that already have the network's size: logits, cam, features."""
         low, width = cast(Tensor, self.low), cast(Tensor, self.width)
         image = ((hu - low) / width).clamp(0, 1) * 2 - 1
         fine, middle, coarse = self._levels(image.contiguous(memory_format=torch.channels_last))

@@ -1,7 +1,9 @@
 """Lesions painted on real slices without hemorrhage: real texture, exact masks.
 
 Works on the images of a pool (int16 [256, 256], 1.15 times the head box, about 0.9 mm a pixel). The shapes are
-those of one slice: a lens or a crescent on the inner table, a clot with oedema, blood in ventricles or sulci.
+those of one slice: a lens or a crescent on the inner table, a clot with oedema, blood in ventricles or sulci. Three in
+ten are harmless: the same shapes as fluid or as bone, or a skull that is cut obliquely, so that not the painting but
+the density of blood decides.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from ich_node.training.pool import PIXELS, Pool
 
 PIXEL_MM = 0.9
 SMALLEST_PX = 32
-WEIGHTS = (0.27, 0.22, 0.14, 0.15, 0.22)
+WEIGHTS = (0.3, 0.22, 0.12, 0.14, 0.22)
+HARMLESS_SHARE = 0.3
 
 
 @dataclass(slots=True, eq=False)
@@ -55,21 +58,47 @@ def canvas(hu: npt.NDArray[np.int16]) -> Canvas | None:
 def paint(
     hu: npt.NDArray[np.int16], rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]] | None:
-    """Put one or two lesions on a slice: (HU, bits uint8 [256, 256] with bit j for type j), or None if none fits."""
+    """Put one or two lesions on a slice: (HU, bits uint8 [256, 256] with bit j for type j), or None if none fits.
+
+    No bit is set where what was painted is harmless.
+    """
     ready = canvas(hu)
     if ready is None:
         return None
     bits = np.zeros(ready.hu.shape, np.uint8)
+    if rng.uniform() < HARMLESS_SHARE:
+        _harmless(ready, rng)
+    else:
+        _bleed(ready, bits, rng)
+        if not bits.any():
+            return None
+    return np.round(np.clip(ready.hu, -1024, 3071)).astype(np.int16), bits
+
+
+def _bleed(ready: Canvas, bits: npt.NDArray[np.uint8], rng: np.random.Generator) -> None:
     makers = (_epidural, _parenchymal, _ventricular, _subarachnoid, _subdural)
     count = 1 if rng.uniform() < 0.75 else 2
     for kind in rng.choice(len(TYPES), count, replace=False, p=WEIGHTS):
         mask = makers[kind](ready, rng)
         if mask is not None and mask.sum() >= SMALLEST_PX:
-            _fill(ready, mask, rng)
+            _fill(ready, mask, _blood(ready.hu.shape, mask, rng), rng)
             bits |= mask.astype(np.uint8) << np.uint8(kind)
-    if not bits.any():
-        return None
-    return np.round(np.clip(ready.hu, -1024, 3071)).astype(np.int16), bits
+
+
+def _harmless(ready: Canvas, rng: np.random.Generator) -> None:
+    """Fluid outside the brain or an infarct in it, a thick skull or a calcification, a skull cut obliquely."""
+    what = rng.choice(("oblique", "fluid", "bone"), p=(0.4, 0.3, 0.3))
+    if what == "oblique":
+        blurred = ndimage.gaussian_filter(np.minimum(ready.hu, rng.uniform(250, 700)), rng.uniform(0.9, 2.0))
+        at = ready.inside & (ready.depth < rng.uniform(2, 5)) & (blurred > ready.quiet)
+        ready.hu = np.where(at, blurred, ready.hu).astype(np.float32)
+        return
+    maker = (_epidural, _parenchymal, _subdural)[int(rng.integers(3))]
+    mask = maker(ready, rng)
+    if what == "bone" and maker is _parenchymal:
+        mask &= ndimage.distance_transform_edt(mask) > max(0.0, float(ndimage.distance_transform_edt(mask).max()) - 3)
+    density = rng.uniform(3, 24) if what == "fluid" else rng.uniform(120, 700)
+    _fill(ready, mask, np.full(mask.shape, density), rng)
 
 
 def painted(pool: Pool, count: int, rng: np.random.Generator) -> Pool:
@@ -87,7 +116,7 @@ def painted(pool: Pool, count: int, rng: np.random.Generator) -> Pool:
             patient.append(int(pool.patient[index]))
     stack = np.stack(bits)
     present = np.stack([((stack >> j) & 1).any(axis=(1, 2)) for j in range(len(TYPES))], axis=1)
-    labels = np.concatenate([np.ones((count, 1)), present], axis=1).astype(np.float32)
+    labels = np.concatenate([present.any(axis=1, keepdims=True), present], axis=1).astype(np.float32)
     known = np.ones((count, labels.shape[1]), np.float32)
     return Pool(np.stack(hu), labels, stack, known, np.array(patient, np.int32), np.zeros(count, np.bool_))
 
@@ -106,8 +135,8 @@ def _around(ready: Canvas, rng: np.random.Generator) -> tuple[Floats, npt.NDArra
 
 def _epidural(ready: Canvas, rng: np.random.Generator) -> Mask:
     along, _ = _around(ready, rng)
-    half = float(np.exp(rng.uniform(np.log(9), np.log(40))))
-    height = min(half * rng.uniform(0.3, 0.8), 26)
+    half = float(np.exp(rng.uniform(np.log(9), np.log(42))))
+    height = float(np.clip(half * rng.uniform(0.12, 0.75), 3, 26))
     limit = height * np.clip(1 - (along / half) ** 2, 0, 1) ** 0.55
     return _layer(ready, limit, rng)
 
@@ -115,7 +144,7 @@ def _epidural(ready: Canvas, rng: np.random.Generator) -> Mask:
 def _subdural(ready: Canvas, rng: np.random.Generator) -> Mask:
     along, start = _around(ready, rng)
     half = rng.uniform(35, 120)
-    height = float(np.exp(rng.uniform(np.log(3.5), np.log(14))))
+    height = float(np.exp(rng.uniform(np.log(3), np.log(14))))
     limit = height * np.clip(1 - (along / half) ** 4, 0, 1) ** 0.8
     middle = ndimage.center_of_mass(ready.inside)[1]
     columns = np.arange(ready.hu.shape[1])[None, :]
@@ -181,13 +210,17 @@ def _subarachnoid(ready: Canvas, rng: np.random.Generator) -> Mask:
     return np.asarray(ndimage.binary_dilation(dark) & ready.inside & (ready.quiet < 31), np.bool_)
 
 
-def _fill(ready: Canvas, mask: Mask, rng: np.random.Generator) -> None:
-    """Blood with the noise of the slice under it and a soft edge."""
+def _blood(shape: tuple[int, ...], mask: Mask, rng: np.random.Generator) -> Floats:
+    """HU of a clot with its grain; sometimes settled, lighter in front."""
+    blood = rng.uniform(46, 78) + random_field(rng, shape, 4.0) * rng.uniform(1, 4)
+    if rng.uniform() < 0.12:
+        blood = blood - rng.uniform(5, 15) * (np.arange(shape[0])[:, None] < np.nonzero(mask)[0].mean())
+    return np.asarray(blood, np.float32)
+
+
+def _fill(ready: Canvas, mask: Mask, density: Floats, rng: np.random.Generator) -> None:
+    """Give `mask` a density in HU, with the noise of the slice under it and a soft edge."""
     share = ndimage.gaussian_filter(mask.astype(np.float32), rng.uniform(0.5, 1.1))
     share = np.where(mask, np.maximum(share, 0.55), share) * (ready.hu < 130)
-    grain = random_field(rng, mask.shape, 4.0) * rng.uniform(1, 4)
     noise = np.clip(ready.hu - ndimage.gaussian_filter(ready.hu, 1.2), -10, 10) * rng.uniform(0.8, 1.1)
-    blood = rng.uniform(50, 78) + grain + noise
-    if rng.uniform() < 0.12:
-        blood = blood - rng.uniform(5, 15) * (np.arange(mask.shape[0])[:, None] < np.nonzero(mask)[0].mean())
-    ready.hu = (ready.hu * (1 - share) + share * blood).astype(np.float32)
+    ready.hu = (ready.hu * (1 - share) + share * (density + noise)).astype(np.float32)

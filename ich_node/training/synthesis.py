@@ -66,13 +66,17 @@ def synthesise(chunks: range, seed: int, files: list[Path], out: Path, workers: 
         list(pool.map(partial(write_chunk, seed=seed, files=files, out=out), chunks))
 
 
-def paint_all(real: Pool, chunks: int, seed: int, out: Path) -> None:
-    """Write `chunks` files of lesions painted on the negative slices of `real`."""
+def paint_all(real: Path, chunks: range, seed: int, out: Path, workers: int) -> None:
+    """Write the given chunks of lesions painted on the negative slices of the pool file `real`."""
     out.mkdir(parents=True, exist_ok=True)
-    for number in range(chunks):
-        path = out / f"painted_{number:02d}.npz"
-        if not path.exists():
-            save(painting.painted(real, PAINTED_PER_CHUNK, np.random.default_rng([seed, number])), path)
+    with ProcessPoolExecutor(workers) as pool:
+        list(pool.map(partial(_paint_chunk, real=real, seed=seed, out=out), chunks))
+
+
+def _paint_chunk(number: int, real: Path, seed: int, out: Path) -> None:
+    path = out / f"painted_{number:02d}.npz"
+    if not path.exists():
+        save(painting.painted(load(real), PAINTED_PER_CHUNK, np.random.default_rng([seed, number])), path)
 
 
 def read_all(folder: Path, pattern: str) -> Pool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +78,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
         self.step = 0
         self.losses: list[float] = []
+        self.seconds = 0.0
         folder.mkdir(parents=True, exist_ok=True)
         if self.path.exists():
             self._resume()
@@ -88,7 +90,9 @@ class Trainer:
         with Progress(text, BarColumn(), TimeRemainingColumn()) as progress:
             task = progress.add_task(self.phase.name, total=self.phase.steps, completed=self.step, loss="")
             while self.step < self.phase.steps:
+                began = time.monotonic()
                 self.losses.append(self._learn(batch(draws, self.phase.counts, self.phase.size, self.rng)))
+                self.seconds += time.monotonic() - began
                 progress.update(task, advance=1, loss=f"loss {np.mean(self.losses[-25:]):.3f}")
                 if self.step % self.phase.checkpoint_every == 0 or self.step == self.phase.steps:
                     self._save()
@@ -131,6 +135,7 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "losses": self.losses,
+            "seconds": self.seconds,
             "rng": self.rng.bit_generator.state,
         }
         part = self.path.with_suffix(".part")
@@ -143,7 +148,7 @@ class Trainer:
         self.averaged.load_state_dict(state["averaged"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.losses = state["step"], state["losses"]
+        self.step, self.losses, self.seconds = state["step"], state["losses"], state["seconds"]
         self.rng.bit_generator.state = state["rng"]
 
 
