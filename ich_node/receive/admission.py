@@ -110,7 +110,7 @@ class Admission:
         with self._lock:
             if self.stopping:
                 return STOPPING
-            self._slots = [slot for slot in self._slots if slot.alive()]
+            self._forget_ended()
             if len(self._slots) >= self._config.max_associations:
                 return TOO_MANY
             if sum(slot.address == address for slot in self._slots) >= self._config.max_associations_per_peer:
@@ -122,4 +122,9 @@ class Admission:
     def open_associations(self) -> int:
         """How many associations are open."""
         with self._lock:
-            return sum(slot.alive() for slot in self._slots)
+            self._forget_ended()
+            return len(self._slots)
+
+    def _forget_ended(self) -> None:
+        """Give up the slots of associations that have ended, and with them all that `alive` holds on to."""
+        self._slots = [slot for slot in self._slots if slot.alive()]

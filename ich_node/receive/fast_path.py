@@ -10,6 +10,7 @@ This touches internals of pynetdicom 3.0.x: `missing()` names what is not there,
 
 from __future__ import annotations
 
+import mmap
 import struct
 import time
 from dataclasses import dataclass
@@ -240,7 +241,7 @@ class FastSocket(BoundedSocket):
     def _load(self) -> None:
         """All unread bytes to the front of the buffer, which is made for the first message."""
         if not self._view:
-            self._view = memoryview(bytearray(BUFFER))
+            self._view = memoryview(mmap.mmap(-1, BUFFER))  # the system has it back when the association ends
         unread = bytes(self._view[self._begin : self._end]) + bytes(self._ahead)  # came from here: it fits
         self._ahead = memoryview(b"")
         self._to_front(unread)

@@ -228,10 +228,9 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom has 
         self.busy = True
         if self._message_deadline is None:
             self._message_deadline = time.monotonic() + self._config.dimse_timeout_s
-        if self._message_bytes + nr_bytes > (self._config.max_instance_mb << 20) + LONGEST_PDU:
-            raise ConnectionError("a message is too long")
-        self._memory.change(nr_bytes)
-        self._message_bytes += nr_bytes
+        kept = min(nr_bytes, (self._config.max_instance_mb << 20) - self._message_bytes)  # SleepingDimse drops the rest
+        self._memory.change(kept)
+        self._message_bytes += kept
 
     def _shutdown_socket(self) -> None:
         self.message_received()
@@ -346,7 +345,7 @@ class Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types
         assoc.dul.socket = None
         while not assoc.dul.event_queue.empty():  # what the socket that we replace has announced
             assoc.dul.event_queue.get_nowait()
-        upper_layer.calm(assoc)
+        upper_layer.calm(assoc, self.server.config.max_instance_mb << 20)
         bounded = self.server.make_socket(assoc, self._stream, self._first)
         assoc.set_socket(bounded)
         assoc.bind(evt.EVT_DIMSE_RECV, lambda _event: bounded.message_received())

@@ -14,8 +14,10 @@ from typing import Any
 
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import InvalidEventError, StateMachine
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.timer import Timer
 
 SLEEP_S = 0.1
@@ -33,13 +35,13 @@ def missing() -> list[str]:
     return [f"{owner.__name__}.{name}" for owner, names in wanted.items() for name in names if not hasattr(owner, name)]
 
 
-def calm(association: Association) -> None:
-    """Exchange the parts, before the association starts."""
+def calm(association: Association, most_bytes: int) -> None:
+    """Exchange the parts, before the association starts. most_bytes: of a message that are kept."""
     dul = association.dul
     dul.state_machine.__class__ = CalmStateMachine
     dul.artim_timer.__class__ = dul._idle_timer.__class__ = SteadyTimer
     dul._run_loop_delay = 0  # our socket sleeps in `ready`
-    association.dimse = SleepingDimse(association)
+    association.dimse = SleepingDimse(association, most_bytes)
     dul.to_user_queue = WakingQueue(association.dimse.msg_queue)
 
 
@@ -68,7 +70,25 @@ class SteadyTimer(Timer):  # type: ignore[misc]  # pynetdicom has no types
 
 
 class SleepingDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom has no types
-    """pynetdicom's DIMSE provider whose acceptor waits for work instead of asking for it every millisecond."""
+    """pynetdicom's DIMSE provider whose acceptor waits for work instead of asking for it every millisecond.
+
+    What a C-STORE-RQ brings beyond `most_bytes` is dropped as it comes: what is left is still too large, and refused
+    with a status. Any other message of that size ends the association.
+    """
+
+    def __init__(self, association: Association, most_bytes: int) -> None:
+        super().__init__(association)
+        self._most_bytes = most_bytes
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Add a P-DATA to the message at hand; raises ValueError when that is too long."""
+        message = self.message
+        if message is not None and message.encoded_command_set.tell() + message.data_set.tell() > self._most_bytes:
+            if not isinstance(message, C_STORE_RQ):
+                raise ValueError("a message is too long")
+            values = primitive.presentation_data_value_list
+            primitive.presentation_data_value_list = [[context_id, value[:1]] for context_id, value in values]
+        super().receive_primitive(primitive)
 
     def get_msg(self, block: bool = False) -> Any:
         """The next message, or (None, None)."""

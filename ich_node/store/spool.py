@@ -30,7 +30,7 @@ from ich_node.part10 import Buffer, file_head, is_uid, read_instance
 FILE_MODE, DIRECTORY_MODE = 0o640, 0o750
 OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 MOST_BUFFERS = 512  # buffers in one writev; IOV_MAX is 1024
-MOST_NAMED = 10_000
+MOST_NAMED = 1000
 RECOVERY_FACTOR = 1.05
 PART, SUFFIX = ".part", ".dcm"
 

@@ -366,7 +366,8 @@ def main() -> None:
         for first in range(0, arguments.cases, 5000):
             fuzz.run(first, min(5000, arguments.cases - first))
             memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
-            print(f"{min(first + 5000, arguments.cases)} cases, {memory[-1]} MiB, {time.monotonic() - began:.0f} s", flush=True)
+            done, seconds = min(first + 5000, arguments.cases), time.monotonic() - began
+            print(f"{arguments.route}: {done} cases, {memory[-1]} MiB, {seconds:.0f} s", flush=True)
         verify(fuzz, receiver)
         print(f"{len(fuzz.acknowledged)} acknowledged, none lost; {association_threads()} threads left")
     for outcome, count in sorted(fuzz.outcomes.items()):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import structlog
-from raw_scu import ABORT, ASSOCIATE_AC, ASSOCIATE_RJ, RawScu, associate_rq, dataset, item, message, pdu
+from raw_scu import ABORT, ASSOCIATE_AC, ASSOCIATE_RJ, RawScu, associate_rq, dataset, item, message, pdu, pdv
 from receive_bench import Receiver, association_threads, eventually
 
 from ich_node import logs
@@ -243,6 +243,18 @@ def test_a_pdu_of_impossible_length_ends_the_association_before_it_is_read(
             scu.associate()
             scu.send(bytes((4, 0)) + length.to_bytes(4, "big") + b"\0\0\1\0\1\3")
             assert scu.receive()[0] in (0, ABORT)
+        assert works(running)
+
+
+def test_a_command_that_never_ends_ends_the_association(tmp_path: Path) -> None:
+    with Receiver(tmp_path, fast_path=False, max_instance_mb=1) as running:
+        with RawScu(running.port) as scu:
+            scu.associate()
+            with suppress(OSError):
+                for _ in range(40):
+                    scu.send(pdu(4, pdv(1, 1, bytes(1 << 16))))
+            with suppress(ConnectionResetError):
+                assert scu.receive()[0] in (0, ABORT)
         assert works(running)
 
 
