@@ -52,6 +52,8 @@ SAME_INSTANCE = "the same instance"
 TILT_WARN_DEG = 1.0
 SIDEWAYS_MM = 5.0
 PIXEL_MM = (0.05, 5.0)
+MOST_GROUPS = 512
+"""Every slice is compared with one of each group: a bound on the time that a series can take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +219,7 @@ def _acquisition(source: Dataset) -> tuple[int, int]:
 def stack_of(planes: Sequence[Plane]) -> Stack:
     """The largest set of parallel, equally sized planes, one per position; axial ones go before all others.
 
-    Raises UnusableSeries when no plane is given.
+    Raises UnusableSeries when no plane is given, or when hardly two of them have anything in common.
     """
     if not planes:
         raise UnusableSeries("no slice says where it lies")
@@ -240,6 +242,8 @@ def _groups(planes: Sequence[Plane]) -> list[list[int]]:
                 group.append(index)
                 break
         else:
+            if len(groups) == MOST_GROUPS:
+                raise UnusableSeries(f"the slices have more than {MOST_GROUPS} different orientations or sizes")
             groups.append([index])
     return groups
 

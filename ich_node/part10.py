@@ -6,6 +6,7 @@ UID (0020,000E) are looked at, without recursion, at most SCAN_LIMIT bytes of th
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import warnings
@@ -18,7 +19,12 @@ from typing import BinaryIO
 
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from ich_node import __version__
 from ich_node.domain import Instance
@@ -31,13 +37,17 @@ IMPLEMENTATION_VERSION_NAME = f"ICH_NODE_{__version__}"[:16]
 
 SCAN_LIMIT = 1 << 20
 FIRST_LOOK = 1 << 13
-HEADER_LIMIT = 1 << 24
+HEADER_LIMIT = 1 << 23
+"""Bytes before Pixel Data: room for the functional groups of 2,000 frames."""
+MOST_ITEMS = 100_000
+"""Sequence items of a header. pydicom makes a kilobyte and ten microseconds of the eight bytes of an empty one."""
 MAX_DEPTH = 64
 UNDEFINED = 0xFFFFFFFF
 
 SOP_CLASS, SOP_INSTANCE, STUDY, SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
 WANTED = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+FIRST_PIXELS = 0x7FE00008
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 VRS = LONG_VRS | frozenset(
     {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN"}
@@ -46,6 +56,7 @@ VRS = LONG_VRS | frozenset(
 _TAG = struct.Struct("<HH").unpack_from
 _U16 = struct.Struct("<H").unpack_from
 _U32 = struct.Struct("<I").unpack_from
+ITEM_BYTES = b"\xfe\xff\x00\xe0"
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
@@ -107,7 +118,7 @@ def identify(data: Buffer, transfer_syntax_uid: str, *, complete: bool) -> Ident
     """
     view = memoryview(data)[:SCAN_LIMIT]
     if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-        view = _inflated(view)
+        view = _inflated(view, SCAN_LIMIT)
     try:
         found = _wanted(view, implicit=transfer_syntax_uid == ImplicitVRLittleEndian)
     except _Short as short:
@@ -120,10 +131,10 @@ def identify(data: Buffer, transfer_syntax_uid: str, *, complete: bool) -> Ident
     return Identity(found[SOP_CLASS], found[SOP_INSTANCE], found[STUDY], found[SERIES])
 
 
-def _inflated(view: memoryview) -> memoryview:
-    """The first SCAN_LIMIT bytes of a deflated dataset (PS3.5 A.5): a bomb stays a SCAN_LIMIT small."""
+def _inflated(view: memoryview, limit: int) -> memoryview:
+    """The first `limit` bytes of a deflated dataset (PS3.5 A.5): a bomb stays as small as that."""
     try:
-        return memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(view, SCAN_LIMIT))
+        return memoryview(zlib.decompressobj(-zlib.MAX_WBITS).decompress(view, limit))
     except zlib.error as error:
         raise UnidentifiableInstance("the dataset is not deflated as its transfer syntax says") from error
 
@@ -145,8 +156,11 @@ def _wanted(view: memoryview, implicit: bool) -> dict[int, str]:
     return found
 
 
-def _header(view: memoryview, offset: int, implicit: bool) -> tuple[int, bytes, int, int]:
-    """(tag, VR, length, offset of the value) of the element at `offset`."""
+def _header(view: memoryview, offset: int, implicit: bool, *, strict: bool = True) -> tuple[int, bytes, int, int]:
+    """(tag, VR, length, offset of the value) of the element at `offset`.
+
+    strict: a VR that nobody knows is an error; else it is a short one, as pydicom takes it.
+    """
     if offset + 8 > len(view):
         raise _Short
     group, element = _TAG(view, offset)
@@ -155,7 +169,7 @@ def _header(view: memoryview, offset: int, implicit: bool) -> tuple[int, bytes, 
         return tag, b"", _U32(view, offset + 4)[0], offset + 8
     vr = bytes(view[offset + 4 : offset + 6])
     if vr not in LONG_VRS:
-        if vr not in VRS:
+        if strict and vr not in VRS:
             raise UnidentifiableInstance("the dataset is not encoded as its transfer syntax says")
         return tag, vr, _U16(view, offset + 6)[0], offset + 8
     if offset + 12 > len(view):
@@ -174,12 +188,12 @@ def _uid(view: memoryview, offset: int, length: int) -> str:
     return text
 
 
-def _after_undefined(view: memoryview, offset: int, implicit: bool) -> int:
-    """The offset behind a sequence of undefined length, whatever lies in it (PS3.5 7.5)."""
+def _after_undefined(view: memoryview, offset: int, implicit: bool, *, strict: bool = True) -> int:
+    """The offset behind a sequence of undefined length, whatever lies in it (PS3.5 7.5); strict as in `_header`."""
     inside: list[tuple[bool, bool]] = [(True, implicit)]  # (in a sequence, else in an item; implicit VR)
     while inside:
         in_sequence, implicit = inside[-1]
-        tag, vr, length, offset = _header(view, offset, implicit)
+        tag, vr, length, offset = _header(view, offset, implicit, strict=strict)
         if tag in (ITEM_END, SEQUENCE_END):
             inside.pop()
         elif in_sequence and tag != ITEM:
@@ -234,11 +248,54 @@ def _file_meta(data: bytes) -> tuple[str, str, str, int]:
     return found[0x00020002], found[0x00020003], found[0x00020010], offset
 
 
+def check_header(path: Path) -> None:
+    """Raise UnidentifiableInstance when a file's header is larger than any that is meant well, or OSError.
+
+    Ask before pydicom reads a file, which takes any number of elements for granted. A file without our head, and one in
+    big endian, did not come over the network; they are let through.
+    """
+    with path.open("rb") as file:
+        data = file.read(FIRST_LOOK)
+        try:
+            _, _, transfer_syntax_uid, start = _file_meta(data)
+        except UnidentifiableInstance:
+            return
+        deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
+        small = os.fstat(file.fileno()).st_size <= 8 * MOST_ITEMS  # which has no room for more
+        if (small and not deflated) or transfer_syntax_uid == ExplicitVRBigEndian:
+            return
+        data = data[start:] + file.read(HEADER_LIMIT - len(data))
+    view = _inflated(memoryview(data), HEADER_LIMIT) if deflated else memoryview(data)
+    end = _end_of_header(view, implicit=transfer_syntax_uid == ImplicitVRLittleEndian)
+    if bytes(view[:end]).count(ITEM_BYTES) > MOST_ITEMS:
+        raise UnidentifiableInstance("the header has too many sequence items")
+
+
+def _end_of_header(view: memoryview, implicit: bool) -> int:
+    """Where Pixel Data begins; the end of `view` when it ends before. UnidentifiableInstance beyond HEADER_LIMIT."""
+    offset = 0
+    try:
+        while offset < len(view):
+            tag, vr, length, value = _header(view, offset, implicit, strict=False)
+            if tag >= FIRST_PIXELS:
+                return offset
+            if length == UNDEFINED:
+                offset = _after_undefined(view, value, implicit or vr == b"UN", strict=False)
+            else:
+                offset = value + length
+    except _Short:
+        pass
+    if len(view) >= HEADER_LIMIT - FIRST_LOOK:
+        raise UnidentifiableInstance("the header is too large")
+    return len(view)
+
+
 def read_header(path: Path, keywords: Sequence[str]) -> Dataset:
     """The elements `keywords` of a file, as far as it has them and they come before its pixels.
 
     Raises UnidentifiableInstance when the file can not be read as DICOM, whatever is wrong with it, or OSError.
     """
+    check_header(path)
     with path.open("rb") as file:
         source: BinaryIO = file
         try:
@@ -247,10 +304,10 @@ def read_header(path: Path, keywords: Sequence[str]) -> Dataset:
                 *names, transfer_syntax_uid, start = _file_meta(file.read(FIRST_LOOK))
                 if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
                     file.seek(start)
-                    plain = zlib.decompressobj(-zlib.MAX_WBITS).decompress(file.read(HEADER_LIMIT), HEADER_LIMIT)
+                    plain = _inflated(memoryview(file.read(HEADER_LIMIT)), HEADER_LIMIT)
                     source = BytesIO(file_head(str(names[0]), str(names[1]), ExplicitVRLittleEndian) + plain)
                 source.seek(0)
-                return dcmread(source, stop_before_pixels=True, specific_tags=list(keywords), defer_size=HEADER_LIMIT)
+                return dcmread(source, stop_before_pixels=True, specific_tags=list(keywords))
         except UnidentifiableInstance:
             raise
         except Exception as error:  # pydicom lets anything through on hostile bytes, RecursionError included

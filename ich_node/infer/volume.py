@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
-from ich_node import geometry
+from ich_node import geometry, part10
 from ich_node.domain import Volume
-from ich_node.errors import UnusableSeries
+from ich_node.errors import UnidentifiableInstance, UnusableSeries
 from ich_node.geometry import Plane, Stack
 from ich_node.infer import pixels
 from ich_node.infer.pixels import Hu, Image
@@ -45,11 +45,20 @@ def read_volume(paths: Sequence[Path]) -> Volume:
         return _volume(slices, stack, hu, (*_unreadable(reasons), *left_out))
 
 
+def open_image(path: Path) -> Image:
+    """`pixels.open_image`, unless the header alone would cost too much. Raises UnusableSeries with the reason."""
+    try:
+        part10.check_header(path)
+    except (UnidentifiableInstance, OSError) as error:
+        raise UnusableSeries("not a readable DICOM file") from error
+    return pixels.open_image(path)
+
+
 def _open(paths: Sequence[Path], reasons: Counter[str]) -> list[Image]:
     images = []
     for path in paths:
         try:
-            image = pixels.open_image(path)
+            image = open_image(path)
             if image.header.get("SOPClassUID") not in CT_CLASSES:
                 raise UnusableSeries("not a CT image")
             pixels.check_pixels(image)

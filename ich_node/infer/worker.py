@@ -15,7 +15,7 @@ import pydicom
 from ich_node import logs, service
 from ich_node.config import Config
 from ich_node.domain import Analysis, Job, ResultFile
-from ich_node.errors import EngineFailure, IchNodeError, StoreError
+from ich_node.errors import EngineFailure, IchNodeError, SpoolFull, StoreError, UnusableSeries
 from ich_node.infer import model as bundle
 from ich_node.infer import pipeline
 from ich_node.infer.engine import Engine
@@ -25,6 +25,7 @@ from ich_node.store.jobs import JobStore
 from ich_node.store.spool import Spool
 
 POLL_S = 0.2
+SPACE_WAIT_S = 10.0
 WORKER_NAME_VARIABLE = "ICH_NODE_WORKER"  # set by ich-node-infer@NAME.service
 
 log = logs.get()
@@ -57,6 +58,7 @@ class Worker:
         self.model = bundle.load(config.bundle_dir)
         self.engine = Engine(self.model, provider=config.infer.provider, threads=config.infer.threads)
         self.engine.self_test()
+        self._waits_until = 0.0
         self._jobs = JobStore.open(config.state_dir)
         self._spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
         if recovered := self._jobs.recover(self._name):
@@ -67,11 +69,11 @@ class Worker:
         self._jobs.close()
 
     def work_once(self) -> bool:
-        """Do the next job, if there is one; False when the queue is empty."""
-        job = self._jobs.claim(self._name)
+        """Do the next job, if there is one; False when the queue is empty, or the disk full."""
+        started = time.monotonic()
+        job = self._jobs.claim(self._name) if started >= self._waits_until else None
         if job is None:
             return False
-        started = time.monotonic()
         try:
             analysis = self._analysis(job)
             self._publish(job, analysis)
@@ -86,6 +88,10 @@ class Worker:
             )
         except StoreError:
             raise  # the database is in doubt: exit, and let the next start recover
+        except SpoolFull as error:  # no fault of the job, and the next one would fare no better
+            log.error("job_retried", job=job.id, attempt=job.attempts, wait_s=SPACE_WAIT_S, reason=str(error))
+            self._jobs.give_back(job, str(error))
+            self._waits_until = time.monotonic() + SPACE_WAIT_S
         except EngineFailure as error:
             self._again(job, str(error))
             if self.engine.provider != "CPUExecutionProvider":
@@ -99,6 +105,8 @@ class Worker:
 
     def _analysis(self, job: Job) -> Analysis:
         paths = self._spool.paths(job.series_uid, job.sop_instance_uids)
+        if job.attempts > self._config.infer.max_attempts + 1:
+            raise UnusableSeries(f"the worker died {job.attempts - 1} times at this job")
         if job.attempts > self._config.infer.max_attempts:
             reason = f"the analysis failed {job.attempts - 1} times: {job.reason}"
             headers = pipeline.read_headers(paths)

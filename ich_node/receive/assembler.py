@@ -30,6 +30,7 @@ from ich_node.receive import completeness
 from ich_node.receive.completeness import Evidence, Patience
 from ich_node.store.jobs import JobStore
 from ich_node.store.spool import Spool
+from ich_node.vocabulary import text
 
 MAX_INSTANCES = 4096
 RESCAN_S = 30.0
@@ -192,7 +193,7 @@ class Assembler:
     def _verdict(self, headers: Sequence[Dataset], series: Series) -> Verdict:
         if len(series.instances) > MAX_INSTANCES:
             return SetAside(f"more than {MAX_INSTANCES} images")
-        owners = {(str(header.get("StudyInstanceUID")), str(header.get("PatientID") or "")) for header in headers}
+        owners = {(text(header, "StudyInstanceUID"), text(header, "PatientID")) for header in headers}
         if len(owners) > 1 or len({instance.study_uid for instance in series.instances}) > 1:
             return SetAside(MIXED)  # whose record would "not analysed" go to?
         return eligibility.verdict(headers)
@@ -225,7 +226,7 @@ class Assembler:
 
     def _is_urgent(self, headers: Sequence[Dataset]) -> bool:
         """Whether any rule of `urgent_rule` matches, by the first header: it is the same for a whole series."""
-        return any(pattern.search(_text(headers[0], keyword)) for keyword, pattern in self._urgent.items() if headers)
+        return any(pattern.search(text(headers[0], keyword)) for keyword, pattern in self._urgent.items() if headers)
 
     def _headers(self, series_uid: str, sop_instance_uids: Sequence[str], known: dict[str, Dataset]) -> list[Dataset]:
         """The headers of instances, as far as they can be read; `known` holds those of earlier looks."""
@@ -285,8 +286,3 @@ class Assembler:
             del self._study_last_s[study_uid]
         while len(self._judged) > MAX_INSTANCES:
             del self._judged[next(iter(self._judged))]
-
-
-def _text(header: Dataset, keyword: str) -> str:
-    value = header.get(keyword)
-    return "" if value is None else str(value)

@@ -17,6 +17,7 @@ from pydicom import Dataset
 
 from ich_node.errors import UnusableSeries
 from ich_node.geometry import Stack, frame_attributes, planes_of, stack_of
+from ich_node.vocabulary import number
 
 HEAD_MM = 100.0
 CONTIGUOUS = 1.3
@@ -70,9 +71,10 @@ def is_whole_stack(headers: Sequence[Dataset]) -> bool:
             places += [(header, plane) for plane in planes_of(header)]
         except UnusableSeries:
             continue
-    if not places:
+    try:
+        stack = stack_of([plane for _, plane in places])
+    except UnusableSeries:
         return False
-    stack = stack_of([plane for _, plane in places])
     if not (stack.axial and stack.even and stack.coverage_mm >= HEAD_MM):
         return False
     first, plane = places[stack.order[0]]
@@ -92,8 +94,5 @@ def _as_announced(first: Dataset, stack: Stack) -> bool:
 
 
 def _number(header: Dataset, keyword: str) -> float:
-    """A number of a header, 0 when it has none."""
-    try:
-        return abs(float(header.get(keyword) or 0))
-    except (TypeError, ValueError):
-        return 0.0
+    """A number of a header without its sign, 0 when it has none."""
+    return abs(number(header, keyword) or 0.0)

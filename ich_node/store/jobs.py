@@ -156,10 +156,11 @@ class JobStore:
             moved = self._moved(JobState.RUNNING, JobState.QUEUED, worker=None, reason="the worker restarted")
             return db.execute(moved.where(mine)).rowcount
 
-    def give_back(self, claimed: Job) -> None:
-        """Queue a claimed job again without counting the attempt: an orderly stop."""
+    def give_back(self, claimed: Job, reason: str) -> None:
+        """Queue a claimed job again without counting the attempt: what stopped it is no fault of the job."""
         with self._write() as db:
-            self._move_job(db, claimed.id, JobState.RUNNING, JobState.QUEUED, worker=None, attempts=job.c.attempts - 1)
+            values = {"worker": None, "attempts": job.c.attempts - 1, "reason": reason}
+            self._move_job(db, claimed.id, JobState.RUNNING, JobState.QUEUED, **values)
 
     def retry_later(self, claimed: Job, reason: str, not_before: float) -> None:
         """Queue a claimed job again, not to be claimed before `not_before`."""

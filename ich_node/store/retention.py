@@ -105,15 +105,18 @@ def carry_out(config: Config, store: JobStore, removals: Sequence[Removal]) -> N
 
 
 def finished(config: Config, store: JobStore, now: float, *, untouched_since: float) -> Iterator[Folder]:
-    """Every folder that no unfinished work needs and that nothing was put into since `untouched_since`."""
-    for path in _folders(config.state_dir / RESULTS, untouched_since):
-        job = store.job(int(path.name)) if path.name.isdecimal() else None
-        if job is not None and _is_over(config, store, job, now):
-            yield Folder(RESULTS, path, size(path), max(job.updated_at, _last_used(path)))
+    """Every folder that no unfinished work needs and that nothing was put into since `untouched_since`.
+
+    Images come before their results: should the database be lost in between, nothing is there to be analysed anew.
+    """
     for path in _folders(config.state_dir / SERIES, untouched_since):
         jobs = store.jobs_of_series(path.name)
         if jobs and all(_is_over(config, store, job, now) for job in jobs) and not _unseen(path, jobs):
             yield Folder(SERIES, path, size(path), max(_last_used(path), *(job.updated_at for job in jobs)))
+    for path in _folders(config.state_dir / RESULTS, untouched_since):
+        job = store.job(int(path.name)) if path.name.isdecimal() else None
+        if job is not None and _is_over(config, store, job, now):
+            yield Folder(RESULTS, path, size(path), max(job.updated_at, _last_used(path)))
     for path in _folders(config.state_dir / ASIDE, untouched_since):
         yield Folder(ASIDE, path, size(path), _last_used(path))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 
 from ich_node.errors import UnusableSeries
-from ich_node.geometry import frame_attributes, planes_of, stack_of
+from ich_node.geometry import MOST_GROUPS, frame_attributes, planes_of, stack_of
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 
@@ -228,3 +229,11 @@ def test_a_frame_speaks_for_itself_before_the_shared_groups():
     assert frame_attributes(made, 1).SliceThickness == 5
     assert frame_attributes(made, 2).SliceThickness == 2
     assert frame_attributes(made, None) is made
+
+
+def test_slices_that_have_nothing_in_common_are_not_compared_each_with_each():
+    (plane,) = planes_of(header((0, 0, 0)))
+    different = [replace(plane, shape=(size, size)) for size in range(MOST_GROUPS + 1)]
+    assert stack_of(different[:-1]).order
+    with pytest.raises(UnusableSeries, match="different orientations or sizes"):
+        stack_of(different)

@@ -12,7 +12,7 @@ from pydicom import dcmread
 
 from ich_node import config
 from ich_node.domain import Instance, JobState, Series
-from ich_node.errors import EngineFailure, UnusableSeries
+from ich_node.errors import EngineFailure, SpoolFull, StoreError, UnusableSeries
 from ich_node.infer import pipeline, worker
 from ich_node.phantom import series
 from ich_node.store.jobs import JobStore
@@ -156,6 +156,52 @@ def test_a_job_that_always_fails_ends_as_a_visible_not_analysed(work, jobs, sett
     assert ended.priority is None
     assert "the analysis failed 3 times" in ended.reason
     assert jobs.due("pacs")
+
+
+def test_a_job_that_kills_its_worker_even_then_fails_and_the_next_one_is_done(work, jobs, settings):
+    job = queue(jobs, settings)
+    for _ in range(settings.infer.max_attempts + 1):
+        jobs.claim("1")
+        jobs.recover("1")  # the worker died
+    assert work(positive).work_once()
+    assert jobs.job(job.id).state is JobState.FAILED
+    assert jobs.job(job.id).reason == "the worker died 4 times at this job"
+
+
+def test_a_full_disk_is_waited_out_and_counts_as_no_attempt(work, jobs, settings, monkeypatch):
+    job = queue(jobs, settings)
+    one = work(positive)
+    with monkeypatch.context() as full:
+
+        def no_space(*_arguments):
+            raise SpoolFull("No space left on device")
+
+        full.setattr(one._spool, "write_results", no_space)
+        for _ in range(settings.infer.max_attempts + 2):
+            assert one.work_once()
+            assert not one.work_once(), "the worker waits"
+            one._waits_until = 0.0
+    assert (jobs.job(job.id).state, jobs.job(job.id).attempts) == (JobState.QUEUED, 0)
+    assert one.work_once()
+    assert jobs.job(job.id).state is JobState.DELIVERING
+    assert jobs.job(job.id).priority == "STAT"
+
+
+def test_a_full_database_at_publish_leaves_the_job_to_the_next_start(work, jobs, settings, monkeypatch):
+    job = queue(jobs, settings)
+    one = work(positive)
+
+    def no_space(*_arguments, **_named):
+        raise StoreError("database: database or disk is full")
+
+    monkeypatch.setattr(one._jobs, "publish", no_space)
+    with pytest.raises(StoreError):
+        one.work_once()
+    before = {path.name: path.read_bytes() for path in (settings.state_dir / "results" / str(job.id)).iterdir()}
+    assert jobs.due("pacs") == []
+    assert work(positive).work_once()
+    assert jobs.job(job.id).state is JobState.DELIVERING
+    assert before == {path.name: path.read_bytes() for path in (settings.state_dir / "results" / str(job.id)).iterdir()}
 
 
 def test_a_series_of_which_nothing_can_be_read_fails_with_the_reason(work, jobs, settings):

@@ -101,7 +101,7 @@ def test_an_attempt_counts_at_claim_and_a_crash_does_not_give_it_back(store):
 
 def test_an_orderly_stop_gives_the_attempt_back(store):
     store.enqueue(series())
-    store.give_back(store.claim("w"))
+    store.give_back(store.claim("w"), "no space")
     assert store.claim("w").attempts == 1
 
 
