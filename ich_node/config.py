@@ -9,12 +9,14 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydicom.datadict import tag_for_keyword
 
 from ich_node.domain import AETitle
 from ich_node.errors import ConfigError
@@ -81,6 +83,18 @@ class ReceiveConfig(Section):
     urgent_rule: dict[str, str] = Field(
         default_factory=dict, description="DICOM keyword: regular expression; a match is analysed before all others"
     )
+
+    @field_validator("urgent_rule")
+    @classmethod
+    def _rules(cls, value: dict[str, str]) -> dict[str, str]:
+        for keyword, pattern in value.items():
+            if tag_for_keyword(keyword) is None:
+                raise ValueError(f"{keyword} is no DICOM keyword")
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{keyword}: not a regular expression: {error}") from error
+        return value
 
 
 class InferConfig(Section):

@@ -2,7 +2,8 @@
 
     python -m tests.crash.chaos [--out FILE] [--seed N] [--scale 1.0] [--only NAME …]
 
-As root on a machine with DCMTK and Orthanc; it talks to loopback only and ends by itself.
+As root on a machine with DCMTK and Orthanc; it talks to loopback only and ends by itself. Rows go to stdout as they are
+done, progress to stderr. A fault whose run breaks off gets a row that says so, and the others go on.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,14 +21,14 @@ from pathlib import Path
 from tests.crash import faults, peers
 from tests.crash.faults import Outcome
 
-NODE_FAULTS: dict[str, tuple[Callable[[Path, int, int], tuple[Outcome, object]], int]] = {
+NODE_FAULTS: dict[str, tuple[Callable[..., tuple[Outcome, object]], int]] = {
     "kill_roles": (faults.kill_roles, 200),
     "pacs_down": (faults.pacs_down, 20),
     "disk_full": (faults.disk_full, 10),
     "database_gone": (faults.database_gone, 5),
     "clock_jumps": (faults.clock_jumps, 10),
 }
-RECEIVER_FAULTS: dict[str, tuple[Callable[[Path, str, int, int], Outcome], int]] = {
+RECEIVER_FAULTS: dict[str, tuple[Callable[..., Outcome], int]] = {
     "kill_receiver": (faults.kill_receiver, 50),
     "abort_in_instance": (faults.abort_in_instance, 50),
     "disk_full_receiver": (faults.disk_full_receiver, 10),
@@ -40,7 +42,7 @@ SYNC_HEAD = ("| Storage SCP | fsync, fdatasync, … per acknowledged instance (s
 
 
 def main() -> int:
-    """Run the faults and write the table; exit code 1 when anything was lost or doubled on our side."""
+    """Run the faults and write the table; exit code 1 when a run broke off, or we lost or doubled anything."""
     arguments = _arguments()
     outcomes = []
     for outcome in run(arguments.only, arguments.seed, arguments.scale):
@@ -50,7 +52,7 @@ def main() -> int:
     print(syncs, flush=True)
     if arguments.out is not None:
         write(arguments.out, outcomes, syncs, arguments.seed)
-    return int(any(o.lost or o.doubled for o in outcomes if o.peer == "ich_node"))
+    return int(any(not o.ended or ((o.lost or o.doubled) and o.peer == "ich_node") for o in outcomes))
 
 
 def _arguments() -> argparse.Namespace:
@@ -65,16 +67,18 @@ def _arguments() -> argparse.Namespace:
 def run(names: list[str], seed: int, scale: float) -> Iterator[Outcome]:
     """The outcome of each fault, as it is over."""
     for name in names:
-        print(f"{name} …", file=sys.stderr, flush=True)
-        if name in NODE_FAULTS:
-            fault, count = NODE_FAULTS[name]
-            with _folder(name) as folder:
-                yield fault(folder, _scaled(count, scale), seed)[0]
-        else:
-            receiving, count = RECEIVER_FAULTS[name]
-            for peer in peers.available():
+        fault, count = NODE_FAULTS.get(name) or RECEIVER_FAULTS[name]
+        for peer in ["ich_node"] if name in NODE_FAULTS else peers.available():
+            print(f"{name}: {peer}", file=sys.stderr, flush=True)
+            try:
                 with _folder(name) as folder:
-                    yield receiving(folder, peer, _scaled(count, scale), seed)
+                    if name in NODE_FAULTS:
+                        yield fault(folder, _scaled(count, scale), seed)[0]
+                    else:
+                        yield fault(folder, peer, _scaled(count, scale), seed)
+            except Exception as error:
+                traceback.print_exc()
+                yield Outcome(name, peer, 0, 0, 0, 0, (), f"broke off: {type(error).__name__}", ended=False)
 
 
 class _folder:  # noqa: N801 a context manager that reads as a verb
@@ -102,10 +106,7 @@ def row(outcome: Outcome) -> str:
     cells = (
         outcome.fault,
         outcome.peer,
-        outcome.injections,
-        outcome.acknowledged,
-        outcome.lost,
-        outcome.doubled,
+        *((outcome.injections, outcome.acknowledged, outcome.lost, outcome.doubled) if outcome.ended else "????"),
         outcome.recovery,
         outcome.remark,
     )

@@ -1,4 +1,7 @@
-"""Every fault as one function: harm at seeded random moments, then what was promised is compared with what is there."""
+"""Every fault as one function: harm at seeded random moments, then what was promised is compared with what is there.
+
+How far each is goes to stderr.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import socket
 import statistics
 import struct
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -32,11 +36,15 @@ EXPLICIT = "1.2.840.10008.1.2.1"
 LIVES_S = {"receive": 1.5, "infer": 4.0, "deliver": 2.0}
 """A role is killed within this time after it was ready."""
 POWER_CUT_CHANCE = 0.1
+SAY_EVERY_S = 20
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """One row of the table. recovery_s: per injection, from the harm (or its end) until all worked again."""
+    """One row of the table. recovery_s: per injection, from the harm (or its end) until all worked again.
+
+    ended: False when the run broke off, so that nothing is known.
+    """
 
     fault: str
     peer: str
@@ -46,6 +54,7 @@ class Outcome:
     doubled: int
     recovery_s: tuple[float, ...]
     remark: str = ""
+    ended: bool = True
 
     @property
     def recovery(self) -> str:
@@ -58,6 +67,19 @@ class Outcome:
 def scratch(name: str) -> Path:
     """A folder for one run."""
     return Path(tempfile.mkdtemp(prefix=f"ich-node-{name}-"))
+
+
+def say(text: str) -> None:
+    """How far it is."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def counted(injections: int) -> Iterator[int]:
+    """0 … injections − 1; tells about ten times how many are done."""
+    for number in range(injections):
+        yield number
+        if (number + 1) % max(1, injections // 10) == 0:
+            say(f"{number + 1} of {injections}")
 
 
 # --- SIGKILL of the roles ---------------------------------------------------------------------------------------------
@@ -79,8 +101,11 @@ def kill_roles(folder: Path, kills: int, seed: int) -> tuple[Outcome, Verdict]:
         ]
         for killer in killers:
             killer.start()
-        for killer in killers:
-            killer.join()
+        while any(killer.is_alive() for killer in killers):
+            enough.wait(SAY_EVERY_S)
+            for killer in killers:
+                killer.join(1)
+            say(f"{node.kills} of {kills}")
         return _settle("SIGKILL of a role", node, pacs, scanners, node.kills, node.recovery_s)
 
 
@@ -106,6 +131,7 @@ def _settle(
     remark: str = "",
 ) -> tuple[Outcome, Verdict]:
     """Let the scanners finish and the node work off its queue, then judge."""
+    say("working off the queue")
     for scanner in scanners:
         scanner.finish()
     node.wait_ready()
@@ -138,7 +164,7 @@ def pacs_down(folder: Path, outages: int, seed: int) -> tuple[Outcome, Verdict]:
     with CountingPacs() as pacs, Node(folder / "node", pacs.port) as node:
         scanner = Scanner(Patients(folder / "sent", seed=seed), node.port, seed)
         scanner.start()
-        for _ in range(outages):
+        for _ in counted(outages):
             time.sleep(rng.uniform(1, 4))
             pacs.stop()
             time.sleep(rng.uniform(2, 6))
@@ -190,7 +216,7 @@ def disk_full(folder: Path, times: int, seed: int) -> tuple[Outcome, Verdict]:
         with Node(folder / "node", pacs.port, changes=changes) as node:
             scanner = Scanner(Patients(folder / "sent", seed=seed), node.port, seed)
             scanner.start()
-            for _ in range(times):
+            for _ in counted(times):
                 time.sleep(rng.uniform(1, 5))
                 fill(disk / "ballast")
                 time.sleep(rng.uniform(1, 4))
@@ -216,7 +242,7 @@ def database_gone(folder: Path, times: int, seed: int) -> tuple[Outcome, Verdict
         scanner = Scanner(Patients(folder / "sent", seed=seed), node.port, seed)
         scanner.start()
         recovery = []
-        for _ in range(times):
+        for _ in counted(times):
             _first_arrival(pacs)  # there are results that only their files know about then
             time.sleep(rng.uniform(0, 5))
             node.stop(signal.SIGKILL)
@@ -237,7 +263,7 @@ def clock_jumps(folder: Path, jumps: int, seed: int) -> tuple[Outcome, Verdict]:
         scanner = Scanner(Patients(folder / "sent", seed=seed), node.port, seed)
         scanner.start()
         recovery = []
-        for _ in range(jumps):
+        for _ in counted(jumps):
             time.sleep(rng.uniform(1, 4))
             set_clock(offset, round(rng.uniform(-7, 7) * 86400))
             recovery.append(_first_arrival(pacs))
@@ -335,7 +361,7 @@ def _receiving(
         scanner = Scanner(patients, receiver.port, seed, called=receiver.called, longest_pause_s=0.2)
         scanner.start()
         rng = random.Random(seed)
-        for _ in range(injections):
+        for _ in counted(injections):
             harm(receiver, rng)
         scanner.finish()
         receiver.process.wait_ready()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 
 import pytest
@@ -9,6 +10,7 @@ from fake_pacs import FakePacs
 from ledger_builder import configuration, destination
 from tls_files import write_certificates
 
+from ich_node import tls
 from ich_node.deliver import scu
 
 
@@ -42,6 +44,16 @@ def test_a_peer_of_another_authority_is_not_talked_to(tmp_path, secure_pacs):
     answer = echo(tmp_path, pacs.port, write_certificates(tmp_path / "other"))
     assert not answer.ok
     assert answer.cause.startswith("can not connect: TLS: ")
+
+
+def test_renewed_files_are_used_by_the_next_association(tmp_path, secure_pacs):
+    pacs, good = secure_pacs
+    (tmp_path / "own").mkdir()
+    own = write_certificates(tmp_path / "own")
+    assert not echo(tmp_path, pacs.port, own).ok
+    for old, new in zip(tls.files_of(own), tls.files_of(good), strict=True):
+        shutil.copy(new, old)
+    assert echo(tmp_path, pacs.port, own).ok
 
 
 def test_a_certificate_that_can_not_be_read_is_said_in_plain_words(tmp_path, secure_pacs):

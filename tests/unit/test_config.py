@@ -53,6 +53,15 @@ def test_an_address_that_is_none_is_refused():
     assert problem.startswith("receive.callers.0.addresses:")
 
 
+@pytest.mark.parametrize(
+    ("rule", "problem"),
+    [({"Station": "^ED"}, "Station is no DICOM keyword"), ({"StationName": "("}, "not a regular expression")],
+)
+def test_an_urgent_rule_that_could_never_match_is_refused(rule, problem):
+    (found,) = problems({"receive": {"urgent_rule": rule}})
+    assert found.startswith("receive.urgent_rule:") and problem in found
+
+
 def test_relative_paths_start_at_the_configuration_file(tmp_path):
     file = tmp_path / "node.yaml"
     file.write_text("infer: {bundle: models/a}\nstore: {state_dir: state}\n")

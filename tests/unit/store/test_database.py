@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
 from ich_node.errors import StoreError
 from ich_node.store import database
+from ich_node.store.tables import metadata
 
 
 def test_a_state_directory_that_can_not_be_made_is_a_plain_error(tmp_path):
@@ -18,3 +21,10 @@ def test_a_damaged_database_is_named_and_what_to_do_about_it(tmp_path):
     (tmp_path / "node.db").write_bytes(b"SQLite format 3\0" + bytes(range(256)) * 32)
     with pytest.raises(StoreError):
         database.open_database(tmp_path)
+
+
+def test_the_migrations_make_what_the_tables_say(tmp_path):
+    engine = database.open_database(tmp_path)
+    with engine.connect() as db:
+        assert compare_metadata(MigrationContext.configure(db), metadata) == []
+    engine.dispose()
