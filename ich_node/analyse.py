@@ -21,6 +21,7 @@ from ich_node.errors import UnusableSeries
 from ich_node.infer import model as bundle
 from ich_node.infer import pipeline, pixels
 from ich_node.infer.engine import Engine
+from ich_node.infer.volume import open_image
 from ich_node.report import build, files, previews
 
 ORDER = (eligibility.Eligible, eligibility.NotAnalysed, eligibility.SetAside)
@@ -48,16 +49,15 @@ def run(folder: Path, out: Path, config: Config) -> int:
 
 
 def find_studies(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    """Study UID → series UID → files, of every readable DICOM file below `folder` that names both."""
+    """Study UID → series UID → files, of every readable DICOM file below `folder`."""
     found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     with pixels.quiet():
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             try:
-                header = pixels.open_image(path).header
+                header = open_image(path).header
             except UnusableSeries:
                 continue
-            if {"StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"} <= set(header.dir()):
-                found[str(header.StudyInstanceUID)][str(header.SeriesInstanceUID)].append(path)
+            found[str(header.StudyInstanceUID)][str(header.SeriesInstanceUID)].append(path)
     return found
 
 

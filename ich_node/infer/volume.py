@@ -19,8 +19,10 @@ from ich_node.errors import UnidentifiableInstance, UnusableSeries
 from ich_node.geometry import Plane, Stack
 from ich_node.infer import pixels
 from ich_node.infer.pixels import Hu, Image
+from ich_node.vocabulary import text
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 MAX_VOXELS = 1 << 29
 """One GiB of HU: 2,000 slices of 512², 500 of 1024²."""
 
@@ -46,12 +48,18 @@ def read_volume(paths: Sequence[Path]) -> Volume:
 
 
 def open_image(path: Path) -> Image:
-    """`pixels.open_image`, unless the header alone would cost too much. Raises UnusableSeries with the reason."""
+    """`pixels.open_image` of a file whose header costs no more than an honest one and says which image it is.
+
+    Raises UnusableSeries with the reason.
+    """
     try:
         part10.check_header(path)
     except (UnidentifiableInstance, OSError) as error:
         raise UnusableSeries("not a readable DICOM file") from error
-    return pixels.open_image(path)
+    image = pixels.open_image(path)
+    if not all(part10.is_uid(text(image.header, keyword)) for keyword in IDENTITY):
+        raise UnusableSeries("a file does not say which image it is")
+    return image
 
 
 def _open(paths: Sequence[Path], reasons: Counter[str]) -> list[Image]:
