@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench chaos clean
+.PHONY: demo test lint bench chaos fuzz clean
 
 demo: $(VENV)/installed
 	$(BIN)/ich-node demo --out demo
@@ -21,6 +21,12 @@ bench: $(VENV)/installed-dev
 
 chaos: $(VENV)/installed-dev
 	$(BIN)/python -m tests.crash.chaos --out docs/reliability.md
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python tests/integration/fuzz_receive.py --route direct --cases 50000
+	$(BIN)/python tests/integration/fuzz_receive.py --route ordinary --cases 50000
+	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_files.py --part header --cases 100000
+	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_files.py --part series --cases 5000
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

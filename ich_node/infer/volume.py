@@ -107,7 +107,7 @@ def _read(slices: list[tuple[Image, Plane]], reasons: Counter[str]) -> tuple[lis
     good: list[tuple[Image, Plane]] = []
     for image, plane in slices:
         try:
-            hu[len(good)] = pixels.frame_hu(image, plane.frame_number)
+            hu[len(good)] = _frame_hu(image, plane.frame_number)
         except UnusableSeries as reason:
             reasons[str(reason)] += 1
         else:
@@ -115,6 +115,16 @@ def _read(slices: list[tuple[Image, Plane]], reasons: Counter[str]) -> tuple[lis
     if not good:
         raise UnusableSeries(_most_common(reasons))
     return good, hu[: len(good)]
+
+
+def _frame_hu(image: Image, frame_number: int | None) -> Hu:
+    """`pixels.frame_hu`; a panic in a decoder written in Rust, which is no Exception in Python, is a reason too."""
+    try:
+        return pixels.frame_hu(image, frame_number)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise UnusableSeries("the pixel data can not be decoded") from error
 
 
 def _volume(slices: list[tuple[Image, Plane]], stack: Stack, hu: Hu, warnings: tuple[str, ...]) -> Volume:

@@ -337,6 +337,18 @@ def test_a_broken_codestream_costs_its_own_slice_only(tmp_path, syntax):
     assert np.array_equal(volume.hu[:6], HEAD.hu[:6]) and np.array_equal(volume.hu[-5:], HEAD.hu[-5:])
 
 
+def test_a_decoder_that_panics_costs_its_own_slice_only(tmp_path):
+    paths = write_series(tmp_path, HEAD, transfer_syntax=RLELossless)
+    runs = bytes([129, 7]) * (96 * 96 // 128)  # a segment (PS3.5 G.3) is 9,216 times the byte 7
+    longer = runs + bytes([129, 7]) * 4
+    dataset = pydicom.dcmread(paths[6])
+    dataset.PixelData = encapsulate([struct.pack("<16L", 2, 64, 64 + len(longer), *[0] * 13) + longer + runs])
+    dataset.save_as(paths[6])
+    volume = read_volume(paths)
+    assert len(volume.hu) == 11
+    assert volume.warnings[0] == "1 image left out: the pixel data can not be decoded"
+
+
 @pytest.mark.parametrize("syntax", ["JPEG-LS", "JPEG 2000"])
 def test_a_codestream_of_another_size_is_refused_before_it_is_decoded(tmp_path, syntax):
     paths = write_series(tmp_path, HEAD, transfer_syntax=SYNTAXES[syntax])
