@@ -20,7 +20,7 @@ def density_model(any_threshold: float = 0.5, stat_threshold: float = 0.9) -> Mo
     """A model card with plain calibration; every type has the threshold of "any"."""
     rule = {"scale": [1.0] * len(LABELS), "bias": [0.0] * len(LABELS)}
     manifest = {
-        "aggregation": {"smoothing_half_width_mm": 10.0, "study_span_mm": 15.0},
+        "aggregation": {"slice_half_width_mm": 10.0, "study_half_width_mm": 5.0, "study_span_mm": 15.0},
         "calibration": {"slice": rule, "study": rule},
     }
     thresholds = dict.fromkeys(LABELS, any_threshold)

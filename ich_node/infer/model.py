@@ -36,22 +36,48 @@ class Model:
     def predict(self, logits: Floats, cam: Floats, spacing_mm: float = USUAL_SPACING_MM) -> Prediction:
         """Calibrated probabilities of a series from logits [slices, 6] and cam [slices, 6, h, w], foot to head.
 
-        Logits are smoothed along z with a triangle and the study's is the mean of the highest ones; both are defined in
-        millimetres, so that thin slices (`spacing_mm` apart) say the same as thick ones. Raises ModelError when a value
-        is not a finite number.
+        `spacing_mm`: from slice to slice. Raises ModelError when a value is not a finite number.
         """
         if not (np.isfinite(logits).all() and np.isfinite(cam).all()):
             raise ModelError("the model's output holds values that are not finite")
         manifest = self.card.manifest
-        rule = manifest["aggregation"]
-        smooth = smoothed(logits, float(rule["smoothing_half_width_mm"]), spacing_mm)
-        highest = top_mean(smooth, float(rule["study_span_mm"]), spacing_mm)
+        rule = Aggregation.of(manifest)
         of_slice, of_study = manifest["calibration"]["slice"], manifest["calibration"]["study"]
         return Prediction(
-            slice_probability=_calibrated(smooth, of_slice),
-            study_probability=_calibrated(highest, of_study),
+            slice_probability=_calibrated(rule.slices(logits, spacing_mm), of_slice),
+            study_probability=_calibrated(rule.study(logits, spacing_mm), of_study),
             cam=_calibrated(cam.swapaxes(1, 3), of_slice).swapaxes(1, 3),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation:
+    """How the logits [slices, labels] of a series become those of its slices and its study.
+
+    Everything is in millimetres, so that thin slices say the same as thick ones: a slice is smoothed with its
+    neighbours, by a triangle of `slice_half_width_mm`; the study is the mean of each label's highest logits over
+    `study_span_mm`, smoothed by `study_half_width_mm` only, because a small lesion crosses one or two slices.
+    """
+
+    slice_half_width_mm: float
+    study_half_width_mm: float
+    study_span_mm: float
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> Aggregation:
+        """What the manifest says. Raises KeyError, ValueError."""
+        found = cls(*(float(manifest["aggregation"][name]) for name in cls.__slots__))
+        if min(found.slice_half_width_mm, found.study_half_width_mm, found.study_span_mm) <= 0:
+            raise ValueError("aggregation: lengths must be positive")
+        return found
+
+    def slices(self, logits: Floats, spacing_mm: float) -> Floats:
+        """Logits [slices, labels] of the slices, in the same order."""
+        return smoothed(logits, self.slice_half_width_mm, spacing_mm)
+
+    def study(self, logits: Floats, spacing_mm: float) -> Floats:
+        """Logits [labels] of the study."""
+        return top_mean(smoothed(logits, self.study_half_width_mm, spacing_mm), self.study_span_mm, spacing_mm)
 
 
 def smoothed(logits: Floats, half_width_mm: float, spacing_mm: float) -> Floats:
@@ -102,9 +128,7 @@ def _card(manifest: dict[str, Any]) -> ModelCard:
         for name in ("scale", "bias"):
             if len(manifest["calibration"][part][name]) != len(LABELS):
                 raise ValueError(f"calibration.{part}.{name} must have {len(LABELS)} numbers")
-    for name in ("smoothing_half_width_mm", "study_span_mm"):
-        if not float(manifest["aggregation"][name]) > 0:
-            raise ValueError(f"aggregation.{name} must be positive")
+    Aggregation.of(manifest)
     points = manifest["operating_points"]
     thresholds = {label: _probability(points[manifest["present_at"]]["thresholds"][label]) for label in LABELS}
     return ModelCard(

@@ -14,10 +14,9 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from ich_node.domain import LABELS
-from ich_node.infer.model import smoothed, top_mean
+from ich_node.infer.model import Aggregation
 
-SMOOTHING_HALF_WIDTH_MM = 10.0
-STUDY_SPAN_MM = 15.0
+AGGREGATION = Aggregation(slice_half_width_mm=10.0, study_half_width_mm=5.0, study_span_mm=15.0)
 SPACING_MM = 5.0
 RULE_OUT_SENSITIVITY = 0.95
 RULE_IN_SPECIFICITY = 0.95
@@ -65,8 +64,8 @@ def by_study(
     for name in names:
         own = np.flatnonzero(patient == name)
         own = own[np.argsort(slice_number[own])]
-        smooth[own] = smoothed(logits[own], SMOOTHING_HALF_WIDTH_MM, SPACING_MM)
-        studies.append(top_mean(smooth[own], STUDY_SPAN_MM, SPACING_MM))
+        smooth[own] = AGGREGATION.slices(logits[own], SPACING_MM)
+        studies.append(AGGREGATION.study(logits[own], SPACING_MM))
     return smooth, np.stack(studies), names
 
 

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import torch
 
 from ich_node.domain import LABELS
-from ich_node.infer.model import smoothed, top_mean
 from ich_node.training import calibrate, ct_ich, export, metrics, rsna, sequence
 from ich_node.training.batches import Draw
 from ich_node.training.network import Network
@@ -101,8 +100,8 @@ def _studies(
     for name in np.unique(data.series[index]):
         own = np.flatnonzero(data.series[index] == name)
         spacing = float(data.spacing_mm[index[own[0]]])
-        smooth[own] = smoothed(logits[own], calibrate.SMOOTHING_HALF_WIDTH_MM, spacing)
-        studies.append(top_mean(smooth[own], calibrate.STUDY_SPAN_MM, spacing))
+        smooth[own] = calibrate.AGGREGATION.slices(logits[own], spacing)
+        studies.append(calibrate.AGGREGATION.study(logits[own], spacing))
         truth.append(data.pool.labels[index[own]].max(axis=0))
     return smooth, np.stack(studies), np.stack(truth)
 

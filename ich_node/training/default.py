@@ -249,6 +249,7 @@ def measured(
         "slices": len(smooth),
         "slice_any_auc": str(slice_auc),
         "study_any_auc": str(study_auc),
+        **_by_height(found, names, study_labels, studies),
         "slice_auc_by_type": _by_type(found["label"], smooth),
         "ece_any": round(metrics.ece(found["label"][:, 0], p_slice[:, 0]), 4),
         "weighted_log_loss": round(metrics.weighted_log_loss(found["label"], p_slice), 4),
@@ -308,6 +309,29 @@ def _by_type(labels: npt.NDArray[np.floating], logits: npt.NDArray[np.floating])
         count = int(labels[:, index].sum())
         found[label] = f"{metrics.auc(labels[:, index], logits[:, index]):.3f} ({count} slices)"
     return found
+
+
+SMALL_SLICES = 4
+
+
+def _by_height(
+    found: dict[str, npt.NDArray[Any]],
+    names: npt.NDArray[np.generic],
+    study_labels: npt.NDArray[np.floating],
+    studies: npt.NDArray[np.floating],
+) -> dict[str, str]:
+    """Study AUC of small and of larger hemorrhages, by the number of their slices, each against all without."""
+    count = np.array([int(found["label"][found["patient"] == name, 0].sum()) for name in names])
+    groups = {
+        f"up_to_{SMALL_SLICES}_slices": (count > 0) & (count <= SMALL_SLICES),
+        f"over_{SMALL_SLICES}_slices": count > SMALL_SLICES,
+    }
+    result = {}
+    for name, ill in groups.items():
+        use = ill | (count == 0)
+        value = metrics.bootstrap_auc_by_patient(study_labels[use, 0], studies[use, 0], names[use])
+        result[f"study_any_auc_{name}"] = f"{value} ({int(ill.sum())} studies)"
+    return result
 
 
 def _pointing(found: dict[str, npt.NDArray[Any]]) -> str:

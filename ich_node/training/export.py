@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -120,14 +121,14 @@ def write_bundle(
         },
         "outputs": {
             "logits": f"float32 [batch, {logits.shape[1]}]: log-mean-exp (r = {SHARPNESS}) of the cam",
-            "cam": f"float32 [batch, {cam.shape[1]}, {cam.shape[2]}, {cam.shape[3]}]: cell logits",
+            "cam": f"float32 [batch, {cam.shape[1]}, {cam.shape[2]}, {cam.shape[3]}]: cell logits, "
+            "mean of the slice and its mirror image",
             "features": f"float32 [batch, {features.shape[1]}]: for a sequence head",
         },
         "calibration": {"slice": _lists(slice_scaling), "study": _lists(study_scaling)},
         "aggregation": {
-            "rule": "triangle along z over calibrated spacing, then the mean of the highest slices of each label",
-            "smoothing_half_width_mm": calibrate.SMOOTHING_HALF_WIDTH_MM,
-            "study_span_mm": calibrate.STUDY_SPAN_MM,
+            "rule": "a triangle along z; of a study the mean of the highest slices of each label",
+            **asdict(calibrate.AGGREGATION),
         },
         "operating_points": dict(points),
         "present_at": "balanced",

@@ -15,7 +15,6 @@ import torch
 
 from ich_node.domain import LABELS
 from ich_node.infer.crop import Crop, crop_stack
-from ich_node.infer.model import smoothed, top_mean
 from ich_node.phantom import lesions, lookalikes
 from ich_node.phantom.head import calcify
 from ich_node.phantom.lesions import Scene
@@ -39,9 +38,8 @@ def measure(network: Network, maps: Path, scans_per_type: int, seed: int) -> dic
             logits = np.concatenate(
                 [network.eval()(torch.from_numpy(box.hu[i : i + 8]))[0].numpy() for i in range(0, len(box.hu), 8)]
             )
-        smooth = smoothed(logits, calibrate.SMOOTHING_HALF_WIDTH_MM, 160 / len(logits))
-        slices.append(smooth)
-        studies.append(top_mean(smooth, calibrate.STUDY_SPAN_MM, 160 / len(logits)))
+        slices.append(calibrate.AGGREGATION.slices(logits, 160 / len(logits)))
+        studies.append(calibrate.AGGREGATION.study(logits, 160 / len(logits)))
         slice_labels.append(labels)
         study_labels.append(labels.max(axis=0))
     return _figures(np.concatenate(slices), np.concatenate(slice_labels), np.stack(studies), np.stack(study_labels))

@@ -9,7 +9,7 @@ import yaml
 
 from ich_node.domain import LABELS, ModelCard
 from ich_node.errors import ModelError
-from ich_node.infer.model import Model, load, smoothed, top_mean
+from ich_node.infer.model import Aggregation, Model, load, smoothed, top_mean
 
 SHIPPED = Path(__file__).resolve().parents[3] / "onnx"
 
@@ -21,7 +21,7 @@ def manifest(**changes):
         "sha256": hashlib.sha256(b"graph").hexdigest(),
         "labels": list(LABELS),
         "calibration": {part: {"scale": [1.0] * 6, "bias": [0.0] * 6} for part in ("slice", "study")},
-        "aggregation": {"smoothing_half_width_mm": 10.0, "study_span_mm": 15.0},
+        "aggregation": {"slice_half_width_mm": 10.0, "study_half_width_mm": 10.0, "study_span_mm": 15.0},
         "operating_points": {
             "balanced": {"thresholds": dict.fromkeys(LABELS, 0.4)},
             "rule_in": {"thresholds": dict.fromkeys(LABELS, 0.8)},
@@ -67,7 +67,7 @@ def test_a_missing_bundle_is_refused(tmp_path):
         {"present_at": "nowhere"},
         {"cam": {"threshold": 1.5}},
         {"calibration": {"slice": {"scale": [1.0], "bias": [0.0]}, "study": {"scale": [], "bias": []}}},
-        {"aggregation": {"smoothing_half_width_mm": 0, "study_span_mm": 15}},
+        {"aggregation": {"slice_half_width_mm": 0, "study_half_width_mm": 5, "study_span_mm": 15}},
         {"operating_points": None},
     ],
 )
@@ -95,6 +95,13 @@ def test_thin_slices_of_the_same_head_say_the_same_as_thick_ones():
     of_thick = top_mean(smoothed(thick, 10, 5), 15, 5)
     of_thin = top_mean(smoothed(thin, 10, 1), 15, 1)
     assert of_thin[0] == pytest.approx(of_thick[0], abs=0.4)
+
+
+def test_a_lesion_on_one_thick_slice_is_not_diluted_in_the_study():
+    rule = Aggregation(slice_half_width_mm=10.0, study_half_width_mm=5.0, study_span_mm=15.0)
+    logits = np.array([0, 0, 6, 0, 0], np.float32)[:, None]
+    assert rule.slices(logits, 5.0)[:, 0].tolist() == [0, 1.5, 3, 1.5, 0]
+    assert rule.study(logits, 5.0)[0] == pytest.approx(2)
 
 
 def test_a_series_of_one_slice_is_neither_smoothed_nor_refused():
