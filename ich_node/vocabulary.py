@@ -124,6 +124,19 @@ def number(header: Dataset, keyword: str) -> float | None:
     return None
 
 
+def drop_unreadable(header: Dataset) -> None:
+    """Remove every value that can not be read, so that nobody stumbles over it later."""
+    for tag in list(header.keys()):
+        try:
+            element = header[tag]
+        except BROKEN:
+            del header[tag]
+            continue
+        if element.VR == "SQ":
+            for item in element.value or ():
+                drop_unreadable(item)
+
+
 def plain(words: str) -> str:
     """Upper case, without accents; everything but letters, digits and "+" is a blank; "+" says "plus"."""
     bare = unicodedata.normalize("NFKD", words.replace("_", " ")).encode("ascii", "ignore").decode().upper()

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from ich_node import eligibility
+from ich_node import eligibility, vocabulary
 from ich_node.config import Config
 from ich_node.domain import Analysis, ModelCard, input_digest
 from ich_node.errors import UnusableSeries
@@ -94,6 +94,9 @@ def not_analysed(
     timings_s: Mapping[str, float] | None = None,
 ) -> Analysis:
     """The result of a series that was not analysed, because `reason`."""
+    with pixels.quiet():
+        for header in headers:
+            vocabulary.drop_unreadable(header)
     study_uid, series_uid, digest = identity(headers)
     return Analysis(
         status="not_analysed",

@@ -19,7 +19,7 @@ from ich_node.errors import UnidentifiableInstance, UnusableSeries
 from ich_node.geometry import Plane, Stack
 from ich_node.infer import pixels
 from ich_node.infer.pixels import Hu, Image
-from ich_node.vocabulary import text
+from ich_node.vocabulary import drop_unreadable, text
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
@@ -129,6 +129,8 @@ def _frame_hu(image: Image, frame_number: int | None) -> Hu:
 
 def _volume(slices: list[tuple[Image, Plane]], stack: Stack, hu: Hu, warnings: tuple[str, ...]) -> Volume:
     frames = [plane.frame_number for _, plane in slices]
+    for header in {id(image): image.header for image, _ in slices}.values():
+        drop_unreadable(header)
     return Volume(
         hu=hu,
         spacing_mm=stack.spacing_mm,

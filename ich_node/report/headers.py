@@ -128,18 +128,18 @@ def copy_elements(dataset: Dataset, source: Dataset, keywords: Iterable[str], em
 
 
 def complete(source: Dataset) -> Dataset:
-    """The same header for highdicom's constructors, which stumble over missing type 2 attributes and code extensions.
+    """The same header for highdicom's constructors, which stumble over type 2 attributes that are missing or hold
+    nonsense, and over code extensions.
 
     What they copy from it is a stopgap; `stamp` puts the source's own elements in its place.
     """
     header = Dataset()
     for element in source:  # decodes what has not been read yet, in the source's own character set
         if element.keyword != "SpecificCharacterSet":
-            header.add(element)
+            header.add(copy.copy(element))
     header.SpecificCharacterSet = "ISO_IR 192"
     for keyword in TYPE_2:
-        if keyword not in header:
-            setattr(header, keyword, None)
+        setattr(header, keyword, None)
     return header
 
 

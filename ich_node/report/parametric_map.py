@@ -14,6 +14,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
+from ich_node import vocabulary
 from ich_node.domain import DISCLAIMER, LABELS, Analysis, KeySlice, Volume
 from ich_node.report import headers
 from ich_node.report.identifiers import Identity
@@ -46,6 +47,9 @@ def _map(
     equipment = headers.Equipment.of(analysis.card, identity)
     positions = [hd.PlanePositionSequence("PATIENT", list(volume.positions_mm[key.slice_index])) for key in keys]
     sources = [headers.complete(volume.headers[key.slice_index]) for key in keys]
+    for source in sources:  # highdicom needs the one, and takes the other as it comes
+        source.SliceThickness = vocabulary.number(source, "SliceThickness") or float(volume.spacing_mm[0])
+        source.SpacingBetweenSlices = float(volume.spacing_mm[0])
     pixel_map: Dataset = hd.pm.ParametricMap(
         source_images=sources if volume.frame_numbers is None else sources[:1],
         pixel_array=np.stack([key.heat for key in keys]).astype(np.float32),

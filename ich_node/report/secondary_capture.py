@@ -38,6 +38,8 @@ PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Sli
 FRAME_OF_REFERENCE = ("FrameOfReferenceUID", "PositionReferenceIndicator")
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 THUMBNAILS = 3
+PAGE_SIZES, MOST_OBLONG = (64, 4096), 4
+"""Rows and columns of a source, and the ratio of its pixels' sides, that a summary page can be like."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -238,7 +240,7 @@ def _summary(series: Series, analysis: Analysis, content: Content) -> Dataset:
 
 
 def _reference(analysis: Analysis) -> Slice | None:
-    """The lowest slice; of a series without a volume the first that says where it lies, if any does."""
+    """The lowest slice; of a series without a volume the first that says where it lies and that a page can be like."""
     if analysis.volume is not None:
         return Slice.of(analysis.volume, 0)
     for header in analysis.headers:
@@ -246,8 +248,17 @@ def _reference(analysis: Analysis) -> Slice | None:
             plane = geometry.planes_of(header)[0]
         except (UnusableSeries, IndexError):
             continue
+        if not _is_drawable(plane):
+            continue
         return Slice(header, geometry.frame_attributes(header, plane.frame_number), plane.frame_number)
     return None
+
+
+def _is_drawable(plane: geometry.Plane) -> bool:
+    """Whether a page of this size and shape can be drawn: a header may claim 65,535 rows, or pixels like needles."""
+    smallest, largest = PAGE_SIZES
+    sensible = smallest <= min(plane.shape) and max(plane.shape) <= largest
+    return sensible and max(plane.pixel_mm) <= MOST_OBLONG * min(plane.pixel_mm)
 
 
 def _lower(image: Dataset, volume: Volume | None, factor: float) -> None:

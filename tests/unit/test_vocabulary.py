@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from pydicom import Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import BaseTag
 
 from ich_node import vocabulary
 
@@ -167,3 +169,17 @@ def test_a_number_is_finite_or_absent(value, number):
     header = Dataset()
     header.ImageComments = value
     assert vocabulary.number(header, "ImageComments") == number
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_values_that_can_not_be_read_are_dropped_also_within_sequences() -> None:
+    unreadable = {0x00200013: ("IS", b"inf"), 0x00280010: ("US", b"\1"), 0x00100010: ("??", b"x")}
+    item, header = Dataset(), Dataset()
+    for place in (item, header):
+        place.PatientID = "1"
+        for tag, (vr, value) in unreadable.items():
+            place._dict[BaseTag(tag)] = RawDataElement(BaseTag(tag), vr, len(value), value, 0, False, True)
+    header.RequestAttributesSequence = [item]
+    vocabulary.drop_unreadable(header)
+    assert [element.keyword for element in header] == ["PatientID", "RequestAttributesSequence"]
+    assert [element.keyword for element in header.RequestAttributesSequence[0]] == ["PatientID"]

@@ -276,3 +276,17 @@ def _centre(image: Dataset) -> np.ndarray:
     spacing = [float(v) for v in image.PixelSpacing]
     middle = (image.Columns - 1) / 2 * spacing[1] * cosines[:3] + (image.Rows - 1) / 2 * spacing[0] * cosines[3:]
     return np.asarray([float(v) for v in image.ImagePositionPatient] + middle)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"Rows": 65535, "Columns": 65535}, {"Rows": 1}, {"PixelSpacing": [5, 0.05]}],
+    ids=["65535²", "one row", "needles"],
+)
+def test_a_page_is_never_as_large_as_a_header_claims(header: dict[str, Any]) -> None:
+    analysis = make_analysis("not_analysed", **SMALL)
+    for source in analysis.headers:
+        for keyword, value in header.items():
+            setattr(source, keyword, value)
+    (page,) = series(analysis)
+    assert (page.Rows, page.Columns) == (512, 512)
