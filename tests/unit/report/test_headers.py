@@ -164,12 +164,13 @@ def test_images_of_an_unnamed_body_part_show_a_head() -> None:
         assert dataset.BodyPartExamined == "HEAD"
 
 
-def test_a_completed_header_lacks_no_type_2_attribute_and_leaves_the_source_alone() -> None:
+def test_a_completed_header_has_empty_type_2_attributes_and_leaves_the_source_alone() -> None:
     header = through_a_file(source(SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName="A^B=山田^太郎"))
     completed = headers.complete(header)
-    assert all(keyword in completed for keyword in headers.TYPE_2)
+    assert all(keyword in completed and not completed[keyword].value for keyword in headers.TYPE_2)
     assert completed.SpecificCharacterSet == "ISO_IR 192"
-    assert completed.PatientName == "A^B=山田^太郎"
+    completed.StudyInstanceUID = "1.2"
+    assert (header.PatientName, header.StudyInstanceUID) == ("A^B=山田^太郎", source().StudyInstanceUID)
     assert header.SpecificCharacterSet == ["", "ISO 2022 IR 87"]
     assert "StudyID" not in header
 
