@@ -19,11 +19,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import expit
 
-from ich_node.domain import LABELS
-from ich_node.infer.crop import crop_stack
+from ich_node.domain import LABELS, Prediction
+from ich_node.infer import explain, skull
+from ich_node.infer.crop import crop, crop_stack
 from ich_node.training import calibrate, ct_ich, export, metrics, synthesis, unseen
 from ich_node.training.batches import Draw
+from ich_node.training.gates_report import volume_of
 from ich_node.training.network import STRIDE, Network
 from ich_node.training.pool import Pool, load, save
 from ich_node.training.train import Phase, Trainer, device_of
@@ -218,7 +221,10 @@ def finish(shop: Workshop, recipe: Recipe, network: Network, bundle: Path, versi
         "data": _sources(shop, recipe, found),
         "training": _training(shop, recipe),
         "metrics": {
-            "cross-validation on CT-ICH, 5 folds by patient": measured(found, names, study_labels),
+            "cross-validation on CT-ICH, 5 folds by patient": {
+                **measured(found, names, study_labels),
+                "pointing_game_as_shown": _pointing_as_shown(shop, found),
+            },
             "phantom scans of heads that training never saw": unseen_heads(shop, recipe, network),
         },
     }
@@ -340,6 +346,26 @@ def _pointing(found: dict[str, npt.NDArray[Any]]) -> str:
     cams, shares = found["cam"][masked, 0], found["mask_share"][masked]
     hits = sum(float(share.ravel()[cam.argmax()]) > 0.1 for cam, share in zip(cams, shares, strict=True))
     return f"{hits / max(1, len(masked)):.2f} ({hits} of {len(masked)} outlined slices)"
+
+
+def _pointing_as_shown(shop: Workshop, found: dict[str, npt.NDArray[Any]]) -> str:
+    """How often the hottest pixel of the map that the node shows lies in the reader's outline, without tolerance."""
+    hits = []
+    for study in ct_ich.studies(shop.data / "ct_ich"):
+        outlined = np.flatnonzero(study.masked & (study.labels[:, 0] > 0))
+        if not len(outlined):
+            continue
+        volume = volume_of(study.hu, ct_ich.SPACING_MM)
+        box = crop(volume)
+        space = skull.inside(volume, box)
+        own = np.flatnonzero(found["patient"] == study.patient)
+        own = own[np.argsort(found["slice"][own])]
+        unused = np.zeros((len(own), len(LABELS)), np.float32)
+        prediction = Prediction(unused, unused[0], expit(found["cam"][own].astype(np.float32)))
+        for index in outlined:
+            heat = explain.slice_heat(prediction, LABELS[0], int(index), box, space)
+            hits.append(metrics.pointing_game(heat, study.masks[index]))
+    return f"{np.mean(hits):.2f} ({sum(hits)} of {len(hits)} outlined slices)"
 
 
 def _sources(shop: Workshop, recipe: Recipe, found: dict[str, npt.NDArray[Any]]) -> list[dict[str, str]]:
