@@ -25,8 +25,8 @@ chaos: $(VENV)/installed-dev
 fuzz: $(VENV)/installed-dev
 	$(BIN)/python tests/integration/fuzz_receive.py --route direct --cases 50000
 	$(BIN)/python tests/integration/fuzz_receive.py --route ordinary --cases 50000
-	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_files.py --part header --cases 100000
-	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_files.py --part series --cases 5000
+	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_files.py --part header --cases 30000
+	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_files.py --part series --cases 3000
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

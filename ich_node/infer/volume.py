@@ -23,8 +23,8 @@ from ich_node.vocabulary import drop_unreadable, text
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-MAX_VOXELS = 1 << 29
-"""One GiB of HU: 2,000 slices of 512², 500 of 1024²."""
+MAX_VOXELS = 1 << 28
+"""Half a GiB of HU, for which the worker needs 7 GiB in all: 1,000 slices of 512², 250 of 1024²."""
 
 
 def read_volume(paths: Sequence[Path]) -> Volume:

@@ -162,7 +162,7 @@ def local_time(made_at: datetime, source: Dataset) -> datetime:
     """`made_at` on the clock of the study: the source's Timezone Offset From UTC, or as given. ValueError if naive."""
     if made_at.tzinfo is None:
         raise ValueError("made_at needs a time zone")
-    offset = re.fullmatch(r"([+-])(\d\d)(\d\d)", str(source.get("TimezoneOffsetFromUTC") or "").strip())
+    offset = re.fullmatch(r"([+-])([01]\d)([0-5]\d)", str(source.get("TimezoneOffsetFromUTC") or "").strip())
     if offset is None:
         return made_at
     minutes = int(offset[2]) * 60 + int(offset[3])

@@ -24,9 +24,12 @@ SERIES_DESCRIPTION = "ICH activation map"
 
 
 def parametric_maps(analysis: Analysis, identity: Identity, series_number: int, made_at: datetime) -> list[Dataset]:
-    """The maps of the key slices, one object per label that has any, in the order of the labels."""
+    """The maps of the key slices, one object per label that has any, in the order of the labels.
+
+    None where the source does not name its frame of reference: a map must (PS3.3 C.7.4.1).
+    """
     volume = analysis.volume
-    if volume is None:
+    if volume is None or not all(header.get("FrameOfReferenceUID") for header in volume.headers):
         return []
     shown = [(label, [key for key in analysis.key_slices if key.label == label]) for label in LABELS]
     return [

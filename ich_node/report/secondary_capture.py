@@ -22,7 +22,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import DSfloat
 
-from ich_node import geometry
+from ich_node import geometry, vocabulary
 from ich_node.config import ReportConfig
 from ich_node.domain import DISCLAIMER, LABELS, Analysis, KeySlice, Volume
 from ich_node.errors import UnusableSeries
@@ -211,10 +211,10 @@ def _slice_share(analysis: Analysis, key: KeySlice, content: Content) -> tuple[s
 
 def _numbered_from_the_head(volume: Volume) -> bool:
     """Whether the source's own numbers run from head to foot, so that a viewer that goes by them shows it that way."""
-    first, last = (volume.headers[index].get("InstanceNumber") for index in (0, -1))
     if volume.frame_numbers:
-        first, last = volume.frame_numbers[0], volume.frame_numbers[-1]
-    return first is not None and last is not None and int(first) > int(last)
+        return volume.frame_numbers[0] > volume.frame_numbers[-1]
+    first, last = (vocabulary.number(volume.headers[index], "InstanceNumber") for index in (0, -1))
+    return first is not None and last is not None and first > last
 
 
 # --- summary page --------------------------------------------------------------------------------------------------
