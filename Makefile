@@ -26,7 +26,7 @@ fuzz: $(VENV)/installed-dev
 	$(BIN)/python tests/integration/fuzz_receive.py --route direct --cases 50000
 	$(BIN)/python tests/integration/fuzz_receive.py --route ordinary --cases 50000
 	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_files.py --part header --cases 30000
-	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_files.py --part series --cases 3000
+	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_files.py --part series --cases 2000
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -332,6 +332,7 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     arguments = parser.parse_args()
     structlog.configure(processors=[drop_log_line])
+    faulthandler.enable()  # a decoder that crashes says where
     warnings.simplefilter("ignore")  # as logs.configure does in a role
     began = time.monotonic()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
