@@ -21,7 +21,6 @@ from ich_node.errors import UnusableSeries
 from ich_node.infer import model as bundle
 from ich_node.infer import pipeline, pixels
 from ich_node.infer.engine import Engine
-from ich_node.infer.volume import open_image
 from ich_node.report import build, files, previews
 
 ORDER = (eligibility.Eligible, eligibility.NotAnalysed, eligibility.SetAside)
@@ -54,7 +53,7 @@ def find_studies(folder: Path) -> dict[str, dict[str, list[Path]]]:
     with pixels.quiet():
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             try:
-                header = open_image(path).header
+                header = pixels.open_image(path).header
             except UnusableSeries:
                 continue
             found[str(header.StudyInstanceUID)][str(header.SeriesInstanceUID)].append(path)

@@ -22,7 +22,7 @@ from ich_node.infer.crop import crop
 from ich_node.infer.engine import Engine
 from ich_node.infer.locate import locate_all
 from ich_node.infer.model import Model
-from ich_node.infer.volume import open_image, read_volume
+from ich_node.infer.volume import read_volume
 
 
 def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config) -> Analysis:
@@ -80,7 +80,7 @@ def read_headers(paths: Sequence[Path]) -> tuple[Dataset, ...]:
     with pixels.quiet():
         for path in paths:
             with suppress(UnusableSeries):
-                headers.append(open_image(path).header)
+                headers.append(pixels.open_image(path).header)
     if not headers:
         raise UnusableSeries("not one file of the series can be read")
     return tuple(headers)

@@ -45,13 +45,16 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
-from ich_node.errors import UnusableSeries
+from ich_node import part10
+from ich_node.errors import UnidentifiableInstance, UnusableSeries
 from ich_node.geometry import BROKEN, frame_attributes
 from ich_node.infer.codestream import codestream_size
+from ich_node.vocabulary import text
 
 Hu = npt.NDArray[np.int16]
 
 AIR_HU = -1024
+IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 SIZE_LIMITS = (64, 4096)
 HEADER_LIMIT = 64 << 20
 INFLATE_LIMIT = 1 << 30
@@ -90,8 +93,12 @@ def quiet() -> Iterator[None]:
 
 
 def open_image(path: Path) -> Image:
-    """Read a file's header. Raises UnusableSeries with the reason when it is not a readable DICOM image."""
+    """Read a file's header, if it costs no more than an honest one and says which image it is.
+
+    Raises UnusableSeries with the reason when it is not a readable DICOM image.
+    """
     try:
+        part10.check_header(path)
         with path.open("rb") as file:
             meta = (
                 pydicom.filereader._read_file_meta_info(file) if pydicom.filereader.read_preamble(file, False) else None
@@ -104,16 +111,17 @@ def open_image(path: Path) -> Image:
             stream = io.BytesIO(_inflate(file, HEADER_LIMIT))
         inflated = read_dataset(stream, False, True, stop_when=_at_pixel_data)
         return _checked(Image(path, inflated, transfer_syntax, stream.tell()))
-    except BROKEN as error:
+    except (*BROKEN, UnidentifiableInstance) as error:
         raise UnusableSeries("not a readable DICOM file") from error
 
 
 def _checked(image: Image) -> Image:
     """Values are decoded when they are asked for: ask now for those that everybody relies on."""
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet"):
-        image.header.get(keyword)
+    image.header.get("SpecificCharacterSet")
     if image.frames < 1:
         raise ValueError("an image has at least one frame")
+    if not all(part10.is_uid(text(image.header, keyword)) for keyword in IDENTITY):
+        raise UnusableSeries("a file does not say which image it is")
     return image
 
 
@@ -169,6 +177,10 @@ def frame_hu(image: Image, frame_number: int | None) -> Hu:
             read = _native if image.transfer_syntax in NATIVE else _encapsulated
             stored = read(image, stream, (frame_number or 1) - 1)
     except BROKEN as error:
+        raise UnusableSeries("the pixel data can not be decoded") from error
+    except BaseException as error:  # a panic in a decoder written in Rust is no Exception in Python
+        if type(error).__name__ != "PanicException":
+            raise
         raise UnusableSeries("the pixel data can not be decoded") from error
     return _to_hu(stored, slope, intercept, padding)
 
