@@ -1,5 +1,5 @@
 """`python -m ich_node` is the same as `ich-node`."""
 
-from ich_node.cli import main
+from ich_node.commands.cli import main
 
 raise SystemExit(main())

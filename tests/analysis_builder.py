@@ -20,7 +20,9 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian
 
-from ich_node.domain import (
+from ich_node.domain.dicom import Instance as StoredInstance
+from ich_node.domain.dicom import Series
+from ich_node.domain.findings import (
     LABELS,
     Analysis,
     Finding,
@@ -30,10 +32,8 @@ from ich_node.domain import (
     Peak,
     Prediction,
     Priority,
-    Series,
     Volume,
 )
-from ich_node.domain import Instance as StoredInstance
 
 CARD = ModelCard(
     id="ich_test_model",

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ich_node.domain import Volume
+from ich_node.domain.findings import Volume
 from ich_node.phantom.series import write_series
-from ich_node.training.ct_ich import SPACING_MM, hounsfield
+from ich_node.training.data.ct_ich import SPACING_MM, hounsfield
 
 
 @dataclass(frozen=True)

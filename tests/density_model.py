@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from ich_node.domain import LABELS, ModelCard
-from ich_node.infer.model import Model
+from ich_node.domain.findings import LABELS, ModelCard
+from ich_node.infer.bundle import Model
 
 CELL = 16
 SHARPNESS = 4.0

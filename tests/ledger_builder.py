@@ -10,9 +10,10 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
-from ich_node.config import Config, DestinationConfig, parse
-from ich_node.domain import Instance, Job, ResultFile, Series
-from ich_node.store.jobs import JobStore
+from ich_node.domain.dicom import Instance, Series
+from ich_node.domain.ledger import Job, ResultFile
+from ich_node.runtime.config import Config, DestinationConfig, parse
+from ich_node.store.ledger.jobs import JobStore
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"

@@ -7,7 +7,7 @@ import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
-from ich_node.domain import LABELS
+from ich_node.domain.findings import LABELS
 
 ROWS = 64
 PIXEL_MM = 3.6

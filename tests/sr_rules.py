@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from ich_node.report import codes
+from ich_node.report.sr import codes
 
 Parents = Callable[[Dataset], list[Dataset]]
 

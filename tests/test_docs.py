@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from ich_node import cli, config
+from ich_node.commands import cli
+from ich_node.runtime import config
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "config" / "ich_node.yaml"

@@ -14,14 +14,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ich_node import eligibility, service
-from ich_node.config import Config
-from ich_node.domain import Analysis
-from ich_node.errors import UnusableSeries
-from ich_node.infer import model as bundle
-from ich_node.infer import pipeline, pixels
-from ich_node.infer.engine import Engine
-from ich_node.report import build, files, previews
+from ich_node.dicom import eligibility
+from ich_node.domain.errors import UnusableSeries
+from ich_node.domain.findings import Analysis
+from ich_node.infer import bundle, pipeline
+from ich_node.infer.engine.ort import Engine
+from ich_node.infer.see import pixels
+from ich_node.report import build, files
+from ich_node.report.pictures import previews
+from ich_node.runtime import service
+from ich_node.runtime.config import Config
 
 ORDER = (eligibility.Eligible, eligibility.NotAnalysed, eligibility.SetAside)
 

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ich_node.config import Config
-from ich_node.deliver import scu
-from ich_node.errors import IchNodeError
-from ich_node.infer import model as bundle
-from ich_node.infer.engine import Engine
-from ich_node.store import database
+from ich_node.deliver.dicom import scu
+from ich_node.domain.errors import IchNodeError
+from ich_node.infer import bundle
+from ich_node.infer.engine.ort import Engine
+from ich_node.runtime.config import Config
+from ich_node.store.ledger import database
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"})
 

@@ -12,9 +12,10 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-from ich_node import __version__, audit, config, logs, service
-from ich_node.domain import DISCLAIMER, LABELS
-from ich_node.errors import ConfigError, IchNodeError
+from ich_node import __version__
+from ich_node.domain.errors import ConfigError, IchNodeError
+from ich_node.domain.findings import DISCLAIMER, LABELS
+from ich_node.runtime import audit, config, logs, service
 
 Run = Callable[[argparse.Namespace], int]
 DEFAULT_CONFIG = Path("/etc/ich_node/ich_node.yaml")
@@ -104,7 +105,7 @@ def _role(name: str) -> Run:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from ich_node import supervise
+    from ich_node.runtime import supervise
 
     settings = config.load(arguments.config)
     logs.configure(settings.log, role="run")
@@ -150,20 +151,20 @@ def _add_tools(verb: Callable[[str, Run, str], argparse.ArgumentParser]) -> None
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from ich_node import demo
+    from ich_node.commands import demo
 
     return demo.run(arguments.out)
 
 
 def _analyse(arguments: argparse.Namespace) -> int:
-    from ich_node import analyse
+    from ich_node.commands import analyse
 
     settings = config.Config() if arguments.config is None else config.load(arguments.config)
     return analyse.run(arguments.folder, arguments.out, settings)
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from ich_node import check
+    from ich_node.commands import check
 
     passed = True
     for line in check.lines(config.load(arguments.config)):
@@ -173,13 +174,13 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _jobs(arguments: argparse.Namespace) -> int:
-    from ich_node import job_table
+    from ich_node.commands import job_table
 
     return job_table.run(config.load(arguments.config), arguments.action, arguments.id)
 
 
 def _echo(arguments: argparse.Namespace) -> int:
-    from ich_node.deliver import scu
+    from ich_node.deliver.dicom import scu
 
     settings = config.load(arguments.config)
     for destination in settings.deliver.destinations:
@@ -203,7 +204,7 @@ def _phantom(arguments: argparse.Namespace) -> int:
 
 
 def _model(arguments: argparse.Namespace) -> int:
-    from ich_node.infer import model
+    from ich_node.infer import bundle as model
 
     folder = arguments.bundle or config.default_bundle()
     for line in model.verify(folder) if arguments.action == "verify" else model.info(folder):
@@ -224,9 +225,9 @@ def _retention(arguments: argparse.Namespace) -> int:
 # --- learning --------------------------------------------------------------------------------------------------------
 
 LEARNING = {
-    "train": ("ich_node.training.command", "train a model and export its bundle"),
-    "evaluate": ("ich_node.training.evaluate", "measure a bundle on labelled studies"),
-    "simulate": ("ich_node.training.worklist", "simulate a reading worklist with and without triage"),
+    "train": ("ich_node.training.learn.command", "train a model and export its bundle"),
+    "evaluate": ("ich_node.training.evaluate.command", "measure a bundle on labelled studies"),
+    "simulate": ("ich_node.training.worklist.simulate", "simulate a reading worklist with and without triage"),
 }
 
 

@@ -26,14 +26,15 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ich_node import config, service
-from ich_node.deliver import scu
-from ich_node.domain import DISCLAIMER, Job, JobState
-from ich_node.errors import DeliveryError, IchNodeError
+from ich_node.deliver.dicom import scu
+from ich_node.domain.errors import DeliveryError, IchNodeError
+from ich_node.domain.findings import DISCLAIMER
+from ich_node.domain.ledger import Job, JobState
 from ich_node.phantom import head, series
 from ich_node.receive.scp import Scp
-from ich_node.report import previews
-from ich_node.store.jobs import JobStore
+from ich_node.report.pictures import previews
+from ich_node.runtime import config, service
+from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
 
 MARKER = "made by ich-node demo; this folder is replaced when the demo runs again"

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from ich_node import service
-from ich_node.config import Config
-from ich_node.domain import Job
-from ich_node.errors import ConfigError, StoreError
-from ich_node.store.jobs import JobStore
+from ich_node.domain.errors import ConfigError, StoreError
+from ich_node.domain.ledger import Job
+from ich_node.runtime import service
+from ich_node.runtime.config import Config
+from ich_node.store.ledger.jobs import JobStore
 
 LISTED = 100
 

@@ -6,13 +6,13 @@ import threading
 import time
 from typing import Protocol
 
-from ich_node import service
-from ich_node.config import Config
-from ich_node.deliver.commitment import Committer
-from ich_node.deliver.sender import Sender, connector
-from ich_node.errors import DeliveryError
-from ich_node.service import Stop
-from ich_node.store.jobs import JobStore
+from ich_node.deliver.dicom.commitment import Committer
+from ich_node.deliver.dicom.sender import Sender, connector
+from ich_node.domain.errors import DeliveryError
+from ich_node.runtime import service
+from ich_node.runtime.config import Config
+from ich_node.runtime.service import Stop
+from ich_node.store.ledger.jobs import JobStore
 
 STOP_WITHIN_S = 5
 BEAT_S = 0.5

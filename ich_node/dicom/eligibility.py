@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
-from ich_node import vocabulary
-from ich_node.errors import UnusableSeries
-from ich_node.geometry import BROKEN, Plane, Stack, frame_attributes, planes_of, stack_of
-from ich_node.vocabulary import number, text, texts
+from ich_node.dicom import vocabulary
+from ich_node.dicom.geometry import BROKEN, Plane, Stack, frame_attributes, planes_of, stack_of
+from ich_node.dicom.vocabulary import number, text, texts
+from ich_node.domain.errors import UnusableSeries
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 OWN_MANUFACTURER = "ich_node"

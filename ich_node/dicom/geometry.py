@@ -19,7 +19,7 @@ import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
-from ich_node.errors import UnusableSeries
+from ich_node.domain.errors import UnusableSeries
 
 Vector = tuple[float, float, float]
 Array = npt.NDArray[np.float64]

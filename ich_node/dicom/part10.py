@@ -27,8 +27,8 @@ from pydicom.uid import (
 )
 
 from ich_node import __version__
-from ich_node.domain import Instance
-from ich_node.errors import UnidentifiableInstance
+from ich_node.domain.dicom import Instance
+from ich_node.domain.errors import UnidentifiableInstance
 
 Buffer = bytes | bytearray | memoryview
 

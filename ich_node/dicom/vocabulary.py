@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
-from ich_node.geometry import BROKEN
+from ich_node.dicom.geometry import BROKEN
 
 HEAD = "head"
 

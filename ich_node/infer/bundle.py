@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
-from ich_node.domain import LABELS, ModelCard, Prediction
-from ich_node.errors import ModelError
+from ich_node.domain.errors import ModelError
+from ich_node.domain.findings import LABELS, ModelCard, Prediction
 
 GRAPH = "ich.onnx"
 MANIFEST = "ich.yaml"
@@ -152,7 +152,7 @@ def _probability(value: object) -> float:
 
 def verify(bundle: Path) -> list[str]:
     """Load the bundle, run its self-test, and say what was found, one line each. Raises ModelError or EngineFailure."""
-    from ich_node.infer.engine import Engine  # noqa: PLC0415 — reading a manifest must not load the runtime
+    from ich_node.infer.engine.ort import Engine  # noqa: PLC0415 — reading a manifest must not load the runtime
 
     model = load(bundle)
     engine = Engine(model)

@@ -13,16 +13,18 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from ich_node import eligibility, vocabulary
-from ich_node.config import Config
-from ich_node.domain import Analysis, ModelCard, input_digest
-from ich_node.errors import UnusableSeries
-from ich_node.infer import explain, gates, pixels, skull, triage
-from ich_node.infer.crop import crop
-from ich_node.infer.engine import Engine
-from ich_node.infer.locate import locate_all
-from ich_node.infer.model import Model
-from ich_node.infer.volume import read_volume
+from ich_node.dicom import eligibility, vocabulary
+from ich_node.domain.dicom import input_digest
+from ich_node.domain.errors import UnusableSeries
+from ich_node.domain.findings import Analysis, ModelCard
+from ich_node.infer.bundle import Model
+from ich_node.infer.engine.ort import Engine
+from ich_node.infer.say import explain, skull, triage
+from ich_node.infer.say.locate import locate_all
+from ich_node.infer.see import gates, pixels
+from ich_node.infer.see.crop import crop
+from ich_node.infer.see.volume import read_volume
+from ich_node.runtime.config import Config
 
 
 def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config) -> Analysis:

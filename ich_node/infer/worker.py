@@ -12,16 +12,16 @@ from datetime import UTC, datetime
 
 import pydicom
 
-from ich_node import logs, service
-from ich_node.config import Config
-from ich_node.domain import Analysis, Job, ResultFile
-from ich_node.errors import EngineFailure, IchNodeError, SpoolFull, StoreError, UnusableSeries
-from ich_node.infer import model as bundle
-from ich_node.infer import pipeline
-from ich_node.infer.engine import Engine
+from ich_node.domain.errors import EngineFailure, IchNodeError, SpoolFull, StoreError, UnusableSeries
+from ich_node.domain.findings import Analysis
+from ich_node.domain.ledger import Job, ResultFile
+from ich_node.infer import bundle, pipeline
+from ich_node.infer.engine.ort import Engine
 from ich_node.report import build, files
-from ich_node.report.predecessor import Predecessor
-from ich_node.store.jobs import JobStore
+from ich_node.report.sr.predecessor import Predecessor
+from ich_node.runtime import logs, service
+from ich_node.runtime.config import Config
+from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
 
 POLL_S = 0.2

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ich_node.domain import LABELS, Laterality
+from ich_node.domain.findings import LABELS, Laterality
 from ich_node.phantom.tissue import (
     BRAIN,
     VENTRICLES,

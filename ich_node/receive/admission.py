@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ich_node.config import CallerConfig, ReceiveConfig
+from ich_node.runtime.config import CallerConfig, ReceiveConfig
 
 PENDING_FACTOR = 2
 """Connections that have not yet asked for an association may be this many times as many as associations."""

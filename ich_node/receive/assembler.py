@@ -20,17 +20,19 @@ from queue import Empty, SimpleQueue
 
 from pydicom import Dataset
 
-from ich_node import eligibility, logs
-from ich_node.config import ReceiveConfig
-from ich_node.domain import Job, JobState, Series, input_digest
-from ich_node.eligibility import Eligible, NotAnalysed, SetAside, Verdict
-from ich_node.errors import UnidentifiableInstance
-from ich_node.part10 import read_header
+from ich_node.dicom import eligibility
+from ich_node.dicom.eligibility import Eligible, NotAnalysed, SetAside, Verdict
+from ich_node.dicom.part10 import read_header
+from ich_node.dicom.vocabulary import text
+from ich_node.domain.dicom import Series, input_digest
+from ich_node.domain.errors import UnidentifiableInstance
+from ich_node.domain.ledger import Job, JobState
 from ich_node.receive import completeness
 from ich_node.receive.completeness import Evidence, Patience
-from ich_node.store.jobs import JobStore
+from ich_node.runtime import logs
+from ich_node.runtime.config import ReceiveConfig
+from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
-from ich_node.vocabulary import text
 
 MAX_INSTANCES = 4096
 RESCAN_S = 30.0

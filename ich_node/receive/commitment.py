@@ -26,15 +26,15 @@ from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context, build_role
 
-from ich_node import logs, tls
-from ich_node.config import Config, TlsConfig
-from ich_node.errors import ConfigError, StoreError, UnidentifiableInstance
-from ich_node.part10 import is_uid, read_instance
+from ich_node.dicom.part10 import is_uid, read_instance
+from ich_node.domain.errors import ConfigError, StoreError, UnidentifiableInstance
 from ich_node.receive.scp import Extension
 from ich_node.receive.transport import peer_of
-from ich_node.service import Stop
-from ich_node.store.jobs import JobStore
-from ich_node.store.proof import Report, settle
+from ich_node.runtime import logs, tls
+from ich_node.runtime.config import Config, TlsConfig
+from ich_node.runtime.service import Stop
+from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.proof import Report, settle
 from ich_node.store.spool import Spool
 
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from ich_node.errors import UnusableSeries
-from ich_node.geometry import Stack, frame_attributes, planes_of, stack_of
-from ich_node.vocabulary import number
+from ich_node.dicom.geometry import Stack, frame_attributes, planes_of, stack_of
+from ich_node.dicom.vocabulary import number
+from ich_node.domain.errors import UnusableSeries
 
 HEAD_MM = 100.0
 CONTIGUOUS = 1.3

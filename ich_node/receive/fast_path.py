@@ -20,9 +20,9 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import StateMachine
 from pynetdicom.timer import Timer
 
-from ich_node.config import ReceiveConfig
 from ich_node.receive.reception import Answer, Incoming, Reception, Request
 from ich_node.receive.transport import LONGEST_PDU, QUICK_S, BoundedSocket, MessageMemory, Stream, peer_of
+from ich_node.runtime.config import ReceiveConfig
 
 BUFFER = 1 << 20
 LONGEST_COMMAND = 1 << 12

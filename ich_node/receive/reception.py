@@ -15,10 +15,10 @@ from typing import Protocol
 
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
-from ich_node import audit, logs
-from ich_node.domain import Peer
-from ich_node.errors import SpoolFull, UnidentifiableInstance
-from ich_node.part10 import FIRST_LOOK, SCAN_LIMIT, Buffer, Identity, identify, is_uid
+from ich_node.dicom.part10 import FIRST_LOOK, SCAN_LIMIT, Buffer, Identity, identify, is_uid
+from ich_node.domain.dicom import Peer
+from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
+from ich_node.runtime import audit, logs
 from ich_node.store.spool import Spool, Writer
 
 SUCCESS = 0x0000

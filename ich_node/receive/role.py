@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 
-from ich_node import logs, service
-from ich_node.config import Config
-from ich_node.errors import IchNodeError, StoreError
+from ich_node.domain.errors import IchNodeError, StoreError
 from ich_node.receive.assembler import Assembler
 from ich_node.receive.commitment import Commitments
 from ich_node.receive.scp import Scp
-from ich_node.store.jobs import JobStore
+from ich_node.runtime import logs, service
+from ich_node.runtime.config import Config
+from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
 
 TICK_S = 0.1

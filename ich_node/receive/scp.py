@@ -23,15 +23,15 @@ from pynetdicom.presentation import AllStoragePresentationContexts, Presentation
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification
 
-from ich_node import audit, logs, tls
-from ich_node.config import Config
-from ich_node.errors import IchNodeError
-from ich_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ich_node.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ich_node.domain.errors import IchNodeError
 from ich_node.receive import transport
 from ich_node.receive.admission import Admission
 from ich_node.receive.fast_path import FastSocket, missing
 from ich_node.receive.reception import SUCCESS, Hints, Reception, Request
 from ich_node.receive.transport import BoundedSocket, Handler, MessageMemory, Server, Stream, peer_of
+from ich_node.runtime import audit, logs, tls
+from ich_node.runtime.config import Config
 from ich_node.store.spool import Spool
 
 TRANSFER_SYNTAXES = (

@@ -31,12 +31,12 @@ from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from ich_node import audit, logs
-from ich_node.config import ReceiveConfig
-from ich_node.domain import AETitle, Peer
+from ich_node.domain.dicom import AETitle, Peer
 from ich_node.receive import upper_layer
 from ich_node.receive.admission import UNKNOWN_CALLER, Admission, Rejection, plain_address
-from ich_node.tls import Reloading
+from ich_node.runtime import audit, logs
+from ich_node.runtime.config import ReceiveConfig
+from ich_node.runtime.tls import Reloading
 
 MAX_PDU = 1 << 17
 """The Maximum Length (PS3.8 D.1) that we ask for; DCMTK's largest."""

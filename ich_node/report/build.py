@@ -13,17 +13,17 @@ from datetime import datetime
 from pydicom import Dataset
 from pydicom.uid import UID
 
-from ich_node.config import ReportConfig
-from ich_node.domain import Analysis
-from ich_node.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from ich_node.report import multiframe, parametric_map, presentation_state
-from ich_node.report.content import Content, content
-from ich_node.report.document import Frame
+from ich_node.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from ich_node.domain.findings import Analysis
 from ich_node.report.identifiers import Identity
-from ich_node.report.predecessor import Predecessor
-from ich_node.report.secondary_capture import secondary_captures
-from ich_node.report.structured_report import structured_reports
-from ich_node.report.text_report import text_report
+from ich_node.report.pictures import multiframe, parametric_map, presentation_state
+from ich_node.report.pictures.secondary_capture import secondary_captures
+from ich_node.report.said.content import Content, content
+from ich_node.report.sr.document import Frame
+from ich_node.report.sr.predecessor import Predecessor
+from ich_node.report.sr.structured_report import structured_reports
+from ich_node.report.sr.text_report import text_report
+from ich_node.runtime.config import ReportConfig
 
 
 @dataclass(frozen=True, slots=True, eq=False)

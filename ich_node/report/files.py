@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydicom import Dataset, dcmwrite
 
-from ich_node.domain import Analysis
+from ich_node.domain.findings import Analysis
 from ich_node.report import result_json
 from ich_node.report.build import Results
 

@@ -19,7 +19,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID
 
 from ich_node import __version__
-from ich_node.domain import ModelCard
+from ich_node.domain.findings import ModelCard
 from ich_node.report.identifiers import Identity
 
 MANUFACTURER = "ich_node"

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pydicom.uid import UID
 
 from ich_node import __version__
-from ich_node.config import ReportConfig
-from ich_node.domain import Analysis
+from ich_node.domain.findings import Analysis
+from ich_node.runtime.config import ReportConfig
 
 NAMESPACE = "ich_node"
 

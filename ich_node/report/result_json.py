@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from ich_node.domain import DISCLAIMER, LABELS, Analysis, Finding
+from ich_node.domain.findings import DISCLAIMER, LABELS, Analysis, Finding
 
 SCHEMA = "ich_node/result/1"
 

@@ -18,10 +18,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydicom.datadict import tag_for_keyword
 
-from ich_node.domain import AETitle
-from ich_node.errors import ConfigError
+from ich_node.domain.dicom import AETitle
+from ich_node.domain.errors import ConfigError
 
-PACKAGE_ROOT = Path(__file__).resolve().parent
+PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 AE = Annotated[str, AfterValidator(AETitle)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 

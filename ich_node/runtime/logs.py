@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from ich_node.config import LogConfig
+from ich_node.runtime.config import LogConfig
 
 EVENTS = frozenset(
     {

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from ich_node import logs, service
+from ich_node.runtime import logs, service
 
 ROLES = ("receive", "infer", "deliver")
 RETENTION_EVERY_S = 3600

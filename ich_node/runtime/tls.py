@@ -16,9 +16,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from ich_node import logs
-from ich_node.config import TlsConfig
-from ich_node.errors import ConfigError
+from ich_node.domain.errors import ConfigError
+from ich_node.runtime import logs
+from ich_node.runtime.config import TlsConfig
 
 AEAD = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM"
 """OpenSSL names of what B.10 lists; TLS 1.3 suites are all of this kind and not chosen here."""

@@ -18,11 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ich_node import logs
-from ich_node.config import Config
-from ich_node.domain import DeliveryState, Job
-from ich_node.part10 import is_uid
-from ich_node.store.jobs import FINISHED, JobStore
+from ich_node.dicom.part10 import is_uid
+from ich_node.domain.ledger import DeliveryState, Job
+from ich_node.runtime import logs
+from ich_node.runtime.config import Config
+from ich_node.store.ledger.jobs import FINISHED, JobStore
 from ich_node.store.spool import PART, SUFFIX, Spool
 
 STALE_S = 24 * 3600.0

@@ -22,10 +22,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ich_node import logs
-from ich_node.domain import Instance
-from ich_node.errors import SpoolFull, UnidentifiableInstance
-from ich_node.part10 import Buffer, file_head, is_uid, read_instance
+from ich_node.dicom.part10 import Buffer, file_head, is_uid, read_instance
+from ich_node.domain.dicom import Instance
+from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
+from ich_node.runtime import logs
 
 FILE_MODE, DIRECTORY_MODE = 0o640, 0o750
 OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -30,7 +30,7 @@ SERVE = """
 import sys, time
 from pathlib import Path
 from ich_node import logs
-from ich_node.config import Config, LogConfig, ReceiveConfig
+from ich_node.runtime.config import Config, LogConfig, ReceiveConfig
 from ich_node.receive.scp import Scp
 from ich_node.store.spool import Spool
 class Hints:

@@ -8,20 +8,13 @@ from pathlib import Path
 import pytest
 from pydicom.uid import UID
 
-from ich_node import part10
-from ich_node.deliver import scu
+from ich_node.deliver.dicom import scu
+from ich_node.dicom import part10
 from ich_node.receive import commitment, scp
 from ich_node.receive import reception as answers
-from ich_node.report import (
-    codes,
-    multiframe,
-    parametric_map,
-    presentation_state,
-    secondary_capture,
-    structured_report,
-    text_report,
-)
-from ich_node.tls import SUITES
+from ich_node.report.pictures import multiframe, parametric_map, presentation_state, secondary_capture
+from ich_node.report.sr import codes, structured_report, text_report
+from ich_node.runtime.tls import SUITES
 
 STATEMENT = (Path(__file__).resolve().parents[2] / "docs" / "conformance.md").read_text(encoding="utf-8")
 

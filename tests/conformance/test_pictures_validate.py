@@ -13,14 +13,14 @@ import pytest
 from analysis_builder import make_analysis, write_series
 from pydicom import Dataset
 
-from ich_node.config import ReportConfig
-from ich_node.domain import Analysis
-from ich_node.report.content import content
+from ich_node.domain.findings import Analysis
 from ich_node.report.identifiers import Identity
-from ich_node.report.multiframe import multi_frame
-from ich_node.report.parametric_map import parametric_maps
-from ich_node.report.presentation_state import presentation_state
-from ich_node.report.secondary_capture import secondary_captures
+from ich_node.report.pictures.multiframe import multi_frame
+from ich_node.report.pictures.parametric_map import parametric_maps
+from ich_node.report.pictures.presentation_state import presentation_state
+from ich_node.report.pictures.secondary_capture import secondary_captures
+from ich_node.report.said.content import content
+from ich_node.runtime.config import ReportConfig
 
 MADE_AT = datetime(2026, 11, 20, 3, 2, 10, tzinfo=UTC)
 TOOLS = Path(sys.executable).parent

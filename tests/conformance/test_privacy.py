@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ich_node import config
-from ich_node.deliver import scu
+from ich_node.deliver.dicom import scu
 from ich_node.phantom import head, series
+from ich_node.runtime import config
 from tests.crash.evidence import job_states
 from tests.crash.node import Node
 from tests.fake_pacs import FakePacs

@@ -11,8 +11,9 @@ import sr_rules
 from analysis_builder import make_analysis
 from pydicom import Dataset
 
-from ich_node.config import ReportConfig
-from ich_node.report import build, codes
+from ich_node.report import build
+from ich_node.report.sr import codes
+from ich_node.runtime.config import ReportConfig
 
 MADE_AT = datetime(2026, 11, 23, 22, 30, tzinfo=UTC)
 KINDS = {

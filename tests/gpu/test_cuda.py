@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ich_node import config
-from ich_node.infer import engine
-from ich_node.infer.model import load
+from ich_node.infer.bundle import load
+from ich_node.infer.engine import ort as engine
+from ich_node.runtime import config
 
 pytestmark = pytest.mark.gpu
 

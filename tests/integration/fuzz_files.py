@@ -42,14 +42,15 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ich_node import config, eligibility, vocabulary
-from ich_node.errors import UnidentifiableInstance, UnusableSeries
+from ich_node.dicom import eligibility, vocabulary
+from ich_node.dicom.part10 import MOST_ITEMS, identify, is_uid, read_header, read_instance
+from ich_node.domain.errors import UnidentifiableInstance, UnusableSeries
 from ich_node.infer import pipeline
-from ich_node.part10 import MOST_ITEMS, identify, is_uid, read_header, read_instance
 from ich_node.phantom import head, series
 from ich_node.phantom.enhanced import build_enhanced
 from ich_node.receive import assembler, completeness
 from ich_node.report import build, files
+from ich_node.runtime import config
 from tests.density_model import DensityEngine, density_model
 
 SYNTAXES = (

@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ich_node.config import Config, ReceiveConfig, StoreConfig
 from ich_node.receive.scp import Extension, Scp
+from ich_node.runtime.config import Config, ReceiveConfig, StoreConfig
 from ich_node.store.spool import Spool
 
 NO_EXTENSION = Extension()

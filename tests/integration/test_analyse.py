@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from ich_node import cli
+from ich_node.commands import cli
 from ich_node.phantom import head, series
 from tests import ct_ich_series
 

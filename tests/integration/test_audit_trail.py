@@ -17,17 +17,17 @@ from pynetdicom import AE
 from structlog.testing import capture_logs
 from tls_files import write_certificates
 
-from ich_node import audit
-from ich_node.audit import SyslogTrail
-from ich_node.audit.messages import Source
-from ich_node.config import AuditConfig, ReceiveConfig
 from ich_node.deliver import role as deliver_role
-from ich_node.domain import JobState
+from ich_node.domain.ledger import JobState
 from ich_node.receive.scp import Scp
-from ich_node.store.jobs import JobStore
+from ich_node.runtime import audit
+from ich_node.runtime.audit import SyslogTrail
+from ich_node.runtime.audit.messages import Source
+from ich_node.runtime.config import AuditConfig, ReceiveConfig
+from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
 
-SCHEMA = Path(__file__).parent.parent / "unit" / "audit" / "audit_message.rng"
+SCHEMA = Path(__file__).parent.parent / "unit" / "runtime" / "audit" / "audit_message.rng"
 
 
 def with_audit(config, **settings):

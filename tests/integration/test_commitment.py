@@ -13,11 +13,11 @@ from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context, build_role
 
 from ich_node.deliver import role as deliver_role
-from ich_node.domain import DeliveryState, JobState
+from ich_node.domain.ledger import DeliveryState, JobState
 from ich_node.receive.commitment import Commitments, event_information, read_request
 from ich_node.receive.scp import Scp
-from ich_node.store.jobs import JobStore
-from ich_node.store.proof import Report
+from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.proof import Report
 from ich_node.store.spool import Spool
 
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"

@@ -6,9 +6,9 @@ import ct_ich_series
 import numpy as np
 import pytest
 
-from ich_node import eligibility
-from ich_node.infer import gates, pixels
-from ich_node.infer.volume import read_volume
+from ich_node.dicom import eligibility
+from ich_node.infer.see import gates, pixels
+from ich_node.infer.see.volume import read_volume
 
 POSITIVE, NEGATIVE = "CTICH-052", "CTICH-102"
 

@@ -10,8 +10,8 @@ from fake_pacs import FakePacs
 from ledger_builder import configuration, destination
 from tls_files import write_certificates
 
-from ich_node import tls
-from ich_node.deliver import scu
+from ich_node.deliver.dicom import scu
+from ich_node.runtime import tls
 
 
 @pytest.fixture

@@ -28,10 +28,11 @@ from pydicom.uid import RLELossless
 from pynetdicom.dsutils import split_dataset
 from pynetdicom.presentation import build_context
 
-from ich_node.deliver import role, scu
-from ich_node.domain import DeliveryState, JobState
-from ich_node.errors import PeerUnavailable
-from ich_node.store.jobs import JobStore
+from ich_node.deliver import role
+from ich_node.deliver.dicom import scu
+from ich_node.domain.errors import PeerUnavailable
+from ich_node.domain.ledger import DeliveryState, JobState
+from ich_node.store.ledger.jobs import JobStore
 
 
 @contextmanager

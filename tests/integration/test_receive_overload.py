@@ -15,8 +15,8 @@ import structlog
 from raw_scu import ABORT, ASSOCIATE_AC, ASSOCIATE_RJ, RawScu, associate_rq, dataset, item, message, pdu, pdv
 from receive_bench import Receiver, association_threads, eventually
 
-from ich_node import logs
-from ich_node.config import CallerConfig, LogConfig
+from ich_node.runtime import logs
+from ich_node.runtime.config import CallerConfig, LogConfig
 from ich_node.store.spool import Spool
 
 SUCCESS, NO_SPACE = 0x0000, 0xA700

@@ -17,12 +17,12 @@ from pydicom.filewriter import write_dataset
 from raw_scu import ASSOCIATE_AC, RawScu, associate_rq
 from receive_bench import eventually
 
-from ich_node.config import Config, ReceiveConfig, StoreConfig
-from ich_node.errors import IchNodeError
+from ich_node.domain.errors import IchNodeError
 from ich_node.phantom.series import build_series
 from ich_node.receive import role
-from ich_node.service import Stop
-from ich_node.store.jobs import JobStore
+from ich_node.runtime.config import Config, ReceiveConfig, StoreConfig
+from ich_node.runtime.service import Stop
+from ich_node.store.ledger.jobs import JobStore
 from tests.ports import free_port
 
 

@@ -14,8 +14,8 @@ from pynetdicom import AE
 from raw_scu import ASSOCIATE_AC, RawScu, dataset
 from receive_bench import Receiver, eventually
 
-from ich_node import tls
-from ich_node.config import TlsConfig
+from ich_node.runtime import tls
+from ich_node.runtime.config import TlsConfig
 
 SCRIPT = """
 import datetime, ipaddress, sys

@@ -11,8 +11,8 @@ import pydicom
 import pytest
 from head_shapes import shape_head
 
-from ich_node import eligibility
-from ich_node.infer.volume import read_volume
+from ich_node.dicom import eligibility
+from ich_node.infer.see.volume import read_volume
 from ich_node.phantom.series import write_series
 
 pytestmark = pytest.mark.interop

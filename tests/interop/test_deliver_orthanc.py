@@ -19,11 +19,12 @@ from ledger_builder import (
     write_instance,
 )
 
-from ich_node.deliver import role, scu
-from ich_node.domain import DeliveryState, JobState
+from ich_node.deliver import role
+from ich_node.deliver.dicom import scu
+from ich_node.domain.ledger import DeliveryState, JobState
 from ich_node.receive.commitment import Commitments
 from ich_node.receive.scp import Scp
-from ich_node.store.jobs import JobStore
+from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
 
 pytestmark = pytest.mark.interop

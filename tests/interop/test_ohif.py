@@ -22,8 +22,8 @@ from analysis_builder import make_analysis, write_series
 from conftest import Orthanc, require
 from PIL import Image
 
-from ich_node.config import ReportConfig
 from ich_node.report import build, files
+from ich_node.runtime.config import ReportConfig
 from tests.ports import free_port
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(900)]

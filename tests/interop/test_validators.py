@@ -18,10 +18,11 @@ import pydicom
 import pytest
 from analysis_builder import make_analysis, write_series
 
-from ich_node.config import ReportConfig
-from ich_node.domain import Analysis
-from ich_node.report import build, codes, files
-from ich_node.report.predecessor import Predecessor
+from ich_node.domain.findings import Analysis
+from ich_node.report import build, files
+from ich_node.report.sr import codes
+from ich_node.report.sr.predecessor import Predecessor
+from ich_node.runtime.config import ReportConfig
 
 pytestmark = pytest.mark.interop
 

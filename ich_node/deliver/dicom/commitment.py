@@ -19,15 +19,15 @@ from typing import Any, Protocol
 from pynetdicom import evt
 from pynetdicom.presentation import build_context
 
-from ich_node import logs
-from ich_node.config import Config, DestinationConfig
-from ich_node.deliver import scu
-from ich_node.deliver.sender import backoff
-from ich_node.domain import Delivery, DeliveryState
-from ich_node.errors import PeerRefused, PeerUnavailable, StoreError
-from ich_node.service import Stop
-from ich_node.store.jobs import JobStore
-from ich_node.store.proof import Report, Settled, settle
+from ich_node.deliver.dicom import scu
+from ich_node.deliver.dicom.sender import backoff
+from ich_node.domain.errors import PeerRefused, PeerUnavailable, StoreError
+from ich_node.domain.ledger import Delivery, DeliveryState
+from ich_node.runtime import logs
+from ich_node.runtime.config import Config, DestinationConfig
+from ich_node.runtime.service import Stop
+from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.proof import Report, Settled, settle
 
 POLL_S = 0.5
 GATHER_S = 1.0

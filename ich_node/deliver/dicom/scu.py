@@ -26,10 +26,10 @@ from pynetdicom import AE, _config, evt
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.transport import AssociationSocket
 
-from ich_node import tls
-from ich_node.config import DeliverConfig, DestinationConfig
-from ich_node.deliver.answers import NO_ANSWER, Answer, Verdict, meaning, rejection
-from ich_node.errors import ConfigError, PeerRefused, PeerUnavailable
+from ich_node.deliver.dicom.answers import NO_ANSWER, Answer, Verdict, meaning, rejection
+from ich_node.domain.errors import ConfigError, PeerRefused, PeerUnavailable
+from ich_node.runtime import tls
+from ich_node.runtime.config import DeliverConfig, DestinationConfig
 
 _config.STORE_SEND_CHUNKED_DATASET = True  # send_c_store(path): the file's bytes, no decoding
 

@@ -21,14 +21,14 @@ from typing import Protocol
 
 from pydicom.uid import UID
 
-from ich_node import audit, logs
-from ich_node.config import Config, DeliverConfig, DestinationConfig
-from ich_node.deliver import scu
-from ich_node.deliver.answers import Answer, Verdict
-from ich_node.domain import Delivery
-from ich_node.errors import PeerRefused, PeerUnavailable, StoreError
-from ich_node.service import Stop
-from ich_node.store.jobs import JobStore, Sent
+from ich_node.deliver.dicom import scu
+from ich_node.deliver.dicom.answers import Answer, Verdict
+from ich_node.domain.errors import PeerRefused, PeerUnavailable, StoreError
+from ich_node.domain.ledger import Delivery
+from ich_node.runtime import audit, logs
+from ich_node.runtime.config import Config, DeliverConfig, DestinationConfig
+from ich_node.runtime.service import Stop
+from ich_node.store.ledger.jobs import JobStore, Sent
 
 BATCH = 64
 """Instances asked for at a time: a STAT result waits for at most this many others."""

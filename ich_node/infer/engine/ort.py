@@ -14,9 +14,9 @@ import numpy.typing as npt
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
-from ich_node.domain import LABELS
-from ich_node.errors import EngineFailure, ModelError
-from ich_node.infer.model import Model
+from ich_node.domain.errors import EngineFailure, ModelError
+from ich_node.domain.findings import LABELS
+from ich_node.infer.bundle import Model
 
 BATCH = 8
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"

@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ich_node.domain import LABELS, Finding, KeySlice, Prediction
-from ich_node.infer.crop import Crop
-from ich_node.infer.skull import Inside
+from ich_node.domain.findings import LABELS, Finding, KeySlice, Prediction
+from ich_node.infer.say.skull import Inside
+from ich_node.infer.see.crop import Crop
 
 Heat = npt.NDArray[np.float32]
 

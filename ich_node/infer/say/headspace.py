@@ -1,6 +1,6 @@
 """The standard head: a coarse template of the intracranial space, and its fit to a study.
 
-The template is made by `python -m ich_node.training.template` from the SynthSeg label maps (Billot et al., Medical
+The template is made by `python -m ich_node.training.template.build` from SynthSeg label maps (Billot et al., Medical
 Image Analysis 2023, Apache-2.0). It holds, on a grid of 3 mm, the mean distance to the inner table of the skull and the
 probability of every region. Template axes are millimetres along LPS: +x to the left, +y to posterior, +z to the head;
 x = 0 is the midline plane.

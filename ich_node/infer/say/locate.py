@@ -15,11 +15,11 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.distance import pdist
 
-from ich_node.domain import Laterality, ModelCard, Peak, Prediction, Volume
-from ich_node.infer import explain, headspace, lobes, skull
-from ich_node.infer.crop import Crop
-from ich_node.infer.headspace import INFRATENTORIAL, REGIONS, HeadFrame, Template
-from ich_node.infer.skull import Inside
+from ich_node.domain.findings import Laterality, ModelCard, Peak, Prediction, Volume
+from ich_node.infer.say import explain, headspace, lobes, skull
+from ich_node.infer.say.headspace import INFRATENTORIAL, REGIONS, HeadFrame, Template
+from ich_node.infer.say.skull import Inside
+from ich_node.infer.see.crop import Crop
 
 MIDLINE_MM = 4.0
 """Evidence within this distance of the mid-plane is on neither side."""

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ich_node.domain import Volume
-from ich_node.infer.crop import Crop
+from ich_node.domain.findings import Volume
+from ich_node.infer.see.crop import Crop
 
 GRID_MM = 2.0
 RIM_BLOCKS = 2

@@ -18,9 +18,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ich_node.domain import LABELS, Finding, ModelCard, Prediction, Priority
-from ich_node.errors import ModelError
-from ich_node.infer.locate import Location
+from ich_node.domain.errors import ModelError
+from ich_node.domain.findings import LABELS, Finding, ModelCard, Prediction, Priority
+from ich_node.infer.say.locate import Location
 
 ANY = LABELS[0]
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, stats
 
-from ich_node.domain import Volume
+from ich_node.domain.findings import Volume
 
 AIR_HU = -1024
 HEAD_HU = -200

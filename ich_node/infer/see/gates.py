@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ich_node import eligibility, geometry
-from ich_node.domain import Volume
-from ich_node.errors import UnusableSeries
-from ich_node.infer.crop import turn_of
+from ich_node.dicom import eligibility, geometry
+from ich_node.domain.errors import UnusableSeries
+from ich_node.domain.findings import Volume
+from ich_node.infer.see.crop import turn_of
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]

@@ -45,11 +45,11 @@ from pydicom.uid import (
 )
 from scipy import ndimage
 
-from ich_node import part10
-from ich_node.errors import UnidentifiableInstance, UnusableSeries
-from ich_node.geometry import BROKEN, frame_attributes
-from ich_node.infer.codestream import codestream_size
-from ich_node.vocabulary import text
+from ich_node.dicom import part10
+from ich_node.dicom.geometry import BROKEN, frame_attributes
+from ich_node.dicom.vocabulary import text
+from ich_node.domain.errors import UnidentifiableInstance, UnusableSeries
+from ich_node.infer.see.codestream import codestream_size
 
 Hu = npt.NDArray[np.int16]
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
-from ich_node import geometry
-from ich_node.domain import Volume
-from ich_node.errors import UnusableSeries
-from ich_node.geometry import Plane, Stack
-from ich_node.infer import pixels
-from ich_node.infer.pixels import Hu, Image
-from ich_node.vocabulary import drop_unreadable
+from ich_node.dicom import geometry
+from ich_node.dicom.geometry import Plane, Stack
+from ich_node.dicom.vocabulary import drop_unreadable
+from ich_node.domain.errors import UnusableSeries
+from ich_node.domain.findings import Volume
+from ich_node.infer.see import pixels
+from ich_node.infer.see.pixels import Hu, Image
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 MAX_VOXELS = 1 << 28

@@ -14,9 +14,9 @@ import numpy.typing as npt
 from pydicom import Dataset
 from pydicom.uid import MultiFrameTrueColorSecondaryCaptureImageStorage
 
-from ich_node.report import secondary_capture
 from ich_node.report.headers import copy_elements
 from ich_node.report.identifiers import Identity
+from ich_node.report.pictures import secondary_capture
 
 SERIES_NUMBER_OFFSET = 2
 SLICE_LOCATION_VECTOR = 0x00182005

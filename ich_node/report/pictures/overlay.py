@@ -16,8 +16,8 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from scipy import ndimage
 
-from ich_node.report.colour_map import heat_table
-from ich_node.report.drawing import (
+from ich_node.report.pictures.colour_map import heat_table
+from ich_node.report.pictures.drawing import (
     GREY,
     PLATE_ALPHA,
     WHITE,

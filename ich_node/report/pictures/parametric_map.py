@@ -14,8 +14,8 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from ich_node import vocabulary
-from ich_node.domain import DISCLAIMER, LABELS, Analysis, KeySlice, Volume
+from ich_node.dicom import vocabulary
+from ich_node.domain.findings import DISCLAIMER, LABELS, Analysis, KeySlice, Volume
 from ich_node.report import headers
 from ich_node.report.identifiers import Identity
 

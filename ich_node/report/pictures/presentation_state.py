@@ -21,10 +21,11 @@ from highdicom.pr import (
 )
 from pydicom import Dataset
 
-from ich_node.domain import DISCLAIMER, Analysis, KeySlice, Volume
-from ich_node.report import headers, overlay
+from ich_node.domain.findings import DISCLAIMER, Analysis, KeySlice, Volume
+from ich_node.report import headers
 from ich_node.report.identifiers import Identity
-from ich_node.report.outline import outlines, simplified
+from ich_node.report.pictures import overlay
+from ich_node.report.pictures.outline import outlines, simplified
 
 SERIES_NUMBER_OFFSET = 4
 SERIES_DESCRIPTION = "ICH outlines"

@@ -22,15 +22,16 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import DSfloat
 
-from ich_node import geometry, vocabulary
-from ich_node.config import ReportConfig
-from ich_node.domain import DISCLAIMER, LABELS, Analysis, KeySlice, Volume
-from ich_node.errors import UnusableSeries
-from ich_node.report import headers, overlay, summary_page
-from ich_node.report.content import Caption, Content, percentage
-from ich_node.report.drawing import Picture
+from ich_node.dicom import geometry, vocabulary
+from ich_node.domain.errors import UnusableSeries
+from ich_node.domain.findings import DISCLAIMER, LABELS, Analysis, KeySlice, Volume
+from ich_node.report import headers
 from ich_node.report.identifiers import Identity
-from ich_node.report.wording import WORDINGS
+from ich_node.report.pictures import overlay, summary_page
+from ich_node.report.pictures.drawing import Picture
+from ich_node.report.said.content import Caption, Content, percentage
+from ich_node.report.said.wording import WORDINGS
+from ich_node.runtime.config import ReportConfig
 
 SERIES_NUMBER_OFFSET = 1
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")

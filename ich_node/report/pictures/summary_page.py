@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ich_node.report.drawing import Colour, Line, Picture, fitted, font, shrunk, text_width, wrapped
+from ich_node.report.pictures.drawing import Colour, Line, Picture, fitted, font, shrunk, text_width, wrapped
 
 SMALLEST = 512
 

@@ -14,11 +14,13 @@ from typing import Literal
 
 from pydicom.sr.coding import Code
 
-from ich_node import __version__, vocabulary
-from ich_node.domain import DISCLAIMER, Analysis, Finding, KeySlice, Peak
-from ich_node.report import codes, headers
-from ich_node.report.translation import translated
-from ich_node.report.wording import WORDINGS, Language, Wording
+from ich_node import __version__
+from ich_node.dicom import vocabulary
+from ich_node.domain.findings import DISCLAIMER, Analysis, Finding, KeySlice, Peak
+from ich_node.report import headers
+from ich_node.report.said.translation import translated
+from ich_node.report.said.wording import WORDINGS, Language, Wording
+from ich_node.report.sr import codes
 
 Tone = Literal["STAT", "HIGH", "ROUTINE", "NOT ANALYSED"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from ich_node.report.wording import Language
+from ich_node.report.said.wording import Language
 
 GERMAN: tuple[tuple[str, str], ...] = (
     # eligibility

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from ich_node.domain import Laterality, Priority
+from ich_node.domain.findings import Laterality, Priority
 
 Language = Literal["en", "de"]
 

@@ -14,7 +14,7 @@ from enum import StrEnum
 from pydicom.sr.coding import Code
 from pydicom.uid import BasicTextSRStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage
 
-from ich_node.domain import Laterality, Priority
+from ich_node.domain.findings import Laterality, Priority
 
 COMPREHENSIVE_3D_SR, COMPREHENSIVE_SR, ENHANCED_SR, BASIC_TEXT_SR = map(
     str, (Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage, BasicTextSRStorage)

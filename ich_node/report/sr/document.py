@@ -16,10 +16,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
-from ich_node.domain import Analysis
+from ich_node.domain.findings import Analysis
 from ich_node.report import headers
 from ich_node.report.identifiers import Identity
-from ich_node.report.predecessor import Predecessor, hierarchical
+from ich_node.report.sr.predecessor import Predecessor, hierarchical
 
 CONTAINS, OBSERVED, MODIFIES = "CONTAINS", "HAS OBS CONTEXT", "HAS CONCEPT MOD"
 INFERRED, SELECTED = "INFERRED FROM", "SELECTED FROM"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from ich_node.report.codes import BASIC_TEXT_SR, MEASUREMENT_REPORT_SRS
+from ich_node.report.sr.codes import BASIC_TEXT_SR, MEASUREMENT_REPORT_SRS
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from pydicom import Dataset
 
-from ich_node.domain import Analysis, KeySlice
-from ich_node.report import codes, headers
-from ich_node.report.content import Content, Line
-from ich_node.report.document import (
+from ich_node.domain.findings import Analysis, KeySlice
+from ich_node.report import headers
+from ich_node.report.pictures.outline import Outline, area, outlines, simplified
+from ich_node.report.pictures.secondary_capture import overlay_name
+from ich_node.report.said.content import Content, Line
+from ich_node.report.sr import codes
+from ich_node.report.sr.document import (
     INFERRED,
     MODIFIES,
     OBSERVED,
@@ -37,8 +40,6 @@ from ich_node.report.document import (
     text,
     uid_reference,
 )
-from ich_node.report.outline import Outline, area, outlines, simplified
-from ich_node.report.secondary_capture import overlay_name
 
 SERIES_NUMBER_OFFSET = 5
 SERIES_DESCRIPTION = "ICH TRIAGE SR"

@@ -11,10 +11,11 @@ from collections.abc import Iterable
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from ich_node.report import codes, headers
-from ich_node.report.content import Content
-from ich_node.report.document import Frame, container, document, text
-from ich_node.report.structured_report import language, observer
+from ich_node.report import headers
+from ich_node.report.said.content import Content
+from ich_node.report.sr import codes
+from ich_node.report.sr.document import Frame, container, document, text
+from ich_node.report.sr.structured_report import language, observer
 
 SERIES_NUMBER_OFFSET = 6
 SERIES_DESCRIPTION = "ICH TRIAGE REPORT"

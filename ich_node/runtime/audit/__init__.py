@@ -19,13 +19,13 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ich_node import logs
-from ich_node.audit import messages
-from ich_node.audit.messages import Message, Node, Source, Study
-from ich_node.audit.syslog import Transport, transport
-from ich_node.config import Config
-from ich_node.errors import UnidentifiableInstance
-from ich_node.part10 import read_header
+from ich_node.dicom.part10 import read_header
+from ich_node.domain.errors import UnidentifiableInstance
+from ich_node.runtime import logs
+from ich_node.runtime.audit import messages
+from ich_node.runtime.audit.messages import Message, Node, Source, Study
+from ich_node.runtime.audit.syslog import Transport, transport
+from ich_node.runtime.config import Config
 
 __all__ = ["Node", "SyslogTrail", "Trail", "get", "running"]
 

@@ -6,7 +6,7 @@ import socket
 import ssl
 from typing import Protocol
 
-from ich_node.config import AuditConfig
+from ich_node.runtime.config import AuditConfig
 
 TIMEOUT_S = 5.0
 

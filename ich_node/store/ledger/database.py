@@ -20,8 +20,8 @@ from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from ich_node.errors import StoreError
-from ich_node.store import rebuild
+from ich_node.domain.errors import StoreError
+from ich_node.store.ledger import rebuild
 
 BUSY_TIMEOUT_S = 30
 

@@ -1,4 +1,4 @@
-"""Every SQL statement of the node, and with it every move of a job or a delivery (domain.JOB_TRANSITIONS).
+"""Every SQL statement of the node, and with it every move of a job or a delivery (domain.ledger.JOB_TRANSITIONS).
 
 Invariants: one transaction per move; publish() is the one commit point of a job: before it nothing has been sent, after
 it nothing is computed again; a row never points at a file that is not durable (the caller writes files first).
@@ -16,7 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from ich_node.domain import (
+from ich_node.domain.dicom import Series
+from ich_node.domain.errors import StoreError
+from ich_node.domain.ledger import (
     DELIVERY_TRANSITIONS,
     JOB_TRANSITIONS,
     Delivery,
@@ -24,11 +26,9 @@ from ich_node.domain import (
     Job,
     JobState,
     ResultFile,
-    Series,
 )
-from ich_node.errors import StoreError
-from ich_node.store import database, rebuild
-from ich_node.store.tables import delivery, job
+from ich_node.store.ledger import database, rebuild
+from ich_node.store.ledger.tables import delivery, job
 
 URGENCY = {"STAT": 0, "HIGH": 1}
 FINISHED = (JobState.DONE, JobState.INELIGIBLE, JobState.FAILED)
@@ -433,7 +433,7 @@ class JobStore:
             self._move_job(db, job_id, dropped.state, target, worker=None, reason="dropped by an operator")
 
     def owe_restored(self, destinations: Sequence[str]) -> int:
-        """Owe the results of jobs that were restored from files (store/rebuild.py); returns how many jobs."""
+        """Owe the results of jobs that were restored from files (store/ledger/rebuild.py); returns how many jobs."""
         without = ~sa.exists().where(delivery.c.job_id == job.c.id)
         with self._write() as db:
             restored = db.execute(sa.select(job).where(job.c.state == JobState.DELIVERING, without)).all()

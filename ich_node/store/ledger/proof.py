@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 
-from ich_node.config import DeliverConfig
-from ich_node.domain import Delivery, DeliveryState
-from ich_node.store.jobs import JobStore
+from ich_node.domain.ledger import Delivery, DeliveryState
+from ich_node.runtime.config import DeliverConfig
+from ich_node.store.ledger.jobs import JobStore
 
 REASONS: Mapping[int, str] = {
     0x0110: "processing failure",

@@ -14,9 +14,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ich_node import logs
-from ich_node.domain import JobState, ResultFile, input_digest
-from ich_node.store.tables import job
+from ich_node.domain.dicom import input_digest
+from ich_node.domain.ledger import JobState, ResultFile
+from ich_node.runtime import logs
+from ich_node.store.ledger.tables import job
 
 
 def restore_jobs(db: sa.Connection, state_dir: Path, now: float) -> int:

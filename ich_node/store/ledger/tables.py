@@ -1,4 +1,4 @@
-"""The two tables. Pixel data lives in files; every decision lives here. See domain.py for the states and legal moves.
+"""The two tables. Pixel data lives in files; every decision lives here. States and legal moves: domain/ledger.py.
 
 Times are Unix seconds (UTC). Paths are relative to the state directory, so that it can move to another disk.
 """
@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from ich_node.domain import DeliveryState, JobState
+from ich_node.domain.ledger import DeliveryState, JobState
 
 metadata = MetaData()
 

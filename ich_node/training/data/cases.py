@@ -23,8 +23,8 @@ import numpy.typing as npt
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from ich_node.domain import LABELS
-from ich_node.errors import IchNodeError
+from ich_node.domain.errors import IchNodeError
+from ich_node.domain.findings import LABELS
 
 KEYS = {
     "sopinstanceuid": "slice",

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from ich_node.domain import LABELS
-from ich_node.infer.crop import crop_stack
-from ich_node.training.pool import PIXELS, Pool, enlarged, joined
+from ich_node.domain.findings import LABELS
+from ich_node.infer.see.crop import crop_stack
+from ich_node.training.data.pool import PIXELS, Pool, enlarged, joined
 
 SPACING_MM = (5.0, 0.45, 0.45)
 BRAIN_WINDOW = (120.0, 40.0)

@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ich_node.infer.crop import crop_stack
+from ich_node.infer.see.crop import crop_stack
 from ich_node.phantom import lesions, lookalikes
 from ich_node.phantom.head import calcify
 from ich_node.phantom.lesions import Scene
 from ich_node.phantom.scanner import Protocol, density, scan
 from ich_node.phantom.tissue import BRAIN, Floats, Head, Mask, Spacing, Tissue, distance_mm, measured
-from ich_node.training.pool import Pool, pool_of
+from ich_node.training.data.pool import Pool, pool_of
 
 SPACING_MM: Spacing = (2.0, 1.0, 1.0)
 MARGIN_VOXELS = ((30, 26), (28, 26), (28, 28))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ich_node.infer.crop import AIR_HU, Crop
+from ich_node.infer.see.crop import AIR_HU, Crop
 
 PIXELS = 256
 MARGIN = 1.15

@@ -22,9 +22,9 @@ import pydicom
 from pydicom.errors import InvalidDicomError
 from rich.progress import track
 
-from ich_node.domain import LABELS
-from ich_node.infer.crop import AIR_HU, crop_stack, turn_of
-from ich_node.training.pool import PIXELS, Pool, enlarged
+from ich_node.domain.findings import LABELS
+from ich_node.infer.see.crop import AIR_HU, crop_stack, turn_of
+from ich_node.training.data.pool import PIXELS, Pool, enlarged
 
 TAGS = (
     "PatientID",

@@ -15,12 +15,12 @@ import numpy.typing as npt
 from PIL import Image
 from pydicom import dcmread
 
-from ich_node.domain import LABELS
+from ich_node.domain.findings import LABELS
 from ich_node.phantom.head import phantom
 from ich_node.phantom.series import write_series
-from ich_node.training import cases, ct_ich
-from ich_node.training.cases import LabelError, StudyFiles
-from ich_node.training.measure import Case
+from ich_node.training.data import cases, ct_ich
+from ich_node.training.data.cases import LabelError, StudyFiles
+from ich_node.training.evaluate.measure import Case
 
 DATA = ("ct_ich", "phantoms")
 FIRST_PHANTOM_SEED = 7_000_000

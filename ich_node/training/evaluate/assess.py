@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ich_node.domain import LABELS
-from ich_node.training import metrics
+from ich_node.domain.findings import LABELS
+from ich_node.training.evaluate import metrics
 
 Floats = npt.NDArray[np.floating]
 MIN_FOR_LOG_LOSS = 1

@@ -21,13 +21,14 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from ich_node import config
-from ich_node.domain import DISCLAIMER, LABELS
-from ich_node.errors import IchNodeError
-from ich_node.infer.engine import Engine
-from ich_node.infer.model import load
-from ich_node.training import assess, metrics, sources
-from ich_node.training.measure import Outcome, measure
+from ich_node.domain.errors import IchNodeError
+from ich_node.domain.findings import DISCLAIMER, LABELS
+from ich_node.infer.bundle import load
+from ich_node.infer.engine.ort import Engine
+from ich_node.runtime import config
+from ich_node.training.data import sources
+from ich_node.training.evaluate import assess, metrics
+from ich_node.training.evaluate.measure import Outcome, measure
 
 MAX_CURVES = 24
 REPORT_MODULES = ("matplotlib",)
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Evaluate and write the report; 0 when at least one study was analysed."""
     require(*REPORT_MODULES)
-    from ich_node.training import evaluation_report  # noqa: PLC0415  # matplotlib comes with the extra [train]
+    from ich_node.training.evaluate import evaluation_report  # noqa: PLC0415  # matplotlib comes with the extra [train]
 
     model = load(arguments.bundle or config.default_bundle())
     engine = Engine(model, provider=arguments.provider)

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from ich_node.domain import DISCLAIMER, LABELS, ModelCard
-from ich_node.training import assess, metrics
-from ich_node.training.faithfulness import FRACTIONS
-from ich_node.training.measure import Outcome
+from ich_node.domain.findings import DISCLAIMER, LABELS, ModelCard
+from ich_node.training.evaluate import assess, metrics
+from ich_node.training.evaluate.faithfulness import FRACTIONS
+from ich_node.training.evaluate.measure import Outcome
 
 MAX_EXAMPLES = 8
 STYLE = """

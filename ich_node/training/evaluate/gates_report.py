@@ -1,6 +1,6 @@
 """How often the gates on pixels fire, on input with and without what they are made to find: writes docs/gates.md.
 
-python -m ich_node.training.gates_report --data SHARED/ct_ich --out docs/gates.md
+python -m ich_node.training.evaluate.gates_report --data SHARED/ct_ich --out docs/gates.md
 
 In: CT-ICH (real heads without contrast) and phantoms. What the set lacks is made from its patients without hemorrhage:
 vessels painted as bright as after contrast, values that are no longer HU, the noise of sharp and soft kernels.
@@ -18,14 +18,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from ich_node.domain import Volume
-from ich_node.errors import UnusableSeries
-from ich_node.infer import gates
+from ich_node.domain.errors import UnusableSeries
+from ich_node.domain.findings import Volume
+from ich_node.infer.see import gates
 from ich_node.phantom.head import calcify, head
 from ich_node.phantom.lesions import Scene
 from ich_node.phantom.scanner import Protocol, density, scan
 from ich_node.phantom.tissue import Tissue
-from ich_node.training import ct_ich
+from ich_node.training.data import ct_ich
 
 Hu = npt.NDArray[np.int16]
 Spacing = tuple[float, float, float]
@@ -181,8 +181,9 @@ def report(rows: Iterable[Row]) -> str:
     lines = [
         "# The gates, measured",
         "",
-        "Written by `python -m ich_node.training.gates_report`. Limits: `ich_node/infer/gates.py`. CT-ICH: Hssayeni",
-        "2019, doi:10.13026/w8q8-ky94, CC BY 4.0; its spacing is assumed (5 mm, 0.45 mm). Heads with contrast were",
+        "Written by `python -m ich_node.training.evaluate.gates_report`. Limits:",
+        "`ich_node/infer/see/gates.py`. CT-ICH:",
+        "Hssayeni 2019, doi:10.13026/w8q8-ky94, CC BY 4.0; its spacing is assumed. Heads with contrast were",
         "not at hand: vessels were painted into real heads without, and phantoms were given bright vessels. Phantoms",
         "have few arteries and narrow sinuses, which makes them the harder test. Sinus: median over the slices of the",
         f"brightest 4 mm at the back of the midline; refused from {gates.SINUS_HU[1]:g} HU on, when the lower",

@@ -15,18 +15,18 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from ich_node.config import Config
-from ich_node.domain import LABELS, Analysis, Laterality, Prediction, Volume
-from ich_node.errors import UnusableSeries
-from ich_node.infer import explain, skull
-from ich_node.infer.crop import Crop, crop
-from ich_node.infer.engine import Engine
-from ich_node.infer.model import Model
+from ich_node.domain.errors import UnusableSeries
+from ich_node.domain.findings import LABELS, Analysis, Laterality, Prediction, Volume
+from ich_node.infer.bundle import Model
+from ich_node.infer.engine.ort import Engine
 from ich_node.infer.pipeline import analyse
-from ich_node.training import faithfulness, metrics
-from ich_node.training.assess import Scored
-from ich_node.training.cases import SeriesFiles, StudyFiles, Truth
-from ich_node.training.faithfulness import Curves
+from ich_node.infer.say import explain, skull
+from ich_node.infer.see.crop import Crop, crop
+from ich_node.runtime.config import Config
+from ich_node.training.data.cases import SeriesFiles, StudyFiles, Truth
+from ich_node.training.evaluate import faithfulness, metrics
+from ich_node.training.evaluate.assess import Scored
+from ich_node.training.evaluate.faithfulness import Curves
 
 Number = TypeVar("Number", np.int16, np.float32)
 ANY = 0

@@ -13,17 +13,19 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ich_node.domain import LABELS
-from ich_node.infer.crop import Crop, crop_stack
+from ich_node.domain.findings import LABELS
+from ich_node.infer.see.crop import Crop, crop_stack
 from ich_node.phantom import lesions, lookalikes
 from ich_node.phantom.head import calcify
 from ich_node.phantom.lesions import Scene
 from ich_node.phantom.scanner import density, scan
 from ich_node.phantom.tissue import Head
-from ich_node.training import calibrate, label_maps, metrics
-from ich_node.training.network import Network
-from ich_node.training.pool import SMALLEST_MM2
-from ich_node.training.synthesis import KEPT_BACK
+from ich_node.training.data import label_maps
+from ich_node.training.data.pool import SMALLEST_MM2
+from ich_node.training.evaluate import metrics
+from ich_node.training.learn import calibrate
+from ich_node.training.learn.network import Network
+from ich_node.training.synthesis.scans import KEPT_BACK
 
 
 def measure(network: Network, maps: Path, scans_per_type: int, seed: int) -> dict[str, Any]:

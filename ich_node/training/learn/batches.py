@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ich_node.domain import LABELS
-from ich_node.training.network import STRIDE
-from ich_node.training.pool import MARGIN, Pool
+from ich_node.domain.findings import LABELS
+from ich_node.training.data.pool import MARGIN, Pool
+from ich_node.training.learn.network import STRIDE
 
 TYPE_COUNT = len(LABELS) - 1
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from ich_node.domain import LABELS
-from ich_node.infer.model import Aggregation
+from ich_node.domain.findings import LABELS
+from ich_node.infer.bundle import Aggregation
 
 AGGREGATION = Aggregation(slice_half_width_mm=10.0, study_half_width_mm=5.0, study_span_mm=15.0)
 SPACING_MM = 5.0

@@ -15,13 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ich_node.domain import LABELS
-from ich_node.training import calibrate, ct_ich, export, metrics, rsna, sequence
-from ich_node.training.batches import Draw
-from ich_node.training.network import Network
-from ich_node.training.pool import MARGIN, PIXELS
-from ich_node.training.sequence import Series
-from ich_node.training.train import Phase, Trainer, device_of
+from ich_node.domain.findings import LABELS
+from ich_node.training.data import ct_ich, rsna
+from ich_node.training.data.pool import MARGIN, PIXELS
+from ich_node.training.evaluate import metrics
+from ich_node.training.learn import calibrate, export, sequence
+from ich_node.training.learn.batches import Draw
+from ich_node.training.learn.network import Network
+from ich_node.training.learn.sequence import Series
+from ich_node.training.learn.train import Phase, Trainer, device_of
 
 FOLDS = 5
 CHALLENGE = Phase("rsna", {"rsna": 32}, steps=60_000, size=256, rate=8e-4, average=0.999, checkpoint_every=500)

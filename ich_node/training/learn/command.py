@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _challenge(arguments: argparse.Namespace) -> None:
-    from ich_node.training import challenge  # noqa: PLC0415 — torch takes seconds to load
+    from ich_node.training.learn import challenge  # noqa: PLC0415 — torch takes seconds to load
 
     phase = challenge.CHALLENGE
     phase = replace(phase, steps=arguments.steps or phase.steps, size=arguments.size or phase.size)
@@ -41,7 +41,7 @@ def _challenge(arguments: argparse.Namespace) -> None:
 
 
 def _default(arguments: argparse.Namespace) -> None:
-    from ich_node.training import default  # noqa: PLC0415 — torch takes seconds to load
+    from ich_node.training.learn import default  # noqa: PLC0415 — torch takes seconds to load
 
     second = default.SECOND
     second = replace(second, steps=arguments.steps or second.steps, size=arguments.size or second.size)

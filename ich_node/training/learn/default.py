@@ -21,15 +21,18 @@ import numpy.typing as npt
 import torch
 from scipy.special import expit
 
-from ich_node.domain import LABELS, Prediction
-from ich_node.infer import explain, skull
-from ich_node.infer.crop import crop, crop_stack
-from ich_node.training import calibrate, ct_ich, export, metrics, synthesis, unseen
-from ich_node.training.batches import Draw
-from ich_node.training.gates_report import volume_of
-from ich_node.training.network import STRIDE, Network
-from ich_node.training.pool import Pool, load, save
-from ich_node.training.train import Phase, Trainer, device_of
+from ich_node.domain.findings import LABELS, Prediction
+from ich_node.infer.say import explain, skull
+from ich_node.infer.see.crop import crop, crop_stack
+from ich_node.training.data import ct_ich
+from ich_node.training.data.pool import Pool, load, save
+from ich_node.training.evaluate import metrics, unseen
+from ich_node.training.evaluate.gates_report import volume_of
+from ich_node.training.learn import calibrate, export
+from ich_node.training.learn.batches import Draw
+from ich_node.training.learn.network import STRIDE, Network
+from ich_node.training.learn.train import Phase, Trainer, device_of
+from ich_node.training.synthesis import scans as synthesis
 
 FOLDS = 5
 UNSEEN_SCANS_PER_TYPE = 10

@@ -17,11 +17,11 @@ import torch
 import yaml
 
 import onnx
-from ich_node.domain import DISCLAIMER, LABELS, ModelCard
-from ich_node.infer.engine import Engine, self_test_input
-from ich_node.infer.model import GRAPH, MANIFEST, Model
-from ich_node.training import calibrate
-from ich_node.training.network import SHARPNESS, STRIDE, WINDOWS_HU, Network
+from ich_node.domain.findings import DISCLAIMER, LABELS, ModelCard
+from ich_node.infer.bundle import GRAPH, MANIFEST, Model
+from ich_node.infer.engine.ort import Engine, self_test_input
+from ich_node.training.learn import calibrate
+from ich_node.training.learn.network import SHARPNESS, STRIDE, WINDOWS_HU, Network
 
 OPSET = 18
 PARITY = 1e-4
@@ -145,7 +145,7 @@ def write_bundle(
         "intended_use": INTENDED_USE,
         "exclusions": list(EXCLUSIONS),
     }
-    text = "# Written by ich_node.training.export; do not edit: the numbers come from the evaluation.\n"
+    text = "# Written by ich_node.training.learn.export; do not edit: the numbers come from the evaluation.\n"
     text += yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=120)
     (folder / MANIFEST).write_text(text, encoding="utf-8")
     return manifest

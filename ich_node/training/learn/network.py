@@ -17,7 +17,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ich_node.domain import LABELS
+from ich_node.domain.findings import LABELS
 
 WINDOWS_HU = ((0.0, 80.0), (-20.0, 180.0), (-800.0, 2000.0))
 HU_RANGE = (-1024.0, 3071.0)

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ich_node.domain import LABELS
-from ich_node.training.network import CHANNELS
-from ich_node.training.train import LABEL_WEIGHTS
+from ich_node.domain.findings import LABELS
+from ich_node.training.learn.network import CHANNELS
+from ich_node.training.learn.train import LABEL_WEIGHTS
 
 HIDDEN = 48
 

@@ -20,8 +20,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ich_node.training.batches import Batch, Draw, batch
-from ich_node.training.network import Network
+from ich_node.training.learn.batches import Batch, Draw, batch
+from ich_node.training.learn.network import Network
 
 LABEL_WEIGHTS = (2.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 SMOOTHING = 0.01

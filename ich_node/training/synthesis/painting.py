@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from ich_node.phantom.lesions import TYPES
 from ich_node.phantom.tissue import Floats, Mask, random_field
-from ich_node.training.pool import PIXELS, Pool
+from ich_node.training.data.pool import PIXELS, Pool
 
 PIXEL_MM = 0.9
 SMALLEST_PX = 32

@@ -15,8 +15,9 @@ import numpy as np
 
 from ich_node.phantom.head import head
 from ich_node.phantom.tissue import Head
-from ich_node.training import label_maps, painting
-from ich_node.training.pool import Pool, joined, load, save
+from ich_node.training.data import label_maps
+from ich_node.training.data.pool import Pool, joined, load, save
+from ich_node.training.synthesis import painting
 
 SCANS_PER_CHUNK = 12
 FORMULA_SHARE = 0.2

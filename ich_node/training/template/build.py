@@ -1,6 +1,6 @@
-"""Makes the standard head of infer/headspace.py from label maps, and measures how well a study is located with it.
+"""Makes the standard head of infer/say/headspace.py from label maps, and measures how well a study is located with it.
 
-`python -m ich_node.training.template --maps DIR` writes the template that ships with the package; `--check` builds it
+`python -m ich_node.training.template.build --maps DIR` writes the template that ships; `--check` builds it
 anew without each tested head and writes the figures of docs/evaluation.md. DIR holds the SynthSeg training label maps
 (Billot et al., Medical Image Analysis 2023, Apache-2.0), 1 mm NIfTI files.
 
@@ -19,9 +19,9 @@ import numpy.typing as npt
 from rich.progress import track
 from scipy import ndimage
 
-from ich_node.infer import headspace
-from ich_node.infer.headspace import REGIONS, HeadFrame, Template
-from ich_node.training import assess
+from ich_node.infer.say import headspace
+from ich_node.infer.say.headspace import REGIONS, HeadFrame, Template
+from ich_node.training.evaluate import assess
 
 SPACING_MM = 3.0
 HALF_MM = np.array([84.0, 105.0, 96.0])
@@ -199,7 +199,7 @@ def read_heads(folder: Path) -> list[Head]:
 
 def main() -> None:
     """Command line of this module."""
-    parser = argparse.ArgumentParser(prog="python -m ich_node.training.template", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m ich_node.training.template.build", description=__doc__)
     parser.add_argument("--maps", type=Path, required=True, metavar="DIR", help="SynthSeg training label maps")
     parser.add_argument("--out", type=Path, default=headspace.TEMPLATE, help="the template to write")
     parser.add_argument("--check", type=Path, metavar="JSON", help="measure instead of writing the template")
@@ -208,7 +208,7 @@ def main() -> None:
     if arguments.check is None:
         save(build(heads), arguments.out)
         return
-    from ich_node.training.template_check import check  # noqa: PLC0415  # it imports this module
+    from ich_node.training.template.check import check  # noqa: PLC0415  # it imports this module
 
     arguments.check.write_text(json.dumps(assess.plain(check(heads)), indent=1) + "\n", encoding="utf-8")
 

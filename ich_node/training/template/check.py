@@ -18,13 +18,13 @@ import numpy.typing as npt
 from rich.progress import track
 from scipy import ndimage
 
-from ich_node.domain import Laterality, Volume
-from ich_node.infer import headspace, locate, skull
-from ich_node.infer.crop import crop
-from ich_node.infer.headspace import INFRATENTORIAL, REGIONS, HeadFrame, Template
-from ich_node.infer.skull import Inside
-from ich_node.training import metrics
-from ich_node.training.template import Head, build
+from ich_node.domain.findings import Laterality, Volume
+from ich_node.infer.say import headspace, locate, skull
+from ich_node.infer.say.headspace import INFRATENTORIAL, REGIONS, HeadFrame, Template
+from ich_node.infer.say.skull import Inside
+from ich_node.infer.see.crop import crop
+from ich_node.training.evaluate import metrics
+from ich_node.training.template.build import Head, build
 
 FOLDS = 5
 SCANS_PER_HEAD = 4

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from ich_node.training.metrics import Estimate
+from ich_node.training.evaluate.metrics import Estimate
 
 if TYPE_CHECKING:
-    from ich_node.training.worklist import Scenario
+    from ich_node.training.worklist.simulate import Scenario
 
 POLICIES = (("fifo", "first in, first out", "0.6"), ("prioritised", "flagged first", "tab:blue"))
 

@@ -23,13 +23,13 @@ from rich.progress import track
 from rich.table import Table
 from scipy import stats
 
-from ich_node import config
-from ich_node.domain import DISCLAIMER
-from ich_node.errors import IchNodeError
-from ich_node.infer.model import load
-from ich_node.training.assess import plain
-from ich_node.training.evaluate import require
-from ich_node.training.metrics import Estimate
+from ich_node.domain.errors import IchNodeError
+from ich_node.domain.findings import DISCLAIMER
+from ich_node.infer.bundle import load
+from ich_node.runtime import config
+from ich_node.training.evaluate.assess import plain
+from ich_node.training.evaluate.command import require
+from ich_node.training.evaluate.metrics import Estimate
 
 GROUPS = ("hit", "missed", "false alarm", "rest")
 WARM_UP_H = 12.0
@@ -270,7 +270,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Simulate, print the table, write figures.json and waiting.png."""
     require("simpy", "matplotlib")
-    from ich_node.training.worklist_plot import draw  # noqa: PLC0415  # matplotlib comes with the extra [train]
+    from ich_node.training.worklist.plot import draw  # noqa: PLC0415  # matplotlib comes with the extra [train]
 
     scenario = scenario_of(arguments)
     waits = simulate(scenario, replications=arguments.replications, seed=arguments.seed)

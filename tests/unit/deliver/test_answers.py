@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ich_node.deliver.answers import NO_ANSWER, REJECTIONS, STATUSES, Verdict, meaning, rejection
+from ich_node.deliver.dicom.answers import NO_ANSWER, REJECTIONS, STATUSES, Verdict, meaning, rejection
 
 
 @pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007, 0xB123, 0x0111, 0x0001, 0x0107, 0x0116])

@@ -8,11 +8,11 @@ import pytest
 from ledger_builder import SECONDARY_CAPTURE, Clock, configuration, destination, publish_job
 from pydicom import Dataset
 
-from ich_node.deliver.commitment import Committer, transaction_uid
-from ich_node.domain import DeliveryState, JobState
-from ich_node.errors import PeerRefused, PeerUnavailable
-from ich_node.store.jobs import JobStore
-from ich_node.store.proof import Report, settle
+from ich_node.deliver.dicom.commitment import Committer, transaction_uid
+from ich_node.domain.errors import PeerRefused, PeerUnavailable
+from ich_node.domain.ledger import DeliveryState, JobState
+from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.proof import Report, settle
 
 
 class FakeRequester:

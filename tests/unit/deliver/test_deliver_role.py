@@ -9,7 +9,7 @@ import pytest
 from ledger_builder import configuration
 
 from ich_node.deliver import role
-from ich_node.errors import DeliveryError
+from ich_node.domain.errors import DeliveryError
 
 
 class Part:

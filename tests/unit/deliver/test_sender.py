@@ -8,12 +8,12 @@ import random
 import pytest
 from ledger_builder import SECONDARY_CAPTURE, Clock, configuration, destination, publish_job
 
-from ich_node.deliver.answers import NO_ANSWER, Answer, Verdict, meaning
-from ich_node.deliver.scu import AssociationRejected
-from ich_node.deliver.sender import POLL_S, Sender, backoff
-from ich_node.domain import DeliveryState, JobState
-from ich_node.errors import PeerUnavailable, StoreError
-from ich_node.store.jobs import JobStore
+from ich_node.deliver.dicom.answers import NO_ANSWER, Answer, Verdict, meaning
+from ich_node.deliver.dicom.scu import AssociationRejected
+from ich_node.deliver.dicom.sender import POLL_S, Sender, backoff
+from ich_node.domain.errors import PeerUnavailable, StoreError
+from ich_node.domain.ledger import DeliveryState, JobState
+from ich_node.store.ledger.jobs import JobStore
 
 HOUR = 3600.0
 

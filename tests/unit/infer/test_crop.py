@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ich_node.domain import Volume
-from ich_node.infer.crop import AIR_HU, Turn, crop, crop_stack, head_box, turn_of
+from ich_node.domain.findings import Volume
+from ich_node.infer.see.crop import AIR_HU, Turn, crop, crop_stack, head_box, turn_of
 
 
 def ellipse(*, rows=200, columns=220, centre=(100, 110), radii=(90, 70), slices=8, drift=0.0):

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ich_node.errors import EngineFailure, ModelError
-from ich_node.infer.engine import CPU, Engine, self_test_input
-from ich_node.infer.model import Model, load, verify
+from ich_node.domain.errors import EngineFailure, ModelError
+from ich_node.infer.bundle import Model, load, verify
+from ich_node.infer.engine.ort import CPU, Engine, self_test_input
 
 SHIPPED = Path(__file__).resolve().parents[3] / "onnx"
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from head_shapes import shape_head
 
-from ich_node.domain import LABELS, Finding, Prediction, Volume
-from ich_node.infer import explain, skull
-from ich_node.infer.crop import crop
+from ich_node.domain.findings import LABELS, Finding, Prediction, Volume
+from ich_node.infer.say import explain, skull
+from ich_node.infer.see.crop import crop
 
 CELLS = 24
 

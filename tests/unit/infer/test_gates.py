@@ -10,8 +10,8 @@ from ct_ich_series import CtIchHead
 from head_shapes import shape_head
 from scipy import ndimage
 
-from ich_node.errors import UnusableSeries
-from ich_node.infer import gates
+from ich_node.domain.errors import UnusableSeries
+from ich_node.infer.see import gates
 
 HEAD = shape_head(30, 256)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ich_node.infer import lobes
+from ich_node.infer.say import lobes
 
 PLACES = {
     "frontal lobe": [(30, -75, 10), (-40, -50, 30), (0, -80, 0)],

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from head_shapes import shape_head
 
-from ich_node.domain import LABELS, SITES, Laterality, ModelCard, Prediction, Volume
-from ich_node.infer import headspace, locate, skull
-from ich_node.infer.crop import crop
+from ich_node.domain.findings import LABELS, SITES, Laterality, ModelCard, Prediction, Volume
+from ich_node.infer.say import headspace, locate, skull
+from ich_node.infer.see.crop import crop
 
 CARD = ModelCard("id", "1", "00", LABELS, dict.fromkeys(LABELS, 0.5), 0.9, 0.5, manifest={})
 CELLS = 28

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from ich_node.domain import LABELS, ModelCard
-from ich_node.errors import ModelError
-from ich_node.infer.model import Aggregation, Model, load, smoothed, top_mean
+from ich_node.domain.errors import ModelError
+from ich_node.domain.findings import LABELS, ModelCard
+from ich_node.infer.bundle import Aggregation, Model, load, smoothed, top_mean
 
 SHIPPED = Path(__file__).resolve().parents[3] / "onnx"
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ich_node.domain import LABELS, Laterality, ModelCard, Prediction, Priority
-from ich_node.errors import ModelError
-from ich_node.infer import triage
-from ich_node.infer.locate import Location
+from ich_node.domain.errors import ModelError
+from ich_node.domain.findings import LABELS, Laterality, ModelCard, Prediction, Priority
+from ich_node.infer.say import triage
+from ich_node.infer.say.locate import Location
 
 THRESHOLDS = dict.fromkeys(LABELS, 0.4) | {"any": 0.3}
 CARD = ModelCard("id", "1", "00", LABELS, THRESHOLDS, stat_threshold=0.8, cam_threshold=0.5, manifest={})

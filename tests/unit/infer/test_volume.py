@@ -37,12 +37,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ich_node import eligibility
-from ich_node.errors import UnusableSeries
-from ich_node.infer import pixels
-from ich_node.infer.crop import turn_of
-from ich_node.infer.volume import read_volume
-from ich_node.part10 import MOST_ITEMS
+from ich_node.dicom import eligibility
+from ich_node.dicom.part10 import MOST_ITEMS
+from ich_node.domain.errors import UnusableSeries
+from ich_node.infer.see import pixels
+from ich_node.infer.see.crop import turn_of
+from ich_node.infer.see.volume import read_volume
 from ich_node.phantom.enhanced import build_enhanced
 from ich_node.phantom.series import build_series, write_series
 
@@ -391,7 +391,7 @@ def test_a_deflated_bomb_is_not_inflated(tmp_path):
 
 
 def test_a_series_larger_than_any_head_is_refused_before_memory_is_taken(series, monkeypatch):
-    monkeypatch.setattr("ich_node.infer.volume.MAX_VOXELS", 10 * 96 * 96)
+    monkeypatch.setattr("ich_node.infer.see.volume.MAX_VOXELS", 10 * 96 * 96)
     with pytest.raises(UnusableSeries, match="more than a head CT has"):
         read_volume(series)
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from ich_node import config
-from ich_node.domain import Instance, JobState, Series
-from ich_node.errors import EngineFailure, SpoolFull, StoreError, UnusableSeries
+from ich_node.domain.dicom import Instance, Series
+from ich_node.domain.errors import EngineFailure, SpoolFull, StoreError, UnusableSeries
+from ich_node.domain.ledger import JobState
 from ich_node.infer import pipeline, worker
 from ich_node.phantom import series
-from ich_node.store.jobs import JobStore
+from ich_node.runtime import config
+from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
 from tests.analysis_builder import make_analysis
 

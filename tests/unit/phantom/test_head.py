@@ -6,8 +6,8 @@ import sys
 import numpy as np
 import pytest
 
-from ich_node.domain import SITES, Laterality
-from ich_node.infer.crop import crop_stack
+from ich_node.domain.findings import SITES, Laterality
+from ich_node.infer.see.crop import crop_stack
 from ich_node.phantom import lookalikes
 from ich_node.phantom.head import head, phantom
 from ich_node.phantom.lesions import TYPES, Scene, add, laterality_of

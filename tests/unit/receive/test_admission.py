@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from ich_node.config import CallerConfig, ReceiveConfig
 from ich_node.receive.admission import (
     STOPPING,
     TOO_MANY,
@@ -17,6 +16,7 @@ from ich_node.receive.admission import (
     Slot,
     plain_address,
 )
+from ich_node.runtime.config import CallerConfig, ReceiveConfig
 
 
 def admission(*callers: CallerConfig, **changes: Any) -> Admission:

@@ -14,13 +14,13 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from structlog.testing import capture_logs
 
-from ich_node.config import ReceiveConfig
-from ich_node.domain import Job, JobState
-from ich_node.errors import StoreError
+from ich_node.domain.errors import StoreError
+from ich_node.domain.ledger import Job, JobState
 from ich_node.phantom.series import build_series
 from ich_node.receive import assembler as assembler_module
 from ich_node.receive.assembler import MIXED, SIBLING, Assembler
-from ich_node.store.jobs import JobStore
+from ich_node.runtime.config import ReceiveConfig
+from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
 
 EXPLICIT = "1.2.840.10008.1.2.1"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydicom.sr._concepts_dict import concepts
 
-from ich_node.domain import LABELS, SITES, Laterality, Priority
-from ich_node.report import codes
-from ich_node.report.codes import Origin
+from ich_node.domain.findings import LABELS, SITES, Laterality, Priority
+from ich_node.report.sr import codes
+from ich_node.report.sr.codes import Origin
 
 ENTRIES = list(codes.REGISTRY.values())
 SNOMED = [code.value for code, _ in ENTRIES if code.scheme_designator == "SCT"]

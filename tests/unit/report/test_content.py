@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 from analysis_builder import make_analysis
 
-from ich_node.domain import DISCLAIMER, LABELS, SITES, Laterality, Priority
-from ich_node.report import codes
-from ich_node.report.content import content, percentage
-from ich_node.report.wording import ENGLISH, GERMAN, WORDINGS
+from ich_node.domain.findings import DISCLAIMER, LABELS, SITES, Laterality, Priority
+from ich_node.report.said.content import content, percentage
+from ich_node.report.said.wording import ENGLISH, GERMAN, WORDINGS
+from ich_node.report.sr import codes
 
 MADE_AT = datetime(2026, 11, 23, 22, 30, tzinfo=UTC)
 SMALL = {"rows": 64, "columns": 64, "pixel_mm": (3.6, 3.6)}

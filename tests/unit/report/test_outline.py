@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from ich_node.report.outline import area, outlines, simplified
+from ich_node.report.pictures.outline import area, outlines, simplified
 
 
 def cone(radius: float, rows: int = 60, columns: int = 80) -> np.ndarray:

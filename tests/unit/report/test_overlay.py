@@ -7,9 +7,9 @@ import pytest
 from analysis_builder import TURNS, make_analysis
 from scipy import ndimage
 
-from ich_node.domain import Analysis, Laterality
-from ich_node.report import colour_map, overlay
-from ich_node.report.secondary_capture import Slice
+from ich_node.domain.findings import Analysis, Laterality
+from ich_node.report.pictures import colour_map, overlay
+from ich_node.report.pictures.secondary_capture import Slice
 
 WORDS = overlay.Words(
     title="Intraventrikulär 96 %",

@@ -17,14 +17,14 @@ from pydicom.uid import (
     ParametricMapStorage,
 )
 
-from ich_node.config import ReportConfig
-from ich_node.domain import DISCLAIMER, Analysis
-from ich_node.report.content import content
+from ich_node.domain.findings import DISCLAIMER, Analysis
 from ich_node.report.identifiers import Identity
-from ich_node.report.multiframe import multi_frame, pixels
-from ich_node.report.parametric_map import parametric_maps
-from ich_node.report.presentation_state import presentation_state
-from ich_node.report.secondary_capture import secondary_captures
+from ich_node.report.pictures.multiframe import multi_frame, pixels
+from ich_node.report.pictures.parametric_map import parametric_maps
+from ich_node.report.pictures.presentation_state import presentation_state
+from ich_node.report.pictures.secondary_capture import secondary_captures
+from ich_node.report.said.content import content
+from ich_node.runtime.config import ReportConfig
 
 MADE_AT = datetime(2026, 11, 20, 3, 2, 10, tzinfo=UTC)
 SMALL: dict[str, Any] = {"rows": 96, "columns": 128, "pixel_mm": (2.0, 1.6), "slices": 8}

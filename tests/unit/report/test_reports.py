@@ -10,9 +10,10 @@ import pytest
 import sr_rules
 from analysis_builder import TURNS, make_analysis
 
-from ich_node.config import ReportConfig
-from ich_node.report import build, codes, files
-from ich_node.report.predecessor import Predecessor
+from ich_node.report import build, files
+from ich_node.report.sr import codes
+from ich_node.report.sr.predecessor import Predecessor
+from ich_node.runtime.config import ReportConfig
 
 MADE_AT = datetime(2026, 11, 23, 22, 30, tzinfo=UTC)
 SMALL = {"rows": 128, "columns": 128, "pixel_mm": (1.8, 1.8)}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ich_node.domain import LABELS
+from ich_node.domain.findings import LABELS
 from ich_node.report import result_json
 from tests.analysis_builder import make_analysis
 

@@ -15,11 +15,11 @@ from analysis_builder import TURNS, make_analysis
 from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 
-from ich_node.config import ReportConfig
-from ich_node.domain import DISCLAIMER, Analysis, KeySlice, Priority
-from ich_node.report.content import content
+from ich_node.domain.findings import DISCLAIMER, Analysis, KeySlice, Priority
 from ich_node.report.identifiers import Identity
-from ich_node.report.secondary_capture import best_keys, secondary_captures
+from ich_node.report.pictures.secondary_capture import best_keys, secondary_captures
+from ich_node.report.said.content import content
+from ich_node.runtime.config import ReportConfig
 
 MADE_AT = datetime(2026, 11, 20, 3, 2, 10, tzinfo=UTC)
 SMALL: dict[str, Any] = {"rows": 128, "columns": 128, "pixel_mm": (1.8, 1.8), "slices": 8}

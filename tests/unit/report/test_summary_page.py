@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ich_node.report.drawing import Line, fitted, font, shrunk, text_width, wrapped
-from ich_node.report.summary_page import TONES, Page, Row, Thumbnail, Tone, draw_page, page_shape
+from ich_node.report.pictures.drawing import Line, fitted, font, shrunk, text_width, wrapped
+from ich_node.report.pictures.summary_page import TONES, Page, Row, Thumbnail, Tone, draw_page, page_shape
 
 ROWS = tuple(
     Row(name, probability, 0.5, f"{100 * probability:.0f} %", probability > 0.5, "rechts, Parietallappen", "10–19")

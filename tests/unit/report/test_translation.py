@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ich_node import eligibility, geometry
-from ich_node.infer import gates, pixels, worker
-from ich_node.report.translation import GERMAN, translated
+from ich_node.dicom import eligibility, geometry
+from ich_node.infer import worker
+from ich_node.infer.see import gates, pixels
+from ich_node.report.said.translation import GERMAN, translated
 
 SOURCES = [Path(str(module.__file__)) for module in (eligibility, geometry, gates, pixels, worker)]
 

@@ -6,9 +6,9 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from ich_node.errors import StoreError
-from ich_node.store import database
-from ich_node.store.tables import metadata
+from ich_node.domain.errors import StoreError
+from ich_node.store.ledger import database
+from ich_node.store.ledger.tables import metadata
 
 
 def test_a_state_directory_that_can_not_be_made_is_a_plain_error(tmp_path):

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ich_node.domain import JOB_TRANSITIONS, DeliveryState, Instance, JobState, ResultFile, Series
-from ich_node.errors import StoreError
-from ich_node.store.jobs import JobStore
+from ich_node.domain.dicom import Instance, Series
+from ich_node.domain.errors import StoreError
+from ich_node.domain.ledger import JOB_TRANSITIONS, DeliveryState, JobState, ResultFile
+from ich_node.store.ledger.jobs import JobStore
 
 
 class Clock:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from ledger_builder import CT_IMAGE, SECONDARY_CAPTURE, Clock, configuration, destination, publish_job, write_instance
 
-from ich_node.domain import Instance, Series
+from ich_node.domain.dicom import Instance, Series
 from ich_node.store import retention
-from ich_node.store.jobs import JobStore
+from ich_node.store.ledger.jobs import JobStore
 
 DAY = 86400.0
 NOW = 2_000_000_000.0

@@ -15,7 +15,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from structlog.testing import capture_logs
 
-from ich_node.errors import SpoolFull, UnidentifiableInstance
+from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
 from ich_node.store import spool as spool_module
 from ich_node.store.spool import GroupCommit, Spool
 

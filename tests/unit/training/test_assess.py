@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from ich_node.domain import LABELS
-from ich_node.training import assess
-from ich_node.training.metrics import Estimate
+from ich_node.domain.findings import LABELS
+from ich_node.training.evaluate import assess
+from ich_node.training.evaluate.metrics import Estimate
 
 
 def scored(truth, probability, patients=None):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ich_node.training import calibrate
+from ich_node.training.learn import calibrate
 
 RNG = np.random.default_rng(0)
 

@@ -7,10 +7,10 @@ import pytest
 from head_shapes import shape_head
 from pydicom import dcmread
 
-from ich_node.domain import LABELS
+from ich_node.domain.findings import LABELS
 from ich_node.phantom.series import write_series
-from ich_node.training import cases
-from ich_node.training.cases import LabelError
+from ich_node.training.data import cases
+from ich_node.training.data.cases import LabelError
 
 
 def csv_file(folder, text, name="labels.csv"):

@@ -12,10 +12,11 @@ from PIL import Image
 
 pytest.importorskip("matplotlib", reason="needs the extra [train]")
 
-from ich_node.errors import IchNodeError
+from ich_node.domain.errors import IchNodeError
 from ich_node.phantom.series import write_series
-from ich_node.training import evaluate, sources
-from ich_node.training.cases import LabelError
+from ich_node.training.data import sources
+from ich_node.training.data.cases import LabelError
+from ich_node.training.evaluate import command as evaluate
 
 pytestmark = pytest.mark.train
 

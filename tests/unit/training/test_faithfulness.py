@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ich_node.training import faithfulness
-from ich_node.training.faithfulness import FRACTIONS
+from ich_node.training.evaluate import faithfulness
+from ich_node.training.evaluate.faithfulness import FRACTIONS
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ich_node.training import metrics
+from ich_node.training.evaluate import metrics
 
 
 def test_auc_of_perfect_reversed_and_useless_scores():

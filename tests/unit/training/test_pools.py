@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from ich_node.infer.crop import crop_stack
-from ich_node.training import ct_ich, painting
-from ich_node.training.pool import MARGIN, PIXELS, Pool, enlarged, joined, load, pool_of, save
+from ich_node.infer.see.crop import crop_stack
+from ich_node.training.data import ct_ich
+from ich_node.training.data.pool import MARGIN, PIXELS, Pool, enlarged, joined, load, pool_of, save
+from ich_node.training.synthesis import painting
 
 
 def slice_with_skull(seed=0):
@@ -107,7 +108,7 @@ def test_an_enlarged_box_has_the_margin_around_it():
 
 @pytest.mark.train
 def test_a_batch_is_half_positive_and_its_cells_follow_its_turns():
-    batches = pytest.importorskip("ich_node.training.batches", exc_type=ImportError)
+    batches = pytest.importorskip("ich_node.training.learn.batches", exc_type=ImportError)
     real, drawn = pool(), painting.painted(pool(), 8, np.random.default_rng(3))
     assert batches.Draw(joined([real, drawn]), share=0.75).indices(8, np.random.default_rng(0)).shape == (8,)
     both = batches.Draw(joined([real, drawn]))
@@ -120,11 +121,11 @@ def test_a_batch_is_half_positive_and_its_cells_follow_its_turns():
 
 @pytest.mark.train
 def test_training_goes_on_from_its_checkpoint_as_if_it_had_not_stopped(tmp_path):
-    train = pytest.importorskip("ich_node.training.train", exc_type=ImportError)
+    train = pytest.importorskip("ich_node.training.learn.train", exc_type=ImportError)
     import torch
 
-    from ich_node.training.batches import Draw
-    from ich_node.training.network import Network
+    from ich_node.training.learn.batches import Draw
+    from ich_node.training.learn.network import Network
 
     drawn = {"all": Draw(joined([pool(), painting.painted(pool(), 8, np.random.default_rng(3))]))}
 
@@ -144,7 +145,7 @@ def test_training_goes_on_from_its_checkpoint_as_if_it_had_not_stopped(tmp_path)
 
 @pytest.mark.train
 def test_the_graphs_resize_is_torchs_antialiased_one():
-    network = pytest.importorskip("ich_node.training.network", exc_type=ImportError)
+    network = pytest.importorskip("ich_node.training.learn.network", exc_type=ImportError)
     import torch
 
     hu = torch.randint(-1000, 1000, (2, 150, 131)).float()
@@ -154,7 +155,7 @@ def test_the_graphs_resize_is_torchs_antialiased_one():
 
 @pytest.mark.train
 def test_the_graph_says_the_same_of_a_slice_and_of_its_mirror_image():
-    network = pytest.importorskip("ich_node.training.network", exc_type=ImportError)
+    network = pytest.importorskip("ich_node.training.learn.network", exc_type=ImportError)
     import torch
 
     net = network.Network(64, pretrained=False).eval()

@@ -7,8 +7,8 @@ import pydicom
 import pytest
 from rsna_set import write_rsna_set
 
-from ich_node.domain import LABELS
-from ich_node.training import rsna
+from ich_node.domain.findings import LABELS
+from ich_node.training.data import rsna
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +71,11 @@ def test_a_truncated_image_is_left_out(small_set, tmp_path):
 @pytest.mark.train
 def test_a_small_run_ends_in_a_bundle_a_sequence_head_and_a_submission(small_set, tmp_path):
     challenge = pytest.importorskip(
-        "ich_node.training.challenge", reason="needs the [train] extra", exc_type=ImportError
+        "ich_node.training.learn.challenge", reason="needs the [train] extra", exc_type=ImportError
     )
-    train = pytest.importorskip("ich_node.training.train", exc_type=ImportError)
-    from ich_node.infer.engine import Engine
-    from ich_node.infer.model import load
+    train = pytest.importorskip("ich_node.training.learn.train", exc_type=ImportError)
+    from ich_node.infer.bundle import load
+    from ich_node.infer.engine.ort import Engine
 
     root, _ = small_set
     phase = train.Phase("tiny", {"rsna": 4}, steps=3, size=64)

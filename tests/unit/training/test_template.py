@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ich_node.infer import headspace
-from ich_node.infer.headspace import REGIONS
-from ich_node.training import template
+from ich_node.infer.say import headspace
+from ich_node.infer.say.headspace import REGIONS
+from ich_node.training.template import build as template
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("simpy", reason="needs the extra [train]")
 
-from ich_node.training import worklist
-from ich_node.training.worklist import Exam, Scenario, WorklistError
+from ich_node.training.worklist import simulate as worklist
+from ich_node.training.worklist.simulate import Exam, Scenario, WorklistError
 
 pytestmark = pytest.mark.train
 IDEAL = Scenario(arrivals_per_h=8, readers=2, reading_min=12, prevalence=0.2, latency_min=0, days=21)

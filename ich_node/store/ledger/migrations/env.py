@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from ich_node.store.tables import metadata
+from ich_node.store.ledger.tables import metadata
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ich_node.domain import AETitle, Analysis, Finding, Instance, Series, input_digest
+from ich_node.domain.dicom import AETitle, Instance, Series, input_digest
+from ich_node.domain.findings import Analysis, Finding
 
 
 @pytest.mark.parametrize("title", ["A", "ICH NODE", " PADDED ", "X" * 16])

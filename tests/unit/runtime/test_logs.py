@@ -8,8 +8,8 @@ import threading
 import pytest
 import structlog
 
-from ich_node import logs
-from ich_node.config import LogConfig
+from ich_node.runtime import logs
+from ich_node.runtime.config import LogConfig
 
 
 @pytest.fixture(autouse=True)

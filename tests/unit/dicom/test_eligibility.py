@@ -7,8 +7,8 @@ from head_shapes import shape_head
 from pydicom import Dataset
 from pydicom.uid import BasicTextSRStorage, SecondaryCaptureImageStorage
 
-from ich_node import eligibility
-from ich_node.eligibility import Eligible, NotAnalysed, SetAside, verdict
+from ich_node.dicom import eligibility
+from ich_node.dicom.eligibility import Eligible, NotAnalysed, SetAside, verdict
 from ich_node.phantom.enhanced import build_enhanced
 from ich_node.phantom.series import build_series
 from ich_node.report import headers

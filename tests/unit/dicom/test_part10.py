@@ -17,8 +17,7 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
-from ich_node.errors import UnidentifiableInstance
-from ich_node.part10 import (
+from ich_node.dicom.part10 import (
     HEADER_LIMIT,
     MOST_ITEMS,
     SCAN_LIMIT,
@@ -30,6 +29,7 @@ from ich_node.part10 import (
     read_header,
     read_instance,
 )
+from ich_node.domain.errors import UnidentifiableInstance
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 IMPLICIT, EXPLICIT, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from ich_node.audit import messages
-from ich_node.audit.messages import Node, Source, Study
+from ich_node.runtime.audit import messages
+from ich_node.runtime.audit.messages import Node, Source, Study
 
 SOURCE = Source("ich-node", "ICHNODE", "node.example", 4711, "receive")
 MOMENT = datetime(2026, 1, 5, 8, 0, 0, 123456, tzinfo=UTC)

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
 
-from ich_node.errors import UnusableSeries
-from ich_node.geometry import MOST_GROUPS, frame_attributes, planes_of, stack_of
+from ich_node.dicom.geometry import MOST_GROUPS, frame_attributes, planes_of, stack_of
+from ich_node.domain.errors import UnusableSeries
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 

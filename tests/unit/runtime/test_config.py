@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from ich_node import config
-from ich_node.errors import ConfigError
+from ich_node.domain.errors import ConfigError
+from ich_node.runtime import config
 
 
 def problems(data: dict, base: Path = Path("/etc/ich_node")) -> list[str]:

@@ -8,9 +8,9 @@ import sys
 import pydicom
 import pytest
 
-from ich_node import check, cli
-from ich_node.domain import Instance, Series
-from ich_node.store.jobs import JobStore
+from ich_node.commands import check, cli
+from ich_node.domain.dicom import Instance, Series
+from ich_node.store.ledger.jobs import JobStore
 
 
 @pytest.fixture

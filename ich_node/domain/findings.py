@@ -1,4 +1,4 @@
-"""The words of the house as frozen values: no I/O, no clock, no third-party types but numpy arrays and headers.
+"""What the pipeline works on and what it finds, as frozen values: no I/O, no clock; arrays and headers at most.
 
 Patient coordinates are DICOM's LPS in millimetres (PS3.3 C.7.6.2.1.1): +x to the patient's left, +y to posterior, +z
 to the head. Arrays of a volume are ordered (slice, row, column), slices ascending along the stack normal, foot to head.
@@ -7,11 +7,9 @@ Slice *indices* are 0-based; slice *numbers*, which people read, are 1-based in 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -20,165 +18,9 @@ from pydicom import Dataset
 
 DISCLAIMER = "AI research result, not for diagnosis"
 
+
 LABELS = ("any", "epidural", "intraparenchymal", "intraventricular", "subarachnoid", "subdural")
 """The labels of the RSNA 2019 challenge; every array with a label axis uses this order."""
-
-IDENTITY_CHARACTERS = frozenset(map(chr, range(0x20, 0x7F))) - {"\\"}
-
-
-class AETitle(str):
-    """An application entity title: 1 to 16 characters of VR AE, not all blank (PS3.5 6.2).
-
-    Leading and trailing blanks are not significant and are removed. Raises ValueError otherwise.
-    """
-
-    __slots__ = ()
-
-    def __new__(cls, value: str) -> AETitle:
-        title = value.strip(" ")
-        if not 1 <= len(title) <= 16:
-            raise ValueError(f"an AE title has 1 to 16 characters, not all blank: {value!r}")
-        if set(title) - IDENTITY_CHARACTERS:
-            raise ValueError(f"an AE title has printable ASCII characters and no backslash: {value!r}")
-        return super().__new__(cls, title)
-
-
-@dataclass(frozen=True, slots=True)
-class Peer:
-    """Who is at the other end of an association."""
-
-    ae_title: AETitle
-    address: str
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One stored SOP Instance; `path` is the file as received."""
-
-    study_uid: str
-    series_uid: str
-    sop_class_uid: str
-    sop_instance_uid: str
-    transfer_syntax_uid: str
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """The instances of one series that are at hand."""
-
-    study_uid: str
-    series_uid: str
-    instances: tuple[Instance, ...]
-
-    @property
-    def input_digest(self) -> str:
-        """The identity of "these images, whatever their order"."""
-        return input_digest(instance.sop_instance_uid for instance in self.instances)
-
-
-def input_digest(sop_instance_uids: Iterable[str]) -> str:
-    """SHA-256 (hex) of the sorted, distinct SOP Instance UIDs, one per line."""
-    return hashlib.sha256("\n".join(sorted(set(sop_instance_uids))).encode()).hexdigest()
-
-
-# --- durable state -------------------------------------------------------------------------------------------------
-
-
-class JobState(StrEnum):
-    """Where a job stands; the legal moves are JOB_TRANSITIONS."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DELIVERING = "delivering"
-    DONE = "done"
-    INELIGIBLE = "ineligible"
-    FAILED = "failed"
-
-
-class DeliveryState(StrEnum):
-    """Where one instance stands on its way to one destination; the legal moves are DELIVERY_TRANSITIONS."""
-
-    PENDING = "pending"
-    SENT = "sent"
-    COMMITTED = "committed"
-    FAILED = "failed"
-
-
-JOB_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
-    JobState.QUEUED: frozenset({JobState.RUNNING, JobState.INELIGIBLE}),  # claimed · superseded before it ran
-    JobState.RUNNING: frozenset({JobState.QUEUED, JobState.DELIVERING, JobState.FAILED}),  # retry · publish · give up
-    JobState.DELIVERING: frozenset({JobState.DONE, JobState.FAILED}),  # every delivery settled · one was refused
-    JobState.DONE: frozenset({JobState.DELIVERING}),  # a destination lost what it had taken
-    JobState.INELIGIBLE: frozenset({JobState.QUEUED}),  # an operator's retry
-    JobState.FAILED: frozenset({JobState.QUEUED, JobState.DELIVERING}),  # an operator's retry: again, or send again
-}
-
-DELIVERY_TRANSITIONS: Mapping[DeliveryState, frozenset[DeliveryState]] = {
-    DeliveryState.PENDING: frozenset({DeliveryState.SENT, DeliveryState.FAILED}),
-    DeliveryState.SENT: frozenset({DeliveryState.COMMITTED, DeliveryState.PENDING}),  # proven · the peer lost it
-    DeliveryState.COMMITTED: frozenset(),
-    DeliveryState.FAILED: frozenset({DeliveryState.PENDING}),  # an operator's retry
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One series to analyse. Times are Unix seconds (UTC); `predecessor` is the job that this one corrects."""
-
-    id: int
-    study_uid: str
-    series_uid: str
-    input_digest: str
-    sop_instance_uids: tuple[str, ...]
-    state: JobState
-    rank: int
-    attempts: int
-    not_before: float
-    worker: str | None
-    reason: str | None
-    predecessor: int | None
-    priority: str | None
-    created_at: float
-    updated_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class ResultFile:
-    """One published result instance, in the order in which it is to be delivered."""
-
-    sop_class_uid: str
-    sop_instance_uid: str
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """One result instance on its way to one destination.
-
-    status, cause: the last DIMSE status and its meaning in plain words. sent_sop_…: what really went out, which differs
-    from sop_… when the peer took an alternate. transaction_uid: of the Storage Commitment that was asked for.
-    """
-
-    job_id: int
-    sequence: int
-    sop_class_uid: str
-    sop_instance_uid: str
-    path: Path
-    destination: str
-    state: DeliveryState
-    attempts: int
-    not_before: float
-    status: int | None
-    cause: str | None
-    sent_sop_class_uid: str | None
-    sent_sop_instance_uid: str | None
-    transaction_uid: str | None
-    created_at: float
-    updated_at: float
-
-
-# --- what the pipeline works on ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, eq=False)

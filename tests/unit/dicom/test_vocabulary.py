@@ -7,7 +7,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 
-from ich_node import vocabulary
+from ich_node.dicom import vocabulary
 
 
 @pytest.mark.parametrize(

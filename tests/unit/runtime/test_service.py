@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from ich_node import service
+from ich_node.runtime import service
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from ich_node import tls
-from ich_node.config import TlsConfig
-from ich_node.errors import ConfigError
+from ich_node.domain.errors import ConfigError
+from ich_node.runtime import tls
+from ich_node.runtime.config import TlsConfig
 
 NOW = datetime.datetime.now(datetime.UTC)
 

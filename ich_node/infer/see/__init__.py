@@ -1,0 +1,1 @@
+"""From files to HU on a grid, and whether the model may look at them."""

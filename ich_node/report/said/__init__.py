@@ -1,0 +1,1 @@
+"""What a result says, decided once, in every language."""

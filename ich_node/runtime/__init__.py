@@ -1,0 +1,1 @@
+"""What every process needs: configuration, errors, logs, signals, supervision, TLS, audit trail."""

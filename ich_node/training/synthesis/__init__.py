@@ -1,0 +1,1 @@
+"""Made heads and painted lesions."""

@@ -1,0 +1,1 @@
+"""The standard head of infer/say/headspace.py."""

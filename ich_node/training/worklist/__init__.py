@@ -1,0 +1,1 @@
+"""What a changed reading order buys, simulated."""
