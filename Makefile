@@ -3,26 +3,30 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench chaos fuzz clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint docs bench chaos fuzz figures audit sbom clean
 
-demo: $(VENV)/installed
+help:  ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+demo: $(VENV)/installed  ## set up, send phantom head CTs to a node over the network, write the results to demo/
 	$(BIN)/ich-node demo --out demo
 
-test: $(VENV)/installed-dev
+test: $(VENV)/installed-dev  ## set up and run the tests
 	$(BIN)/python -m pytest
 
-lint: $(VENV)/installed-dev
+lint: $(VENV)/installed-dev  ## ruff and mypy, as in CI
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/installed-dev
+bench: $(VENV)/installed-dev  ## measure; prints figures, judges none
 	$(BIN)/python -m pytest tests/benchmarks -s --override-ini=addopts= -p no:randomly
 
-chaos: $(VENV)/installed-dev
+chaos: $(VENV)/installed-dev  ## faults by the hundred; writes the table of docs/reliability.md
 	$(BIN)/python -m tests.crash.chaos --out docs/reliability.md
 
-fuzz: $(VENV)/installed-dev
+fuzz: $(VENV)/installed-dev  ## hostile bytes to the port, hostile files to the pipeline
 	$(BIN)/python tests/integration/fuzz_receive.py --route direct --cases 50000
 	$(BIN)/python tests/integration/fuzz_receive.py --route ordinary --cases 50000
 	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_files.py --part header --cases 30000
@@ -39,5 +43,16 @@ $(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-clean:
+figures: $(VENV)/installed-dev  ## the form of the house: lengths, imports, docstrings, copies
+	$(BIN)/python -m tests.house_figures
+
+audit: $(VENV)/installed-dev  ## known flaws of the installed packages
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --skip-editable
+
+sbom: $(VENV)/installed-dev  ## what is installed, as a CycloneDX bill of materials: sbom.json
+	$(BIN)/python -m pip install --quiet cyclonedx-bom
+	$(BIN)/cyclonedx-py environment $(BIN)/python --output-file sbom.json
+
+clean:  ## remove everything that make made
 	rm -rf $(VENV) demo build *.egg-info .pytest_cache .mypy_cache .ruff_cache
