@@ -5,7 +5,7 @@ C-STORE-RQ is served on the spot: PDVs become memoryviews of one buffer, which g
 checks, limits and files as on the ordinary route), and the response is one write. Every other message, and every
 C-STORE-RQ of an unusual shape, is left in the buffer untouched and takes the ordinary route.
 
-This touches internals of pynetdicom 3.0.x: `missing()` names what is not there, and the ordinary route is taken then.
+This touches internals of pynetdicom 3.0.x, all of them named in `dicom/pynetdicom_3_0.py`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,6 @@ import time
 from dataclasses import dataclass
 
 from pynetdicom.association import Association
-from pynetdicom.dul import DULServiceProvider
-from pynetdicom.fsm import StateMachine
-from pynetdicom.timer import Timer
 
 from ich_node.receive.reception import Answer, Incoming, Reception, Request
 from ich_node.receive.transport import LONGEST_PDU, QUICK_S, BoundedSocket, MessageMemory, Stream, peer_of
@@ -38,16 +35,6 @@ _U16 = struct.Struct("<H")
 
 class ProtocolError(Exception):
     """The peer sent what PS3.8 does not allow here."""
-
-
-def missing() -> list[str]:
-    """What this module uses of pynetdicom beyond its promises and that is not there."""
-    wanted = {
-        DULServiceProvider: ("run_reactor", "_is_transport_event", "_read_pdu_data"),
-        StateMachine: ("do_action", "transition"),
-        Timer: ("restart",),
-    }
-    return [f"{owner.__name__}.{name}" for owner, names in wanted.items() for name in names if not hasattr(owner, name)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,12 @@ from pynetdicom.presentation import AllStoragePresentationContexts, Presentation
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification
 
+from ich_node.dicom import pynetdicom_3_0
 from ich_node.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from ich_node.domain.errors import IchNodeError
 from ich_node.receive import transport
 from ich_node.receive.admission import Admission
-from ich_node.receive.fast_path import FastSocket, missing
+from ich_node.receive.fast_path import FastSocket
 from ich_node.receive.reception import SUCCESS, Hints, Reception, Request
 from ich_node.receive.transport import BoundedSocket, Handler, MessageMemory, Server, Stream, peer_of
 from ich_node.runtime import audit, logs, tls
@@ -108,8 +109,8 @@ class Scp:
         port: int | None = None,
     ) -> None:
         """Bind the port (port 0: any free one, see `port`); raises OSError when it is taken."""
-        if gone := transport.missing():
-            raise IchNodeError(f"this pynetdicom can not be bounded, it lacks {', '.join(gone)}")
+        if gone := pynetdicom_3_0.lacks():
+            raise IchNodeError(f"this pynetdicom cannot be used, it lacks {', '.join(gone)}")
         self._config = config.receive
         self._hints = hints
         self.admission = Admission(config.receive, config.ae_title)
@@ -175,15 +176,11 @@ class Scp:
         return server
 
     def _socket_maker(self) -> transport.MakeSocket:
-        """The direct route where pynetdicom lets us, else the ordinary one."""
+        """The direct route unless the configuration wants the ordinary one."""
         memory = MessageMemory(2 * (self._config.max_instance_mb << 20))
-        direct = self._config.fast_path
-        if direct and (gone := missing()):
-            logs.get().warning("fast_path_unavailable", lacks=gone)
-            direct = False
 
         def make(assoc: Association, stream: Stream, first: bytes) -> BoundedSocket:
-            if direct:
+            if self._config.fast_path:
                 return FastSocket(assoc, stream, first, self._config, memory, self.reception)
             return BoundedSocket(assoc, stream, first, self._config, memory)
 

@@ -6,8 +6,7 @@ Half-open connections, load-balancer probes and strangers cost one blocked threa
 slot. From then on every PDU has a largest length, every started message a deadline (`dimse_timeout_s`), and all
 messages that are held in memory together a limit. Idle associations sleep instead of polling every millisecond.
 
-This touches what pynetdicom 3.0.x does not promise; `missing()` names what is not there, and the role then refuses to
-start rather than listen without these bounds.
+This touches what pynetdicom 3.0.x does not promise, all of it named in `dicom/pynetdicom_3_0.py`.
 """
 
 from __future__ import annotations
@@ -47,17 +46,6 @@ LONGEST_REQUEST = 1 << 18
 ABORT = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 0))  # A-ABORT by the service provider, no reason given (PS3.8 9.3.8)
 PIECE = 1 << 16
 SLEEP_S, QUICK_S, RECENT_S, LAST_MOMENT_S = 0.1, 0.001, 0.2, 0.5
-
-
-def missing() -> list[str]:
-    """What the transport uses of pynetdicom beyond its promises and that is not there."""
-    wanted = {
-        RequestHandler: ("_create_association", "handle"),
-        AssociationSocket: ("ready", "recv", "send", "close", "_shutdown_socket"),
-        Association: ("set_socket", "kill"),
-    }
-    ours = [f"{owner.__name__}.{name}" for owner, names in wanted.items() for name in names if not hasattr(owner, name)]
-    return ours + upper_layer.missing()
 
 
 class Stream:

@@ -15,24 +15,11 @@ from typing import Any
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ
-from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import InvalidEventError, StateMachine
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.timer import Timer
 
 SLEEP_S = 0.1
-
-
-def missing() -> list[str]:
-    """What this module uses of pynetdicom beyond its promises and that is not there."""
-    wanted = {
-        DULServiceProvider: ("run_reactor", "kill_dul"),
-        DIMSEServiceProvider: ("get_msg", "receive_primitive"),
-        StateMachine: ("do_action",),
-        Timer: ("start", "stop", "restart", "remaining", "expired"),
-        Association: ("_run_reactor",),
-    }
-    return [f"{owner.__name__}.{name}" for owner, names in wanted.items() for name in names if not hasattr(owner, name)]
 
 
 def calm(association: Association, most_bytes: int) -> None:

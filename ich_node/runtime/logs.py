@@ -31,7 +31,6 @@ EVENTS = frozenset(
         "duplicate_differs",
         "spool_full",
         "spool_recovered",
-        "fast_path_unavailable",
         "series_queued",
         "series_ineligible",
         "series_unreadable",

@@ -15,11 +15,13 @@ import raw_scu
 from pydicom import Dataset
 from pydicom.uid import JPEGLSLossless
 from pynetdicom import AE, evt
+from pynetdicom.timer import Timer
 from raw_scu import CT, DEFLATED, ENHANCED_SR, EXPLICIT, IMPLICIT, RawScu, associate_rq, c_store_rq, dataset, pdu, pdv
 from receive_bench import Receiver, association_threads, eventually
 
-from ich_node.receive import fast_path, scp, transport
-from ich_node.receive.fast_path import BUFFER, FastSocket
+from ich_node.dicom import pynetdicom_3_0
+from ich_node.domain.errors import IchNodeError
+from ich_node.receive.fast_path import BUFFER
 from ich_node.receive.scp import Extension, Scp
 from ich_node.receive.transport import BoundedSocket
 
@@ -141,18 +143,13 @@ def test_the_first_instance_of_an_association_takes_the_direct_route(
     assert len(running.datasets()) == 40
 
 
-def test_without_pynetdicoms_internals_the_ordinary_route_is_taken(
+def test_a_pynetdicom_that_lacks_what_we_touch_is_refused_at_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scp, "missing", lambda: ["Timer.restart"])
-    monkeypatch.setattr(FastSocket, "__init__", lambda *_: pytest.fail("took the direct route"))
-    with Receiver(tmp_path) as running, RawScu(running.port) as scu:
-        scu.associate()
-        assert scu.store(b"1.2.3.4") == SUCCESS
-
-
-def test_this_pynetdicom_has_all_that_we_touch() -> None:
-    assert transport.missing() == fast_path.missing() == []
+    assert pynetdicom_3_0.lacks() == []
+    monkeypatch.setattr(pynetdicom_3_0, "PRIVATE", ((Timer, ("restart", "hibernate")),))
+    with pytest.raises(IchNodeError, match=r"it lacks Timer\.hibernate$"):
+        Receiver(tmp_path)
 
 
 def test_an_idle_echo_between_instances_is_answered(receiver: Receiver) -> None:

@@ -10,12 +10,7 @@ from typing import Any
 import pytest
 from pynetdicom.timer import Timer
 
-from ich_node.receive import upper_layer
 from ich_node.receive.upper_layer import CalmStateMachine, SteadyTimer, WakingQueue
-
-
-def test_this_pynetdicom_has_all_that_is_touched() -> None:
-    assert upper_layer.missing() == []
 
 
 def steady(timeout: float | None) -> Timer:
