@@ -21,19 +21,27 @@ class TlsFiles:
     ca: Path
 
 
-def write_certificates(folder: Path) -> TlsFiles:
-    """Certificate and key for localhost and 127.0.0.1, signed by a new authority."""
+def write_certificates(folder: Path, days: tuple[int, int] = (-1, 1)) -> TlsFiles:
+    """Certificate and key for localhost and 127.0.0.1, signed by a new authority; valid between two days from now."""
     authority, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     files = TlsFiles(folder / "tls.crt", folder / "tls.key", folder / "ca.crt")
-    files.ca.write_bytes(_certificate("test authority", authority, authority, ca=True))
-    files.certificate.write_bytes(_certificate("localhost", key, authority, ca=False))
+    files.ca.write_bytes(_certificate("test authority", authority, authority, days, ca=True))
+    files.certificate.write_bytes(_certificate("localhost", key, authority, days, ca=False))
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
     files.private_key.write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain))
     return files
 
 
-def _certificate(name: str, key: ec.EllipticCurvePrivateKey, signer: ec.EllipticCurvePrivateKey, *, ca: bool) -> bytes:
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+def _certificate(
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    signer: ec.EllipticCurvePrivateKey,
+    days: tuple[int, int],
+    *,
+    ca: bool,
+) -> bytes:
+    now = datetime.datetime.now(datetime.UTC)
+    first, last = (now + datetime.timedelta(days=day) for day in days)
     names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
     usage = x509.KeyUsage(not ca, False, False, False, False, ca, ca, False, False)
     authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
@@ -43,8 +51,8 @@ def _certificate(name: str, key: ec.EllipticCurvePrivateKey, signer: ec.Elliptic
         .issuer_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test authority")]))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - day)
-        .not_valid_after(now + day)
+        .not_valid_before(first)
+        .not_valid_after(last)
         .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(usage, critical=True)

@@ -56,9 +56,9 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
     return parser
 
 
-def _config_option(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
-    text = "configuration file, see config/ich_node.yaml"
-    parser.add_argument("--config", type=Path, metavar="F", required=required, help=text)
+def _config_option(parser: argparse.ArgumentParser, *, default: Path | None = DEFAULT_CONFIG) -> None:
+    text = f"configuration file ({default or 'none: the defaults'})"
+    parser.add_argument("--config", type=Path, metavar="F", default=default, help=text)
 
 
 # --- roles -----------------------------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def _add_tools(verb: Callable[[str, Run, str], argparse.ArgumentParser]) -> None
     analyse = verb("analyse", _analyse, "analyse the series in a folder without a node")
     analyse.add_argument("folder", type=Path, metavar="FOLDER", help="DICOM files, nested folders, other files too")
     analyse.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
-    _config_option(analyse, required=False)
+    _config_option(analyse, default=None)
 
     _config_option(verb("check", _check, "check configuration, spool, database, model and destinations"))
 
@@ -167,7 +167,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from ich_node.commands import check
 
     passed = True
-    for line in check.lines(config.load(arguments.config)):
+    for line in check.checks(config.load(arguments.config)):
         passed &= line.passed
         print(f"{'ok  ' if line.passed else 'FAIL'}  {line.subject}: {line.detail}", flush=True)
     return service.EXIT_OK if passed else service.EXIT_FAILURE

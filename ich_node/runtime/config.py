@@ -12,14 +12,14 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydicom.datadict import tag_for_keyword
 
 from ich_node.domain.dicom import AETitle
 from ich_node.domain.errors import ConfigError
+from ich_node.runtime import yaml_file
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 AE = Annotated[str, AfterValidator(AETitle)]
@@ -27,9 +27,19 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class Section(BaseModel):
-    """A group of keys."""
+    """A group of keys. One value where a list is meant is a list of one; an AE title of digits needs no quotes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, coerce_numbers_to_str=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lists(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        lists = {name for name, field in cls.model_fields.items() if get_origin(field.annotation) is tuple}
+        return {
+            key: (value,) if key in lists and isinstance(value, str | dict) else value for key, value in data.items()
+        }
 
 
 class TlsConfig(Section):
@@ -55,9 +65,12 @@ class CallerConfig(Section):
     @field_validator("addresses")
     @classmethod
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for address in value:
-            ipaddress.ip_network(address, strict=False)
-        return value
+        networks = tuple(part for entry in value for part in re.split(r"[,;\s]+", entry.strip()) if part)
+        if not networks:
+            raise ValueError("names no address")
+        for network in networks:
+            ipaddress.ip_network(network, strict=False)
+        return networks
 
 
 class ReceiveConfig(Section):
@@ -220,17 +233,7 @@ def default_bundle() -> Path:
 
 def load(path: Path) -> Config:
     """Read a configuration file; raises ConfigError with every problem in it."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError([f"{path}: {error.strerror}"]) from error
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{path}: not YAML: {' '.join(str(error).split())}"]) from error
-    if data is not None and not isinstance(data, dict):
-        raise ConfigError([f"{path}: the file is not a mapping of keys"])
-    return parse(data or {}, base=path.resolve().parent)
+    return parse(yaml_file.read(path), base=path.resolve().parent)
 
 
 def parse(data: dict[str, Any], base: Path) -> Config:

@@ -98,3 +98,76 @@ def test_nobody_but_loopback_may_call_by_default():
     (caller,) = config.Config().receive.callers
     assert caller.addresses == ("127.0.0.0/8", "::1/128")
     assert config.Config().receive.address == "127.0.0.1"
+
+
+def written(folder: Path, text: str | bytes) -> Path:
+    path = folder / "ich_node.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+def refusal(folder: Path, text: str | bytes) -> str:
+    with pytest.raises(ConfigError) as caught:
+        config.load(written(folder, text))
+    (problem,) = caught.value.problems
+    return problem
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_may_carry_a_byte_order_mark(tmp_path, encoding):
+    text = "# Müller\nae_title: CT1\n".encode(encoding)
+    assert config.load(written(tmp_path, text)).ae_title == "CT1"
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp850", "shift_jis"])
+def test_another_encoding_is_refused_with_the_line(tmp_path, encoding):
+    word = "ミュラー" if encoding == "shift_jis" else "Müller"
+    assert "line 2 is not UTF-8" in refusal(tmp_path, f"ae_title: CT1\n# {word}\n".encode(encoding))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "receive:\n  port: 1\ninfer:\n  threads: 1\nreceive:\n  grace_s: 1\n",
+        "receive:\n  port: 104\n  port: 105\n",
+        "deliver:\n  destinations:\n    - {name: a, host: h, ae_title: A, host: i}\n",
+    ],
+)
+def test_a_key_given_twice_is_refused_with_both_lines(tmp_path, text):
+    assert "given twice, in lines" in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize(("text", "port"), [("0104", 104), ("104", 104), ("'104'", 104), ("00011112", 11112)])
+def test_a_leading_zero_is_no_octal_number(tmp_path, text, port):
+    assert config.load(written(tmp_path, f"receive:\n  port: {text}\n")).receive.port == port
+
+
+@pytest.mark.parametrize("text", ["10:30", "0x68", "0o150", "1e2", "104.5"])
+def test_what_is_no_plain_number_is_no_port(tmp_path, text):
+    assert refusal(tmp_path, f"receive:\n  port: {text}\n").startswith("receive.port:")
+
+
+@pytest.mark.parametrize("title", ["NO", "ON", "YES", "0123", "123", "1e3", "12:30"])
+def test_an_ae_title_stays_the_word_that_was_written(tmp_path, title):
+    assert config.load(written(tmp_path, f"ae_title: {title}\n")).ae_title == title
+
+
+@pytest.mark.parametrize(("word", "meaning"), [("yes", True), ("no", False), ("on", True), ("true", True)])
+def test_a_truth_value_may_be_said_in_words(tmp_path, word, meaning):
+    assert config.load(written(tmp_path, f"receive:\n  fast_path: {word}\n")).receive.fast_path is meaning
+
+
+@pytest.mark.parametrize("addresses", ["192.0.2.7", "[192.0.2.7]", '"192.0.2.7"', "192.0.2.7 ", '"192.0.2.7, "'])
+def test_a_lone_address_is_a_list_of_one(tmp_path, addresses):
+    text = f"receive:\n  callers:\n    - ae_title: CT\n      addresses: {addresses}\n"
+    assert config.load(written(tmp_path, text)).receive.callers[0].addresses == ("192.0.2.7",)
+
+
+def test_a_lone_destination_is_a_list_of_one(tmp_path):
+    text = "deliver:\n  destinations: {name: pacs, ae_title: PACS, host: pacs.example}\n"
+    assert [d.name for d in config.load(written(tmp_path, text)).deliver.destinations] == ["pacs"]
+
+
+def test_no_address_at_all_is_refused(tmp_path):
+    text = "receive:\n  callers:\n    - ae_title: CT\n      addresses: []\n"
+    assert refusal(tmp_path, text) == "receive.callers.0.addresses: names no address"
