@@ -108,9 +108,7 @@ def _clock(config: Config) -> Check:
 def _synchronised() -> bool:
     """What the kernel says of the clock (adjtimex(2), asked without changing anything); True where it cannot say."""
     try:
-        return (
-            int(ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))) != TIME_ERROR
-        )  # struct timex: 208 bytes
+        state: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(256))  # struct timex has 208 bytes
     except (OSError, AttributeError):
         return True
     return state != TIME_ERROR
