@@ -50,6 +50,9 @@ class Archive:
     def stored(self, association: int, study_uid: str, series_uid: str) -> None:
         """Nothing to do."""
 
+    def refused(self, association: int, series_uid: str | None, sop_instance_uid: str, for_space: bool) -> None:
+        """Nothing to do."""
+
     def ended(self, association: int, released: bool) -> None:
         """Nothing to do."""
 

@@ -27,7 +27,7 @@ from pydicom.uid import (
 )
 
 from ich_node import __version__
-from ich_node.domain.dicom import Instance
+from ich_node.domain.dicom import AETitle, Instance, Peer
 from ich_node.domain.errors import UnidentifiableInstance
 
 Buffer = bytes | bytearray | memoryview
@@ -48,6 +48,7 @@ SOP_CLASS, SOP_INSTANCE, STUDY, SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0
 WANTED = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 FIRST_PIXELS = 0x7FE00008
+SOURCE_TITLE, SOURCE_ADDRESS = 0x00020016, 0x00020026
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 VRS = LONG_VRS | frozenset(
     {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN"}
@@ -85,8 +86,12 @@ def is_uid(text: str) -> bool:
 # --- writing -------------------------------------------------------------------------------------------------------
 
 
-def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str) -> bytes:
-    """Preamble, DICM and File Meta Information (PS3.10 7.1): the same for the same instance, whoever sent it."""
+def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: str, sender: Peer | None = None) -> bytes:
+    """Preamble, DICM and File Meta Information (PS3.10 7.1), with the sender's AE title and address."""
+    source: tuple[bytes, ...] = ()
+    if sender is not None:
+        address = f"dicom://[{sender.address}]" if ":" in sender.address else f"dicom://{sender.address}"
+        source = (_meta_element(0x0016, b"AE", sender.ae_title), _long_meta_element(0x0026, b"UR", address))
     meta = b"".join(
         (
             struct.pack("<HH2sHI", 2, 0x0001, b"OB", 0, 2) + b"\0\1",
@@ -95,6 +100,7 @@ def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
             _meta_element(0x0010, b"UI", transfer_syntax_uid),
             _meta_element(0x0012, b"UI", IMPLEMENTATION_CLASS_UID),
             _meta_element(0x0013, b"SH", IMPLEMENTATION_VERSION_NAME),
+            *source,
         )
     )
     return bytes(128) + b"DICM" + struct.pack("<HH2sHI", 2, 0, b"UL", 4, len(meta)) + meta
@@ -103,8 +109,20 @@ def file_head(sop_class_uid: str, sop_instance_uid: str, transfer_syntax_uid: st
 def _meta_element(element: int, vr: bytes, text: str) -> bytes:
     value = text.encode("ascii")
     if len(value) % 2:
-        value += b" " if vr == b"SH" else b"\0"
+        value += b"\0" if vr == b"UI" else b" "
     return struct.pack("<HH2sH", 2, element, vr, len(value)) + value
+
+
+def _long_meta_element(element: int, vr: bytes, text: str) -> bytes:
+    value = text.encode("ascii")
+    value += b" " * (len(value) % 2)
+    return struct.pack("<HH2sHI", 2, element, vr, 0, len(value)) + value
+
+
+def dataset_offset(path: Path) -> int:
+    """Where the dataset begins in a file that the node wrote; raises UnidentifiableInstance, or OSError."""
+    with path.open("rb") as file:
+        return _file_meta(file.read(FIRST_LOOK)).dataset_offset
 
 
 # --- identification ------------------------------------------------------------------------------------------------
@@ -214,38 +232,61 @@ def read_instance(path: Path) -> Instance:
     """The instance in a file that the node wrote; raises UnidentifiableInstance, or OSError."""
     with path.open("rb") as file:
         data = file.read(FIRST_LOOK)
-        sop_class_uid, sop_instance_uid, transfer_syntax_uid, start = _file_meta(data)
-        identity = identify(data[start:], transfer_syntax_uid, complete=len(data) < FIRST_LOOK)
+        meta = _file_meta(data)
+        start = meta.dataset_offset
+        identity = identify(data[start:], meta.transfer_syntax_uid, complete=len(data) < FIRST_LOOK)
         if identity is None:
             data += file.read(start + SCAN_LIMIT - len(data))
-            identity = identify(data[start:], transfer_syntax_uid, complete=True)
+            identity = identify(data[start:], meta.transfer_syntax_uid, complete=True)
             assert identity is not None  # noqa: S101  complete data gives an identity or an exception
     return Instance(
         study_uid=identity.study_uid,
         series_uid=identity.series_uid,
-        sop_class_uid=sop_class_uid,
-        sop_instance_uid=sop_instance_uid,
-        transfer_syntax_uid=transfer_syntax_uid,
+        sop_class_uid=meta.sop_class_uid,
+        sop_instance_uid=meta.sop_instance_uid,
+        transfer_syntax_uid=meta.transfer_syntax_uid,
         path=path,
+        sender=meta.sender,
     )
 
 
-def _file_meta(data: bytes) -> tuple[str, str, str, int]:
-    """(SOP Class UID, SOP Instance UID, Transfer Syntax UID, offset of the dataset)."""
+@dataclass(frozen=True, slots=True)
+class _FileMeta:
+    """File Meta Information, and where the dataset begins behind it."""
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+    sender: Peer | None
+    dataset_offset: int
+
+
+def _file_meta(data: bytes) -> _FileMeta:
     if data[128:132] != b"DICM":
         raise UnidentifiableInstance("not a DICOM file")
     view, offset, found = memoryview(data), 132, {}
+    source: dict[int, str] = {}
     try:
         while offset + 2 <= len(view) and _U16(view, offset)[0] == 2:
             tag, vr, length, offset = _header(view, offset, implicit=False)
             if vr == b"UI":
                 found[tag] = _uid(view, offset, length)
+            elif tag in (SOURCE_TITLE, SOURCE_ADDRESS):
+                source[tag] = bytes(view[offset : offset + length]).decode("latin-1").strip(" ")
             offset += length
     except _Short as short:
         raise UnidentifiableInstance("the file ends within its meta information") from short
     if missing := {0x00020002, 0x00020003, 0x00020010} - found.keys():
         raise UnidentifiableInstance(f"the file meta information lacks {len(missing)} UIDs")
-    return found[0x00020002], found[0x00020003], found[0x00020010], offset
+    return _FileMeta(found[0x00020002], found[0x00020003], found[0x00020010], _sender(source), offset)
+
+
+def _sender(source: dict[int, str]) -> Peer | None:
+    try:
+        title = AETitle(source[SOURCE_TITLE])
+        return Peer(title, source[SOURCE_ADDRESS].removeprefix("dicom://").strip("[]"))
+    except (KeyError, ValueError):  # written by an earlier version, or not by us
+        return None
 
 
 def check_header(path: Path) -> None:
@@ -257,9 +298,10 @@ def check_header(path: Path) -> None:
     with path.open("rb") as file:
         data = file.read(FIRST_LOOK)
         try:
-            _, _, transfer_syntax_uid, start = _file_meta(data)
+            meta = _file_meta(data)
         except UnidentifiableInstance:
             return
+        transfer_syntax_uid, start = meta.transfer_syntax_uid, meta.dataset_offset
         deflated = transfer_syntax_uid == DeflatedExplicitVRLittleEndian
         small = os.fstat(file.fileno()).st_size <= 8 * MOST_ITEMS  # which has no room for more
         if (small and not deflated) or transfer_syntax_uid == ExplicitVRBigEndian:
@@ -301,11 +343,13 @@ def read_header(path: Path, keywords: Sequence[str]) -> Dataset:
         try:
             with warnings.catch_warnings(), disable_value_validation():
                 warnings.simplefilter("ignore")  # they quote values
-                *names, transfer_syntax_uid, start = _file_meta(file.read(FIRST_LOOK))
-                if transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-                    file.seek(start)
+                meta = _file_meta(file.read(FIRST_LOOK))
+                if meta.transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+                    file.seek(meta.dataset_offset)
                     plain = _inflated(memoryview(file.read(HEADER_LIMIT)), HEADER_LIMIT)
-                    source = BytesIO(file_head(str(names[0]), str(names[1]), ExplicitVRLittleEndian) + plain)
+                    source = BytesIO(
+                        file_head(meta.sop_class_uid, meta.sop_instance_uid, ExplicitVRLittleEndian) + plain
+                    )
                 source.seek(0)
                 return dcmread(source, stop_before_pixels=True, specific_tags=list(keywords))
         except UnidentifiableInstance:

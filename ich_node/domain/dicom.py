@@ -37,7 +37,11 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One stored SOP Instance; `path` is the file as received."""
+    """One stored SOP Instance; `path` is the file as received.
+
+    name: that of its file without suffix: the SOP Instance UID, and for a second, different image that claims the same
+    UID a number behind it (`~2`). sender: who sent it, where that is known.
+    """
 
     study_uid: str
     series_uid: str
@@ -45,6 +49,11 @@ class Instance:
     sop_instance_uid: str
     transfer_syntax_uid: str
     path: Path
+    sender: Peer | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
 
 
 @dataclass(frozen=True, slots=True)

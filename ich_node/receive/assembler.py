@@ -98,6 +98,9 @@ class Assembler:
         now = self._clock()
         self._news.put(lambda: self._grow(association, study_uid, series_uid, now))
 
+    def refused(self, association: int, series_uid: str | None, sop_instance_uid: str, for_space: bool) -> None:
+        """An image was not taken."""
+
     def ended(self, association: int, released: bool) -> None:
         """An association has ended."""
         now = self._clock()

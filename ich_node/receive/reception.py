@@ -27,6 +27,9 @@ OUT_OF_RESOURCES = 0xA700
 DATASET_MISMATCH = 0xA900
 CANNOT_UNDERSTAND = 0xC000
 
+TAINTING = frozenset({OUT_OF_RESOURCES, CANNOT_UNDERSTAND})
+"""Refusals that leave a hole in the series: its sender believes the image to belong there, and so do we."""
+
 IMAGE_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 """What may become a job; everything else is set aside."""
 
@@ -36,6 +39,12 @@ class Hints(Protocol):
 
     def stored(self, association: int, study_uid: str, series_uid: str) -> None:
         """An image of a series has become durable."""
+
+    def refused(self, association: int, series_uid: str | None, sop_instance_uid: str, for_space: bool) -> None:
+        """An image was not taken, for lack of space or because of its bytes: its sender may send it again.
+
+        series_uid: None when the dataset did not get so far as to say it.
+        """
 
     def ended(self, association: int, released: bool) -> None:
         """An association has ended: released in order, or aborted."""
@@ -102,6 +111,12 @@ class Incoming:
         self.discard()
         answer = self._problem or Answer(SUCCESS)
         self._tell(answer)
+        if answer.status in TAINTING and self._request.sop_class_uid in IMAGE_CLASSES:
+            series_uid = self._identity.series_uid if self._identity else None
+            for_space = answer.status == OUT_OF_RESOURCES
+            self._reception.hints.refused(
+                self._request.association, series_uid, self._request.sop_instance_uid, for_space
+            )
         return answer
 
     def discard(self) -> None:
@@ -153,6 +168,7 @@ class Incoming:
                 sop_instance_uid=identity.sop_instance_uid,
                 sop_class_uid=identity.sop_class_uid,
                 transfer_syntax_uid=self._request.transfer_syntax_uid,
+                sender=self._request.peer,
                 aside=identity.sop_class_uid not in IMAGE_CLASSES,
             )
             self._writer.write(self._pending)
@@ -168,6 +184,8 @@ class Incoming:
             self._refuse(OUT_OF_RESOURCES, "no space")
         except OSError as error:
             self._refuse(OUT_OF_RESOURCES, f"storage error {error.errno}")
+        except UnidentifiableInstance as error:
+            self._refuse(CANNOT_UNDERSTAND, str(error))
         else:
             self._audit(self._identity, path)
             if self._identity.sop_class_uid in IMAGE_CLASSES:

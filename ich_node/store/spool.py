@@ -5,15 +5,15 @@
     results/<job id>/…                                     written by `write_results`
 
 Invariants: when `put` or `Writer.commit` returns, the file and its name are on stable storage (.part → write →
-fdatasync → link under the final name → fsync of the directory). A file is written once and never changed: the first
-copy of an instance wins. No name outside [0-9.]{1,64} becomes a path. Below the watermark nothing is taken, long before
-the disk is full.
+fdatasync → link under the final name → fsync of the directory). A file is written once and never changed. The same
+dataset under the same SOP Instance UID is kept once; another one, of whom it may be, lies beside it as <UID>~2.dcm, so
+that Success is never said for what is not kept. The file head names the sender. No UID outside [0-9.]{1,64} becomes a
+path. Below the watermark nothing is taken, long before the disk is full.
 """
 
 from __future__ import annotations
 
 import errno
-import filecmp
 import os
 import shutil
 import threading
@@ -22,8 +22,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ich_node.dicom.part10 import Buffer, file_head, is_uid, read_instance
-from ich_node.domain.dicom import Instance
+from ich_node.dicom.part10 import Buffer, dataset_offset, file_head, is_uid, read_instance
+from ich_node.domain.dicom import Instance, Peer
 from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
 from ich_node.runtime import logs
 
@@ -32,6 +32,9 @@ OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 MOST_BUFFERS = 512  # buffers in one writev; IOV_MAX is 1024
 MOST_NAMED = 1000
 RECOVERY_FACTOR = 1.05
+MOST_COPIES = 8
+"""Different datasets under one SOP Instance UID that are kept: corrected demographics come once or twice."""
+COMPARED_AT_A_TIME = 1 << 20  # bytes: of the order of one image
 PART, SUFFIX = ".part", ".dcm"
 
 
@@ -59,18 +62,21 @@ class Spool:
         sop_class_uid: str,
         transfer_syntax_uid: str,
         parts: Sequence[Buffer],
+        sender: Peer | None = None,
         aside: bool = False,
     ) -> Path:
         """Store a dataset (`parts`, in order, without file meta information); durable when this returns.
 
         aside: not an image that may become a job. Raises SpoolFull, OSError, or UnidentifiableInstance for a name that
-        can not be a path. A second copy changes nothing.
+        cannot be a path, or that MOST_COPIES different datasets bear already. The same dataset again changes nothing;
+        another one under the same name is kept beside it.
         """
         writer = self.writer(
             series_uid=series_uid,
             sop_instance_uid=sop_instance_uid,
             sop_class_uid=sop_class_uid,
             transfer_syntax_uid=transfer_syntax_uid,
+            sender=sender,
             aside=aside,
         )
         try:
@@ -86,6 +92,7 @@ class Spool:
         sop_instance_uid: str,
         sop_class_uid: str,
         transfer_syntax_uid: str,
+        sender: Peer | None = None,
         aside: bool = False,
     ) -> Writer:
         """Begin an instance that comes in several pieces; see `put` for what may be raised."""
@@ -94,9 +101,8 @@ class Spool:
                 raise UnidentifiableInstance("a UID that can not be a file name")
         self.check_space()
         directory = (self.aside if aside else self.incoming) / series_uid
-        return Writer(
-            self, directory, sop_instance_uid, file_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid)
-        )
+        head = file_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid, sender)
+        return Writer(self, directory, sop_instance_uid, head)
 
     def check_space(self) -> None:
         """Raise SpoolFull below the watermark, and from then on until there is 5 % more than it."""
@@ -249,14 +255,11 @@ class Writer:
             raise
 
     def commit(self) -> Path:
-        """Make it durable under its name, unless that is taken. Raises SpoolFull or OSError."""
+        """Make it durable under its name. Raises SpoolFull, OSError, or UnidentifiableInstance as `Spool.put` does."""
         assert self._part is not None, "nothing was written"  # noqa: S101
         try:
             os.fdatasync(self._descriptor)
-            try:
-                self._final.hardlink_to(self._part)  # a rename that never replaces: the first copy wins
-            except FileExistsError:
-                self._tell_if_different()
+            self._final = self._name_of_its_own()
             self._part.unlink()
             self._part = None
             self._spool.sync(self._directory)
@@ -284,10 +287,21 @@ class Writer:
             self._descriptor = os.open(part, flags, FILE_MODE)
         self._part = part
 
-    def _tell_if_different(self) -> None:
+    def _name_of_its_own(self) -> Path:
+        """Link the file under its name, or find the same dataset there; a different one leaves it the next name."""
         assert self._part is not None  # noqa: S101
-        if not filecmp.cmp(self._part, self._final, shallow=False):
-            logs.get().warning("duplicate_differs", series=self._directory.name, instance=self._final.stem)
+        for copy in range(1, MOST_COPIES + 1):
+            final = self._final if copy == 1 else self._final.with_name(f"{self._final.stem}~{copy}{SUFFIX}")
+            try:
+                final.hardlink_to(self._part)  # a rename that never replaces
+            except FileExistsError:
+                if _same_dataset(self._part, final):
+                    return final
+                continue
+            if copy > 1:
+                logs.get().warning("duplicate_differs", series=self._directory.name, instance=self._final.stem)
+            return final
+        raise UnidentifiableInstance(f"{MOST_COPIES} different images bear this SOP Instance UID already")
 
     def _close(self) -> None:
         if self._descriptor >= 0:
@@ -337,6 +351,22 @@ class _Ticket:
     def result(self) -> None:
         if self.error is not None:
             raise OSError(self.error.errno, self.error.strerror)
+
+
+def _same_dataset(one: Path, other: Path) -> bool:
+    """Whether two files hold the same bytes behind their file meta information, which names the sender."""
+    with one.open("rb") as first, other.open("rb") as second:
+        try:
+            first.seek(dataset_offset(one))
+            second.seek(dataset_offset(other))
+        except UnidentifiableInstance:  # damaged on disk: not the same
+            return False
+        if os.fstat(first.fileno()).st_size - first.tell() != os.fstat(second.fileno()).st_size - second.tell():
+            return False
+        while piece := first.read(COMPARED_AT_A_TIME):
+            if piece != second.read(COMPARED_AT_A_TIME):
+                return False
+    return True
 
 
 # --- the system calls ----------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from ich_node.receive.scp import Scp
 from ich_node.store.spool import Spool
 class Hints:
     def stored(self, *_): pass
+    def refused(self, *_, **__): pass
     def ended(self, *_, **__): pass
 logs.configure(LogConfig(), "receive")
 config = Config(receive=ReceiveConfig(port=int(sys.argv[1]), fast_path=sys.argv[3] == "direct"))

@@ -229,14 +229,14 @@ def test_a_deflated_dataset_is_stored_as_received(receiver: Receiver) -> None:
     assert receiver.datasets()["1.2.3.4"] == data
 
 
-def test_the_second_copy_is_acknowledged_and_changes_nothing(receiver: Receiver) -> None:
-    first = dataset(b"1.2.3.4", pixels=b"first!")
+def test_the_same_image_again_changes_nothing_and_another_one_is_kept_beside_it(receiver: Receiver) -> None:
+    first, second = dataset(b"1.2.3.4", pixels=b"first!"), dataset(b"1.2.3.4", pixels=b"second")
     with RawScu(receiver.port) as scu:
         scu.associate()
         assert scu.store(b"1.2.3.4", first) == SUCCESS
         assert scu.store(b"1.2.3.4", first) == SUCCESS
-        assert scu.store(b"1.2.3.4", dataset(b"1.2.3.4", pixels=b"second")) == SUCCESS
-    assert receiver.datasets() == {"1.2.3.4": first}
+        assert scu.store(b"1.2.3.4", second) == SUCCESS
+    assert receiver.datasets() == {"1.2.3.4": first, "1.2.3.4~2": second}
 
 
 @pytest.mark.parametrize("where", [0.02, 0.5, 0.99])

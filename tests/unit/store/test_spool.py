@@ -15,9 +15,11 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from structlog.testing import capture_logs
 
+from ich_node.dicom.part10 import read_instance
+from ich_node.domain.dicom import AETitle, Peer
 from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
 from ich_node.store import spool as spool_module
-from ich_node.store.spool import GroupCommit, Spool
+from ich_node.store.spool import MOST_COPIES, GroupCommit, Spool
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 
@@ -32,7 +34,14 @@ def dataset(pixels: bytes = b"\1\2\3\4") -> bytes:
     return buffer.getvalue()
 
 
-def put(spool: Spool, uid: str = "1.2.3.4", series: str = "1.2.3", aside: bool = False, **changes: object) -> Path:
+def put(
+    spool: Spool,
+    uid: str = "1.2.3.4",
+    series: str = "1.2.3",
+    aside: bool = False,
+    sender: Peer | None = None,
+    **changes: object,
+) -> Path:
     return spool.put(
         series_uid=series,
         sop_instance_uid=uid,
@@ -40,6 +49,7 @@ def put(spool: Spool, uid: str = "1.2.3.4", series: str = "1.2.3", aside: bool =
         transfer_syntax_uid=EXPLICIT,
         parts=[dataset(**changes)],  # type: ignore[arg-type]
         aside=aside,
+        sender=sender,
     )
 
 
@@ -144,13 +154,33 @@ def test_a_duplicate_changes_nothing(spool: Spool, tmp_path: Path) -> None:
     assert logged == []
 
 
-def test_of_two_different_copies_the_first_is_kept_and_that_is_told(spool: Spool) -> None:
+def test_of_two_different_images_under_one_uid_both_are_kept_and_that_is_told(spool: Spool, tmp_path: Path) -> None:
     path = put(spool)
     first = path.read_bytes()
     with capture_logs() as logged:
-        put(spool, pixels=b"\5\6\7\x08")
+        other = put(spool, pixels=b"\5\6\7\x08")
     assert path.read_bytes() == first
+    assert other.read_bytes().endswith(dataset(pixels=b"\5\6\7\x08"))
+    assert files(tmp_path) == ["incoming/1.2.3/1.2.3.4.dcm", "incoming/1.2.3/1.2.3.4~2.dcm"]
     assert [line["event"] for line in logged] == ["duplicate_differs"]
+    assert put(spool, pixels=b"\5\6\7\x08") == other, "the second copy of the second image"
+    assert spool.sop_instance_uids("1.2.3") == ["1.2.3.4", "1.2.3.4~2"]
+
+
+def test_what_cannot_be_kept_is_never_acknowledged(spool: Spool) -> None:
+    for number in range(MOST_COPIES):
+        put(spool, pixels=bytes([number]) * 4)
+    with pytest.raises(UnidentifiableInstance, match="different images"):
+        put(spool, pixels=b"more")
+    assert len(list(spool.directory("1.2.3").iterdir())) == MOST_COPIES
+
+
+def test_the_file_names_its_sender(spool: Spool) -> None:
+    scanner = Peer(AETitle("CT1"), "fd00::7")
+    path = put(spool, sender=scanner)
+    assert read_instance(path).sender == scanner
+    assert dcmread(path).file_meta.SourceApplicationEntityTitle == "CT1"
+    assert put(spool, sender=Peer(AETitle("PACS"), "10.0.0.1")) == path, "the same image, whoever sends it"
 
 
 def test_copies_that_arrive_together_leave_one_whole_file(spool: Spool, tmp_path: Path) -> None:
