@@ -34,6 +34,7 @@ from ich_node.domain.findings import (
     Priority,
     Volume,
 )
+from ich_node.domain.reasons import Reason, Why
 
 CARD = ModelCard(
     id="ich_test_model",
@@ -45,6 +46,7 @@ CARD = ModelCard(
     cam_threshold=0.5,
     manifest={"id": "ich_test_model", "version": "1.0.0"},
 )
+REFUSAL = Reason(Why.CONTRAST_NAMED)
 STUDY_UID, SERIES_UID, FRAME_OF_REFERENCE = "2.25.1001", "2.25.1002", "2.25.1003"
 ROW, COLUMN = np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 0.0])
 TURNS = ("axial", "flipped_columns", "flipped_rows", "half_turn", "transposed", "quarter_left", "quarter_right", "anti")
@@ -63,8 +65,8 @@ def make_analysis(
     turn: str = "axial",
     enhanced: bool = False,
     header: Mapping[str, Any] | None = None,
-    warnings: Sequence[str] = (),
-    reason: str = "the series was given contrast medium",
+    warnings: Sequence[Reason] = (),
+    reason: Reason = REFUSAL,
     hu: npt.NDArray[np.int16] | None = None,
     lesion: npt.NDArray[np.bool_] | None = None,
 ) -> Analysis:

@@ -17,11 +17,13 @@ from rich.console import Console
 from ich_node.dicom import eligibility
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Analysis
+from ich_node.domain.reasons import Reason, Why
 from ich_node.infer import bundle, pipeline
 from ich_node.infer.engine.ort import Engine
 from ich_node.infer.see import pixels
 from ich_node.report import build, files
 from ich_node.report.pictures import previews
+from ich_node.report.said.reasons import english
 from ich_node.runtime import service
 from ich_node.runtime.config import Config
 
@@ -67,8 +69,8 @@ def choose(series: Mapping[str, list[Path]], console: Console) -> list[Path]:
     verdicts = {uid: eligibility.verdict(pipeline.read_headers(paths)) for uid, paths in series.items()}
     ranked = sorted(series, key=lambda uid: (ORDER.index(type(verdicts[uid])), -len(series[uid]), uid))
     for uid in ranked[1:]:
-        reason = getattr(verdicts[uid], "reason", "another series of this study is analysed")
-        console.print(f"series {uid}: left out, {reason}")
+        reason = getattr(verdicts[uid], "reason", Reason(Why.OTHER_SERIES_ANALYSED))
+        console.print(f"series {uid}: left out, {english(reason)}")
     return series[ranked[0]]
 
 
@@ -85,8 +87,8 @@ def write(analysis: Analysis, out: Path, config: Config) -> None:
 
 
 def _tell(analysis: Analysis, console: Console, target: Path, seconds: float) -> None:
-    if analysis.status == "not_analysed":
-        console.print(f"not analysed, because {analysis.reason}")
+    if analysis.reason is not None:
+        console.print(f"not analysed, because {english(analysis.reason)}")
     else:
         console.print(f"{analysis.priority}: {_findings(analysis)}")
     console.print(f"results in {target} ({seconds:.1f} s, {analysis.provider})")

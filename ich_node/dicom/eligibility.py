@@ -18,6 +18,7 @@ from ich_node.dicom import vocabulary
 from ich_node.dicom.geometry import BROKEN, Plane, Stack, frame_attributes, planes_of, stack_of
 from ich_node.dicom.vocabulary import number, text, texts
 from ich_node.domain.errors import UnusableSeries
+from ich_node.domain.reasons import Reason, Why
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 OWN_MANUFACTURER = "ich_node"
@@ -51,14 +52,14 @@ class Eligible:
 class NotAnalysed:
     """A head CT that the model must not judge; `reason` completes "not analysed, because …"."""
 
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
     """Not a series that anybody expects an answer for."""
 
-    reason: str
+    reason: Reason
 
 
 Verdict = Eligible | NotAnalysed | SetAside
@@ -69,23 +70,23 @@ def verdict(headers: Sequence[Dataset]) -> Verdict:
     try:
         return _judged(headers)
     except BROKEN:
-        return NotAnalysed("a header can not be read")
+        return NotAnalysed(Reason(Why.HEADER_UNREADABLE))
 
 
 def _judged(headers: Sequence[Dataset]) -> Verdict:
     images = [header for header in headers if header.get("SOPClassUID") in CT_CLASSES]
     if not images:
-        return SetAside(_class_name(headers))
+        return SetAside(_no_ct(headers))
     if any(is_own(header) for header in images):
-        return SetAside("a result of this node")
+        return SetAside(Reason(Why.OWN_RESULT))
     images = [header for header in images if "LOCALIZER" not in _image_type(header)]
     if not images:
-        return SetAside("localizer")
+        return SetAside(Reason(Why.LOCALIZER))
     try:
         places = [(header, plane) for header in images for plane in planes_of(header)]
         stack = stack_of([plane for _, plane in places])
     except UnusableSeries as error:
-        return _without_geometry(images, str(error))
+        return _without_geometry(images, error.reason)
     views = [_View(*places[index], stack) for index in stack.order]
     middle = views[len(views) // 2]
     for judge in (_other_purpose, _other_body_part):
@@ -102,21 +103,21 @@ def is_own(header: Dataset) -> bool:
     return OWN_MANUFACTURER in makers
 
 
-def unfit(stack: Stack) -> str:
-    """Why a stack of slices is not a head that can be judged as a whole; empty when it can."""
+def unfit(stack: Stack) -> Reason | None:
+    """Why a stack of slices is not a head that can be judged as a whole; None when it can."""
     low, high = COVERAGE_MM
     spacing_mm, coverage_mm = stack.spacing_mm[0], stack.coverage_mm
     if len(stack.order) < MIN_SLICES:
-        return f"only {len(stack.order)} slices, at least {MIN_SLICES} are needed"
+        return Reason(Why.TOO_FEW_SLICES, count=len(stack.order), needed=MIN_SLICES)
     if spacing_mm > MAX_SPACING_MM:
-        return f"the slices are {spacing_mm:.1f} mm apart, more than {MAX_SPACING_MM:g} mm"
+        return Reason(Why.FAR_APART, spacing_mm=spacing_mm, limit_mm=MAX_SPACING_MM)
     if coverage_mm < low:
-        return f"the slices cover {coverage_mm:.0f} mm, less than a head ({low:.0f} mm)"
+        return Reason(Why.COVERS_TOO_LITTLE, coverage_mm=coverage_mm, needed_mm=low)
     if coverage_mm > high:
-        return f"the slices cover {coverage_mm:.0f} mm, more than a head ({high:.0f} mm)"
+        return Reason(Why.COVERS_TOO_MUCH, coverage_mm=coverage_mm, limit_mm=high)
     if stack.missing_mm > MAX_GAP_MM:
-        return f"slices are missing: a gap of {stack.missing_mm:.0f} mm"
-    return ""
+        return Reason(Why.SLICES_MISSING, gap_mm=stack.missing_mm)
+    return None
 
 
 # --- what the header says ------------------------------------------------------------------------------------------
@@ -140,9 +141,9 @@ class _View:
         return text(self.frame, keyword) or text(self.header, keyword)
 
 
-def _class_name(headers: Sequence[Dataset]) -> str:
+def _no_ct(headers: Sequence[Dataset]) -> Reason:
     names = sorted({UID(text(header, "SOPClassUID") or "1").name for header in headers})
-    return f"not a CT image: {', '.join(names)}" if names else "no images"
+    return Reason(Why.NOT_CT, classes=", ".join(names)) if names else Reason(Why.NO_IMAGES)
 
 
 def _image_type(header: Dataset) -> frozenset[str]:
@@ -152,71 +153,70 @@ def _image_type(header: Dataset) -> frozenset[str]:
     return frozenset(value.upper() for value in values)
 
 
-def _without_geometry(images: Sequence[Dataset], reason: str) -> Verdict:
+def _without_geometry(images: Sequence[Dataset], reason: Reason) -> Verdict:
     """Slices without a place: a head CT gets the reason, anything else is left alone."""
     part = vocabulary.body_part(images[0])
     return NotAnalysed(reason) if part == vocabulary.HEAD else SetAside(reason)
 
 
-def _other_purpose(view: _View) -> str:
+def _other_purpose(view: _View) -> Reason | None:
     """Images that are not the CT slices themselves."""
     if not view.stack.axial:
-        return "not axial: a reformat in another plane"
+        return Reason(Why.NOT_AXIAL)
     if found := _image_type(view.header) & vocabulary.DERIVED_TYPES:
-        return f"not the CT slices themselves: {', '.join(sorted(found))}"
+        return Reason(Why.NOT_THE_SLICES, word=", ".join(sorted(found)))
     if word := vocabulary.other_purpose(view.said("SeriesDescription")):
-        return f"not the CT slices themselves: {word}"
+        return Reason(Why.NOT_THE_SLICES, word=word)
     if len(view.stack.order) == 1 and len(view.stack.left_out) > 1:
-        return "one position over time: bolus tracking"
-    return ""
+        return Reason(Why.BOLUS_TRACKING)
+    return None
 
 
-def _other_body_part(view: _View) -> str:
+def _other_body_part(view: _View) -> Reason | None:
     part = vocabulary.body_part(view.header)
     if part is None:
         field_mm = max(size * mm for size, mm in zip(view.plane.shape, view.plane.pixel_mm, strict=True))
-        wide = field_mm > HEAD_FIELD_MM
-        return f"nothing says that this is a head, and the field of view is {field_mm:.0f} mm" if wide else ""
-    return "" if part == vocabulary.HEAD else f"not a head: {part}"
+        return Reason(Why.WIDE_FIELD, field_mm=field_mm) if field_mm > HEAD_FIELD_MM else None
+    return None if part == vocabulary.HEAD else Reason(Why.OTHER_BODY_PART, part=part)
 
 
-def _unfit_image(view: _View) -> str:
-    """The first reason against the slices of a head CT; empty when there is none."""
-    checks: tuple[Callable[[_View], str], ...] = (_contrast, _kernel, _thickness, _rescale)
-    return next((reason for check in checks if (reason := check(view))), "")
+def _unfit_image(view: _View) -> Reason | None:
+    """The first reason against the slices of a head CT; None when there is none."""
+    checks: tuple[Callable[[_View], Reason | None], ...] = (_contrast, _kernel, _thickness, _rescale)
+    return next((reason for check in checks if (reason := check(view))), None)
 
 
-def _contrast(view: _View) -> str:
+def _contrast(view: _View) -> Reason | None:
     if vocabulary.is_agent(view.said("ContrastBolusAgent")):  # free text, not quoted: reasons go to logs
-        return "the header names a contrast agent"
+        return Reason(Why.CONTRAST_NAMED)
     if view.header.get("ContrastBolusAgentSequence") or (number(view.header, "ContrastBolusVolume") or 0) > 0:
-        return "the header records a contrast agent"
+        return Reason(Why.CONTRAST_RECORDED)
     description = view.said("SeriesDescription")
     if word := vocabulary.contrast_word(description):
-        return f"the series description speaks of contrast or angiography ({word})"
-    return ""
+        return Reason(Why.CONTRAST_DESCRIBED, word=word)
+    return None
 
 
-def _kernel(view: _View) -> str:
+def _kernel(view: _View) -> Reason | None:
     kernels = texts(view.frame, "ConvolutionKernel")
     if sharp := vocabulary.sharp_kernel(kernels):
-        return f"a sharp kernel ({sharp}) was used"
+        return Reason(Why.SHARP_KERNEL, kernel=sharp)
     if not kernels and (word := vocabulary.sharp_word(view.said("SeriesDescription"))):
-        return f"the series description speaks of a sharp kernel ({word})"
-    return ""
+        return Reason(Why.SHARP_DESCRIBED, word=word)
+    return None
 
 
-def _thickness(view: _View) -> str:
+def _thickness(view: _View) -> Reason | None:
     thickness_mm = number(view.frame, "SliceThickness")
     if thickness_mm is not None and thickness_mm > MAX_THICKNESS_MM:
-        return f"the slices are {thickness_mm:g} mm thick, more than {MAX_THICKNESS_MM:g} mm"
-    return ""
+        return Reason(Why.THICK_SLICES, thickness_mm=thickness_mm, limit_mm=MAX_THICKNESS_MM)
+    return None
 
 
-def _rescale(view: _View) -> str:
+def _rescale(view: _View) -> Reason | None:
     if view.frame.get("ModalityLUTSequence"):
-        return "the values are mapped by a Modality LUT, not by a rescale to Hounsfield units"
+        return Reason(Why.MODALITY_LUT)
     if number(view.frame, "RescaleSlope") is None or number(view.frame, "RescaleIntercept") is None:
-        return "no rescale to Hounsfield units"
+        return Reason(Why.NO_RESCALE)
     kind = text(view.frame, "RescaleType").upper()
-    return "" if kind in ("", "HU", "US") else "the header says that the values are not Hounsfield units"
+    return None if kind in ("", "HU", "US") else Reason(Why.NOT_HOUNSFIELD)

@@ -20,6 +20,7 @@ from pydicom import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
 from ich_node.domain.errors import UnusableSeries
+from ich_node.domain.reasons import Reason, Why
 
 Vector = tuple[float, float, float]
 Array = npt.NDArray[np.float64]
@@ -48,7 +49,6 @@ SAME_POSITION_MM = 0.05
 EVEN_FRACTION, EVEN_MM = 0.1, 0.11
 """Positions are often written with one decimal, so that 0.625 mm reads 0.6, 0.7, 0.6."""
 GAP_FACTOR = 1.5
-SAME_INSTANCE = "the same instance"
 TILT_WARN_DEG = 1.0
 SIDEWAYS_MM = 5.0
 PIXEL_MM = (0.05, 5.0)
@@ -97,7 +97,7 @@ class Stack:
     """
 
     order: tuple[int, ...]
-    left_out: tuple[tuple[int, str], ...]
+    left_out: tuple[tuple[int, Reason], ...]
     positions_mm: Array
     distances_mm: Array
     spacing_mm: tuple[float, float, float]
@@ -105,7 +105,7 @@ class Stack:
     tilt_deg: float
     gaps: tuple[tuple[int, float], ...]
     axial: bool
-    warnings: tuple[str, ...]
+    warnings: tuple[Reason, ...]
 
     @property
     def coverage_mm(self) -> float:
@@ -118,10 +118,10 @@ class Stack:
         return max((missing for _, missing in self.gaps), default=0.0)
 
     @property
-    def left_out_warnings(self) -> tuple[str, ...]:
-        """What was left out and why, in plain words; the same instance twice is no news."""
-        reasons = Counter(reason for _, reason in self.left_out if reason != SAME_INSTANCE)
-        return tuple(f"{images(count)} left out: {reason}" for reason, count in reasons.items())
+    def left_out_warnings(self) -> tuple[Reason, ...]:
+        """What was left out and why; the same instance twice is no news."""
+        reasons = Counter(reason for _, reason in self.left_out if reason.code != Why.SAME_INSTANCE)
+        return tuple(Reason(Why.LEFT_OUT, count=count, because=reason) for reason, count in reasons.items())
 
     @property
     def even(self) -> bool:
@@ -143,7 +143,7 @@ def planes_of(header: Dataset) -> tuple[Plane, ...]:
         frames = range(1, len(header.PerFrameFunctionalGroupsSequence) + 1)
         return tuple(_plane(header, frame_attributes(header, number), number) for number in frames)
     except BROKEN as error:
-        raise UnusableSeries("the image position or orientation can not be read") from error
+        raise UnusableSeries(Reason(Why.POSITION_UNREADABLE)) from error
 
 
 def frame_attributes(header: Dataset, frame_number: int | None) -> Dataset:
@@ -168,9 +168,9 @@ def _plane(header: Dataset, source: Dataset, frame_number: int | None) -> Plane:
     pixel = _numbers(source.get("PixelSpacing"), 2, "Pixel Spacing")
     row, column = cosines[:3], cosines[3:]
     if not (_unit(row) and _unit(column) and abs(sum(a * b for a, b in zip(row, column, strict=True))) < 0.01):
-        raise UnusableSeries("Image Orientation (Patient) is not a pair of perpendicular unit vectors")
+        raise UnusableSeries(Reason(Why.NOT_PERPENDICULAR))
     if not all(PIXEL_MM[0] <= value <= PIXEL_MM[1] for value in pixel):
-        raise UnusableSeries(f"Pixel Spacing is not that of a CT image: {pixel[0]:g} × {pixel[1]:g} mm")
+        raise UnusableSeries(Reason(Why.PIXEL_SPACING, rows_mm=pixel[0], columns_mm=pixel[1]))
     return Plane(
         sop_instance_uid=str(header.get("SOPInstanceUID", "")),
         position=(position[0], position[1], position[2]),
@@ -187,9 +187,9 @@ def _plane(header: Dataset, source: Dataset, frame_number: int | None) -> Plane:
 def _numbers(value: object, count: int, name: str) -> list[float]:
     values = [float(item) for item in value] if isinstance(value, Iterable) and not isinstance(value, str) else []
     if len(values) != count:
-        raise UnusableSeries(f"{name} is missing")
+        raise UnusableSeries(Reason(Why.ATTRIBUTE_MISSING, attribute=name))
     if not all(math.isfinite(item) and abs(item) < 1e5 for item in values):
-        raise UnusableSeries(f"{name} has impossible values")
+        raise UnusableSeries(Reason(Why.ATTRIBUTE_IMPOSSIBLE, attribute=name))
     return values
 
 
@@ -222,7 +222,7 @@ def stack_of(planes: Sequence[Plane]) -> Stack:
     Raises UnusableSeries when no plane is given, or when hardly two of them have anything in common.
     """
     if not planes:
-        raise UnusableSeries("no slice says where it lies")
+        raise UnusableSeries(Reason(Why.NO_POSITION))
     groups = _groups(planes)
     best = max(groups, key=lambda group: (planes[group[0]].axial, _distinct(planes, group), -group[0]))
     left_out = {
@@ -243,7 +243,7 @@ def _groups(planes: Sequence[Plane]) -> list[list[int]]:
                 break
         else:
             if len(groups) == MOST_GROUPS:
-                raise UnusableSeries(f"the slices have more than {MOST_GROUPS} different orientations or sizes")
+                raise UnusableSeries(Reason(Why.TOO_MANY_GROUPS, limit=MOST_GROUPS))
             groups.append([index])
     return groups
 
@@ -265,15 +265,15 @@ def _dot(one: Vector, other: Vector) -> float:
     return one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
 
 
-def _why_other(main: Plane, other: Plane) -> str:
-    """Why a plane is not part of the stack of `main`, to be read after "left out:"."""
+def _why_other(main: Plane, other: Plane) -> Reason:
+    """Why a plane is not part of the stack of `main`."""
     if not _parallel(main, other):
-        return "another orientation"
+        return Reason(Why.OTHER_ORIENTATION)
     if main.shape != other.shape:
-        return "another image size"
+        return Reason(Why.OTHER_SIZE)
     if main.frame_of_reference != other.frame_of_reference:
-        return "another Frame of Reference"
-    return "another pixel spacing"
+        return Reason(Why.OTHER_FRAME_OF_REFERENCE)
+    return Reason(Why.OTHER_PIXEL_SPACING)
 
 
 def _heights(planes: Sequence[Plane], indices: Sequence[int]) -> Array:
@@ -285,7 +285,7 @@ def _distinct(planes: Sequence[Plane], indices: Sequence[int]) -> int:
     return 1 + int((np.diff(np.sort(_heights(planes, indices))) > SAME_POSITION_MM).sum())
 
 
-def _one_per_position(planes: Sequence[Plane], group: list[int]) -> tuple[list[int], dict[int, str]]:
+def _one_per_position(planes: Sequence[Plane], group: list[int]) -> tuple[list[int], dict[int, Reason]]:
     """Indices foot to head with one plane per position, and why the others went.
 
     Where positions repeat, the acquisition with the most positions is taken, of equals the latest: a scan is
@@ -297,7 +297,7 @@ def _one_per_position(planes: Sequence[Plane], group: list[int]) -> tuple[list[i
     rank = {key: (_distinct(planes, members), key) for key, members in by_acquisition.items()}
     whole = max(by_acquisition, key=lambda key: rank[key])
     if len(by_acquisition) > 1 and _interleaved(planes, group, by_acquisition[whole]):
-        left_out = dict.fromkeys(set(group) - set(by_acquisition[whole]), "another acquisition of the same region")
+        left_out = dict.fromkeys(set(group) - set(by_acquisition[whole]), Reason(Why.OTHER_ACQUISITION))
         group = by_acquisition[whole]
     else:
         left_out = {}
@@ -312,7 +312,7 @@ def _one_per_position(planes: Sequence[Plane], group: list[int]) -> tuple[list[i
             keep, drop = sorted((order[-1], index), key=place.__getitem__)
             order[-1] = keep
             same = planes[keep].sop_instance_uid == planes[drop].sop_instance_uid
-            left_out[drop] = SAME_INSTANCE if same else "a second image at the same position"
+            left_out[drop] = Reason(Why.SAME_INSTANCE if same else Why.SECOND_IMAGE)
         else:
             order.append(index)
     return order, left_out
@@ -332,7 +332,7 @@ def _even(distances: Array) -> bool:
     return bool((np.abs(distances - middle) <= max(EVEN_FRACTION * middle, EVEN_MM)).all())
 
 
-def _stack(planes: Sequence[Plane], order: list[int], left_out: dict[int, str]) -> Stack:
+def _stack(planes: Sequence[Plane], order: list[int], left_out: dict[int, Reason]) -> Stack:
     first = planes[order[0]]
     normal = first.normal
     positions = np.array([planes[index].position for index in order], np.float64)
@@ -347,9 +347,9 @@ def _stack(planes: Sequence[Plane], order: list[int], left_out: dict[int, str]) 
     gaps = _gaps(distances, step_mm)
     warnings = [
         *_spacing_warnings(distances, gaps),
-        *([f"gantry tilt of {tilt_deg:.0f}°"] if tilt_deg > TILT_WARN_DEG else []),
-        *([f"slices are displaced sideways by up to {sideways_mm:.0f} mm"] if sideways_mm > SIDEWAYS_MM else []),
-        *([] if first.frame_of_reference else ["the images have no Frame of Reference"]),
+        *([Reason(Why.TILT, degrees=tilt_deg)] if tilt_deg > TILT_WARN_DEG else []),
+        *([Reason(Why.SIDEWAYS, sideways_mm=sideways_mm)] if sideways_mm > SIDEWAYS_MM else []),
+        *([] if first.frame_of_reference else [Reason(Why.NO_FRAME_OF_REFERENCE)]),
     ]
     return Stack(
         order=tuple(order),
@@ -388,14 +388,9 @@ def _gaps(distances: Array, step_mm: float) -> tuple[tuple[int, float], ...]:
     return tuple(found)
 
 
-def _spacing_warnings(distances: Array, gaps: tuple[tuple[int, float], ...]) -> list[str]:
-    found = [f"gap of {missing:.0f} mm between slices {index + 1} and {index + 2}" for index, missing in gaps]
+def _spacing_warnings(distances: Array, gaps: tuple[tuple[int, float], ...]) -> list[Reason]:
+    found = [Reason(Why.GAP, missing_mm=missing, below=index + 1, above=index + 2) for index, missing in gaps]
     usual = np.delete(distances, [index for index, _ in gaps])
     if len(usual) and not _even(usual):
-        found.append(f"the distance between slices varies from {usual.min():.1f} to {usual.max():.1f} mm")
+        found.append(Reason(Why.UNEVEN, smallest_mm=float(usual.min()), largest_mm=float(usual.max())))
     return found
-
-
-def images(count: int) -> str:
-    """“1 image”, “2 images”."""
-    return "1 image" if count == 1 else f"{count} images"

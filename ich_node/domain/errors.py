@@ -13,6 +13,10 @@ IchNodeError
     └── PeerRefused        permanent: 0xA9xx, 0xCxxx, 0x0122, no accepted presentation context → failed, plain cause
 """
 
+from __future__ import annotations
+
+from ich_node.domain.reasons import Reason
+
 
 class IchNodeError(Exception):
     """Base of every error that ich_node raises on purpose."""
@@ -27,7 +31,11 @@ class ConfigError(IchNodeError):
 
 
 class UnusableSeries(IchNodeError):
-    """The series can not be analysed, and never will be; the message is the reason in plain words."""
+    """The series cannot be analysed, and never will be, for `reason`."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 class ModelError(IchNodeError):

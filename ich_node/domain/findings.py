@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
 
+from ich_node.domain.reasons import Reason
+
 DISCLAIMER = "AI research result, not for diagnosis"
 
 
@@ -33,7 +35,7 @@ class Volume:
     positions_mm: float64 [slices, 3], ImagePositionPatient of every slice (exact also where the spacing is uneven).
     headers: one dataset without pixel data per slice, in slice order (an Enhanced CT repeats its one dataset).
     frame_numbers: 1-based frame per slice for an Enhanced CT, else None.
-    warnings: what a reader should know, in plain words (gaps, gantry tilt, …).
+    warnings: what a reader should know (gaps, gantry tilt, …).
     """
 
     hu: npt.NDArray[np.int16]
@@ -43,7 +45,7 @@ class Volume:
     sop_instance_uids: tuple[str, ...]
     headers: tuple[Dataset, ...]
     frame_numbers: tuple[int, ...] | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Reason, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +161,14 @@ class KeySlice:
 class Analysis:
     """Everything that was found out about one series; result.json, SC, SR and text report are made from it alone.
 
-    status: "analysed", or "not_analysed" with `reason` in plain words (then findings, slices and priority are empty).
+    status: "analysed", or "not_analysed" with `reason` (then findings, slices and priority are empty).
     headers: datasets without pixel data, in slice order where there is one; never empty.
     key_slices: in anatomical order, foot to head. provider: the execution provider that really ran.
     timings_s: seconds per stage.
     """
 
     status: Literal["analysed", "not_analysed"]
-    reason: str | None
+    reason: Reason | None
     study_uid: str
     series_uid: str
     input_digest: str
@@ -178,7 +180,7 @@ class Analysis:
     volume: Volume | None = None
     prediction: Prediction | None = None
     key_slices: tuple[KeySlice, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Reason, ...] = ()
     timings_s: Mapping[str, float] = field(default_factory=dict)
 
     def finding(self, label: str) -> Finding:

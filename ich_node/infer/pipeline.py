@@ -17,6 +17,7 @@ from ich_node.dicom import eligibility, vocabulary
 from ich_node.domain.dicom import input_digest
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Analysis, ModelCard
+from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.bundle import Model
 from ich_node.infer.engine.ort import Engine
 from ich_node.infer.say import explain, skull, triage
@@ -30,7 +31,7 @@ from ich_node.runtime.config import Config
 def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config) -> Analysis:
     """Analyse the CT images of one series, whatever their order.
 
-    A series that can not or must not be analysed is a result too: status "not_analysed" with the reason in plain words.
+    A series that can not or must not be analysed is a result too: status "not_analysed" with the reason.
     Raises UnusableSeries only when not one file can be read, EngineFailure when inference failed.
     """
     watch = Stopwatch()
@@ -55,7 +56,7 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
             priority, findings = triage.decide(prediction, located, model.card)
             key_slices = explain.key_slices(prediction, findings, box, config.report.pictures, space)
     except UnusableSeries as refusal:
-        return not_analysed(headers, model.card, engine.provider, str(refusal), watch.seconds)
+        return not_analysed(headers, model.card, engine.provider, refusal.reason, watch.seconds)
     study_uid, series_uid, digest = identity(headers)
     return Analysis(
         status="analysed",
@@ -84,7 +85,7 @@ def read_headers(paths: Sequence[Path]) -> tuple[Dataset, ...]:
             with suppress(UnusableSeries):
                 headers.append(pixels.open_image(path).header)
     if not headers:
-        raise UnusableSeries("not one file of the series can be read")
+        raise UnusableSeries(Reason(Why.NOTHING_READABLE))
     return tuple(headers)
 
 
@@ -92,7 +93,7 @@ def not_analysed(
     headers: tuple[Dataset, ...],
     card: ModelCard,
     provider: str,
-    reason: str,
+    reason: Reason,
     timings_s: Mapping[str, float] | None = None,
 ) -> Analysis:
     """The result of a series that was not analysed, because `reason`."""

@@ -15,9 +15,11 @@ import pydicom
 from ich_node.domain.errors import EngineFailure, IchNodeError, SpoolFull, StoreError, UnusableSeries
 from ich_node.domain.findings import Analysis
 from ich_node.domain.ledger import Job, ResultFile
+from ich_node.domain.reasons import Reason, Why
 from ich_node.infer import bundle, pipeline
 from ich_node.infer.engine.ort import Engine
 from ich_node.report import build, files
+from ich_node.report.said.reasons import english
 from ich_node.report.sr.predecessor import Predecessor
 from ich_node.runtime import logs, service
 from ich_node.runtime.config import Config
@@ -96,6 +98,8 @@ class Worker:
             self._again(job, str(error))
             if self.engine.provider != "CPUExecutionProvider":
                 raise  # a CUDA context does not survive its errors: a fresh process does
+        except UnusableSeries as error:
+            self._again(job, english(error.reason))
         except IchNodeError as error:
             self._again(job, str(error))
         except Exception as error:  # a defect of ours must not stop the queue: it is logged, retried, then told
@@ -106,9 +110,9 @@ class Worker:
     def _analysis(self, job: Job) -> Analysis:
         paths = self._spool.paths(job.series_uid, job.sop_instance_uids)
         if job.attempts > self._config.infer.max_attempts + 1:
-            raise UnusableSeries(f"the worker died {job.attempts - 1} times at this job")
+            raise UnusableSeries(Reason(Why.WORKER_DIED, times=job.attempts - 1))
         if job.attempts > self._config.infer.max_attempts:
-            reason = f"the analysis failed {job.attempts - 1} times: {job.reason}"
+            reason = Reason(Why.ANALYSIS_FAILED, times=job.attempts - 1, message=job.reason or "?")
             headers = pipeline.read_headers(paths)
             return pipeline.not_analysed(headers, self.model.card, self.engine.provider, reason)
         return pipeline.analyse(paths, self.model, self.engine, self._config)
@@ -117,7 +121,8 @@ class Worker:
         """The results are durable before the one transaction that owes them."""
         published = self._publish_files(job, analysis)
         destinations = [destination.name for destination in self._config.deliver.destinations]
-        self._jobs.publish(job, published, destinations, priority=analysis.priority, reason=analysis.reason)
+        reason = None if analysis.reason is None else english(analysis.reason)
+        self._jobs.publish(job, published, destinations, priority=analysis.priority, reason=reason)
 
     def _publish_files(self, job: Job, analysis: Analysis) -> list[ResultFile]:
         """Write the results of a job; a second attempt at the same analysis writes the same bytes."""

@@ -27,8 +27,10 @@ from ich_node.dicom.vocabulary import text
 from ich_node.domain.dicom import Series, input_digest
 from ich_node.domain.errors import UnidentifiableInstance
 from ich_node.domain.ledger import Job, JobState
+from ich_node.domain.reasons import Reason, Why
 from ich_node.receive import completeness
 from ich_node.receive.completeness import Evidence, Patience
+from ich_node.report.said.reasons import english
 from ich_node.runtime import logs
 from ich_node.runtime.config import ReceiveConfig
 from ich_node.store.ledger.jobs import JobStore
@@ -37,8 +39,6 @@ from ich_node.store.spool import Spool
 MAX_INSTANCES = 4096
 RESCAN_S = 30.0
 SCAN_SLICE_S = 0.2
-MIXED = "images of more than one patient or study share this Series Instance UID"
-SIBLING = "another series of this study is analysed"
 OPEN_STATES = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.DONE})
 IDENTITY = ("StudyInstanceUID", "SeriesInstanceUID", "PatientID")
 
@@ -64,7 +64,7 @@ class _Waiting:
     """A head CT that can not be analysed, until its study is quiet."""
 
     series: Series
-    reason: str
+    reason: Reason
     rank: int
 
 
@@ -184,7 +184,7 @@ class Assembler:
         elif isinstance(verdict, NotAnalysed):
             self._waiting.setdefault(series.study_uid, []).append(_Waiting(series, verdict.reason, rank))
         elif self._config.one_series_per_study and self._has_sibling(series, eligible=True):
-            self._refuse(series, SIBLING)
+            self._refuse(series, Reason(Why.OTHER_SERIES_ANALYSED))
         else:
             self._queue(series, rank, eligible=True)
 
@@ -197,10 +197,10 @@ class Assembler:
 
     def _verdict(self, headers: Sequence[Dataset], series: Series) -> Verdict:
         if len(series.instances) > MAX_INSTANCES:
-            return SetAside(f"more than {MAX_INSTANCES} images")
+            return SetAside(Reason(Why.TOO_MANY_IMAGES, limit=MAX_INSTANCES))
         owners = {(text(header, "StudyInstanceUID"), text(header, "PatientID")) for header in headers}
         if len(owners) > 1 or len({instance.study_uid for instance in series.instances}) > 1:
-            return SetAside(MIXED)  # whose record would "not analysed" go to?
+            return SetAside(Reason(Why.SEVERAL_OWNERS))  # whose record would "not analysed" go to?
         return eligibility.verdict(headers)
 
     def _has_sibling(self, series: Series, eligible: bool) -> bool:
@@ -225,9 +225,9 @@ class Assembler:
                 "series_queued", job=job.id, series=series.series_uid, images=len(series.instances), urgent=bool(rank)
             )
 
-    def _refuse(self, series: Series, reason: str) -> None:
-        self._jobs.set_ineligible(series, reason)
-        logs.get().info("series_ineligible", series=series.series_uid, images=len(series.instances), reason=reason)
+    def _refuse(self, series: Series, reason: Reason) -> None:
+        self._jobs.set_ineligible(series, english(reason))
+        logs.get().info("series_ineligible", series=series.series_uid, images=len(series.instances), reason=str(reason))
 
     def _is_urgent(self, headers: Sequence[Dataset]) -> bool:
         """Whether any rule of `urgent_rule` matches, by the first header: it is the same for a whole series."""

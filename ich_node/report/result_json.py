@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ich_node.domain.findings import DISCLAIMER, LABELS, Analysis, Finding
+from ich_node.report.said.reasons import english
 
 SCHEMA = "ich_node/result/1"
 
@@ -23,7 +24,8 @@ def as_dict(
         "schema": SCHEMA,
         "disclaimer": DISCLAIMER,
         "status": analysis.status,
-        "reason": analysis.reason,
+        "reason": None if analysis.reason is None else english(analysis.reason),
+        "reason_code": None if analysis.reason is None else analysis.reason.code,
         "study_instance_uid": analysis.study_uid,
         "series_instance_uid": analysis.series_uid,
         "input_digest": analysis.input_digest,
@@ -34,7 +36,8 @@ def as_dict(
         "priority": analysis.priority,
         "findings": [_finding(finding) for finding in analysis.findings],
         "slices": _slices(analysis),
-        "warnings": list(analysis.warnings),
+        "warnings": [english(warning) for warning in analysis.warnings],
+        "warning_codes": [warning.code for warning in analysis.warnings],
         "timings_s": {stage: round(seconds, 4) for stage, seconds in analysis.timings_s.items()},
         "objects": [{"sop_class_uid": sop_class, "sop_instance_uid": instance} for sop_class, instance in objects],
     }

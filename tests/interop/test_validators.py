@@ -19,6 +19,7 @@ import pytest
 from analysis_builder import make_analysis, write_series
 
 from ich_node.domain.findings import Analysis
+from ich_node.domain.reasons import Reason, Why
 from ich_node.report import build, files
 from ich_node.report.sr import codes
 from ich_node.report.sr.predecessor import Predecessor
@@ -58,7 +59,7 @@ def analysis(name: str) -> Analysis:
         "positive": {},
         "negative": {"kind": "negative"},
         "not analysed": {"kind": "not_analysed"},
-        "corrected": {"warnings": ("a slice is missing",)},
+        "corrected": {"warnings": (Reason(Why.GAP, missing_mm=5.0, below=6, above=7),)},
         "tilted": {"tilt_deg": 18.0},
         "enhanced": {"enhanced": True},
         "non-ASCII": {"header": {"SpecificCharacterSet": "ISO_IR 192", "PatientName": "Müller^Jörg=山田^太郎"}},

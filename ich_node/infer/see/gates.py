@@ -1,6 +1,6 @@
 """What the pixels say about an input that the model was not made for, whatever the header claims.
 
-In: a `Volume`. Out: warnings in plain words, or UnusableSeries with the reason. `measure` takes the figures and `judge`
+In: a `Volume`. Out: warnings, or UnusableSeries with the reason. `measure` takes the figures and `judge`
 holds them against the limits, so that the limits can be tested and their rates measured (docs/gates.md) apart from each
 other. Everything is measured on means over blocks of about 2 mm and slabs of about 5 mm, so that thin and noisy slices
 are held against the same limits, except the noise, which needs single pixels.
@@ -18,6 +18,7 @@ from scipy import ndimage
 from ich_node.dicom import eligibility, geometry
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Volume
+from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see.crop import turn_of
 
 Mask = npt.NDArray[np.bool_]
@@ -70,33 +71,30 @@ class Measured:
     metal_ml: float
 
 
-def check(volume: Volume) -> tuple[str, ...]:
+def check(volume: Volume) -> tuple[Reason, ...]:
     """Warnings about a volume that the model may look at; raises UnusableSeries about one that it must not judge."""
     if reason := eligibility.unfit(_stack(volume)):
         raise UnusableSeries(reason)
     return judge(measure(volume))
 
 
-def judge(figures: Measured) -> tuple[str, ...]:
+def judge(figures: Measured) -> tuple[Reason, ...]:
     """Hold figures against the limits: warnings, or UnusableSeries with the reason."""
     for wrong, reason in (
-        (figures.air_fraction < AIR_FRACTION, "the values are not Hounsfield units: there is no air around the head"),
-        (figures.levels < LEVELS, "the values are too coarse for Hounsfield units"),
-        (figures.ring_fraction == 0, "no skull with a brain inside was found"),
-        (
-            not BRAIN_HU[0] <= figures.brain_hu <= BRAIN_HU[1],
-            f"the values are not Hounsfield units: the brain has a median of {figures.brain_hu:.0f}",
-        ),
-        (has_contrast(figures), "the vessels are bright: a contrast agent seems to have been given"),
-        (is_sharp(figures), f"the noise is that of a sharp kernel ({figures.noise_hu:.0f} HU)"),
+        (figures.air_fraction < AIR_FRACTION, Reason(Why.NO_AIR)),
+        (figures.levels < LEVELS, Reason(Why.COARSE_VALUES)),
+        (figures.ring_fraction == 0, Reason(Why.NO_SKULL)),
+        (not BRAIN_HU[0] <= figures.brain_hu <= BRAIN_HU[1], Reason(Why.BRAIN_HU, median_hu=figures.brain_hu)),
+        (has_contrast(figures), Reason(Why.BRIGHT_VESSELS)),
+        (is_sharp(figures), Reason(Why.SHARP_NOISE, noise_hu=figures.noise_hu)),
     ):
         if wrong:
             raise UnusableSeries(reason)
     warnings = []
     if figures.ring_fraction < RING_FRACTION:
-        warnings.append("the skull is closed in few slices (craniectomy?)")
+        warnings.append(Reason(Why.OPEN_SKULL))
     if figures.metal_ml >= METAL_ML:
-        warnings.append("metal inside the skull: streaks may hide or imitate a hemorrhage")
+        warnings.append(Reason(Why.METAL))
     return tuple(warnings)
 
 

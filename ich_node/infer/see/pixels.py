@@ -49,6 +49,7 @@ from ich_node.dicom import part10
 from ich_node.dicom.geometry import BROKEN, frame_attributes
 from ich_node.dicom.vocabulary import text
 from ich_node.domain.errors import UnidentifiableInstance, UnusableSeries
+from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see.codestream import codestream_size
 
 Hu = npt.NDArray[np.int16]
@@ -112,7 +113,7 @@ def open_image(path: Path) -> Image:
         inflated = read_dataset(stream, False, True, stop_when=_at_pixel_data)
         return _checked(Image(path, inflated, transfer_syntax, stream.tell()))
     except (*BROKEN, UnidentifiableInstance) as error:
-        raise UnusableSeries("not a readable DICOM file") from error
+        raise UnusableSeries(Reason(Why.NOT_READABLE)) from error
 
 
 def _checked(image: Image) -> Image:
@@ -121,7 +122,7 @@ def _checked(image: Image) -> Image:
     if image.frames < 1:
         raise ValueError("an image has at least one frame")
     if not all(part10.is_uid(text(image.header, keyword)) for keyword in IDENTITY):
-        raise UnusableSeries("a file does not say which image it is")
+        raise UnusableSeries(Reason(Why.NAMELESS))
     return image
 
 
@@ -147,18 +148,18 @@ def check_pixels(image: Image) -> None:
         samples, high_bit = int(header.get("SamplesPerPixel") or 1), int(header.get("HighBit") or stored - 1)
         photometric = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
     except BROKEN as error:
-        raise UnusableSeries("the description of the pixels can not be read") from error
+        raise UnusableSeries(Reason(Why.PIXELS_UNDESCRIBED)) from error
     if not all(SIZE_LIMITS[0] <= value <= SIZE_LIMITS[1] for value in (rows, columns)):
-        raise UnusableSeries(f"an image of {rows} × {columns} pixels is not a CT slice")
+        raise UnusableSeries(Reason(Why.IMAGE_SIZE, rows=rows, columns=columns))
     if samples != 1 or photometric not in (
         "MONOCHROME1",
         "MONOCHROME2",
     ):
-        raise UnusableSeries("the image is in colour")
+        raise UnusableSeries(Reason(Why.IN_COLOUR))
     if bits not in (8, 16) or not 1 <= stored <= bits or high_bit != stored - 1:
-        raise UnusableSeries(f"{stored} of {bits} bits per pixel are not understood")
+        raise UnusableSeries(Reason(Why.BITS, stored=stored, allocated=bits))
     if image.transfer_syntax not in (*NATIVE, *ENCAPSULATED):
-        raise UnusableSeries(f"the transfer syntax {image.transfer_syntax or '(none)'} can not be decoded")
+        raise UnusableSeries(Reason(Why.TRANSFER_SYNTAX, uid=str(image.transfer_syntax) or "(none)"))
 
 
 def frame_hu(image: Image, frame_number: int | None) -> Hu:
@@ -177,27 +178,27 @@ def frame_hu(image: Image, frame_number: int | None) -> Hu:
             read = _native if image.transfer_syntax in NATIVE else _encapsulated
             stored = read(image, stream, (frame_number or 1) - 1)
     except BROKEN as error:
-        raise UnusableSeries("the pixel data can not be decoded") from error
+        raise UnusableSeries(Reason(Why.PIXELS_UNDECODABLE)) from error
     except BaseException as error:  # a panic in a decoder written in Rust is no Exception in Python
         if type(error).__name__ != "PanicException":
             raise
-        raise UnusableSeries("the pixel data can not be decoded") from error
+        raise UnusableSeries(Reason(Why.PIXELS_UNDECODABLE)) from error
     return _to_hu(stored, slope, intercept, padding)
 
 
 def rescale_of(attributes: Dataset) -> tuple[float, float]:
     """Rescale slope and intercept to HU (PS3.3 C.11.1). Raises UnusableSeries when there is no such rescale."""
     if attributes.get("ModalityLUTSequence"):
-        raise UnusableSeries("the values are mapped by a Modality LUT, not by a rescale to Hounsfield units")
+        raise UnusableSeries(Reason(Why.MODALITY_LUT))
     slope, intercept = attributes.get("RescaleSlope"), attributes.get("RescaleIntercept")
     if slope is None or intercept is None:
-        raise UnusableSeries("no rescale to Hounsfield units")
+        raise UnusableSeries(Reason(Why.NO_RESCALE))
     try:
         slope, intercept = float(slope), float(intercept)
     except (TypeError, ValueError) as error:
-        raise UnusableSeries("the rescale to Hounsfield units can not be read") from error
+        raise UnusableSeries(Reason(Why.RESCALE_UNREADABLE)) from error
     if not (0 < slope <= COARSEST_STEP_HU and abs(intercept) <= 32768):
-        raise UnusableSeries(f"a rescale by {slope:g} and {intercept:g} does not give Hounsfield units")
+        raise UnusableSeries(Reason(Why.RESCALE_IMPOSSIBLE, slope=slope, intercept=intercept))
     return slope, intercept
 
 
@@ -217,11 +218,11 @@ def _native(image: Image, file: BinaryIO, index: int) -> npt.NDArray[Any]:
     rows, columns, width = int(header.Rows), int(header.Columns), int(header.BitsAllocated) // 8
     length = rows * columns * width
     if size == 0xFFFFFFFF:
-        raise UnusableSeries("the pixel data is compressed although the header says that it is not")
+        raise UnusableSeries(Reason(Why.UNEXPECTEDLY_COMPRESSED))
     file.seek(at + index * length)
     data = file.read(length) if (index + 1) * length <= size else b""
     if len(data) < length:
-        raise UnusableSeries("the pixel data is cut off")
+        raise UnusableSeries(Reason(Why.PIXELS_CUT_OFF))
     if not little and _vr(file, image) == b"OW" and width == 1:
         data = np.frombuffer(data, ">u2").astype("<u2").tobytes()
     signed = int(header.get("PixelRepresentation") or 0)
@@ -236,9 +237,9 @@ def _element(file: BinaryIO, image: Image, little: bool) -> tuple[int, int]:
     head = file.read(8 if implicit else 12)
     order = "<" if little else ">"
     if len(head) < (8 if implicit else 12):
-        raise UnusableSeries("there is no pixel data")
+        raise UnusableSeries(Reason(Why.NO_PIXELS))
     if struct.unpack_from(order + "HH", head) != (0x7FE0, 0x0010):
-        raise UnusableSeries("the pixels are not whole numbers")
+        raise UnusableSeries(Reason(Why.NOT_WHOLE_NUMBERS))
     return struct.unpack_from(order + "L", head, len(head) - 4)[0], image.pixel_offset + len(head)
 
 
@@ -262,15 +263,13 @@ def _encapsulated(image: Image, file: BinaryIO, index: int) -> npt.NDArray[Any]:
     header = image.header
     size, at = _element(file, image, little=True)
     if size != 0xFFFFFFFF:
-        raise UnusableSeries("the pixel data is not compressed although the header says so")
+        raise UnusableSeries(Reason(Why.NOT_COMPRESSED))
     file.seek(at)
     frame = get_frame(file, index, number_of_frames=image.frames)
     rows, columns = int(header.Rows), int(header.Columns)
     claimed = codestream_size(frame)
     if claimed is not None and claimed != (rows, columns):
-        raise UnusableSeries(
-            f"the compressed image has {claimed[0]} × {claimed[1]} pixels, its header says {rows} × {columns}"
-        )
+        raise _other_size(claimed, (rows, columns))
     description: dict[str, Any] = {
         "rows": rows,
         "columns": columns,
@@ -287,8 +286,14 @@ def _encapsulated(image: Image, file: BinaryIO, index: int) -> npt.NDArray[Any]:
     decoder = get_decoder(image.transfer_syntax)
     values, _ = decoder.as_array(encapsulate([frame]), raw=True, decoding_plugin=plugin, **description)
     if values.shape != (rows, columns):
-        raise UnusableSeries("the compressed image has another size than its header says")
+        raise _other_size(values.shape, (rows, columns))
     return np.asarray(values)
+
+
+def _other_size(found: tuple[int, ...], described: tuple[int, int]) -> UnusableSeries:
+    (rows, columns), (header_rows, header_columns) = found[:2], described
+    sizes = {"rows": rows, "columns": columns, "header_rows": header_rows, "header_columns": header_columns}
+    return UnusableSeries(Reason(Why.COMPRESSED_SIZE, **sizes))
 
 
 # --- stored values → HU --------------------------------------------------------------------------------------------

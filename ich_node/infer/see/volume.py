@@ -1,4 +1,4 @@
-"""Paths of one series in, one `Volume` in HU out: slices foot to head, every oddity named in plain words.
+"""Paths of one series in, one `Volume` in HU out: slices foot to head, every oddity named.
 
 A file that can not be read costs its own slice, never the series; whether what remains is enough is the gates'
 business. Raises UnusableSeries only when no volume can be made at all. MAX_VOXELS bounds memory whatever the files say.
@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
+from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from ich_node.dicom import geometry
 from ich_node.dicom.geometry import Plane, Stack
-from ich_node.dicom.vocabulary import drop_unreadable
+from ich_node.dicom.vocabulary import drop_unreadable, text
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Volume
+from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see import pixels
 from ich_node.infer.see.pixels import Hu, Image
 
@@ -32,11 +33,11 @@ def read_volume(paths: Sequence[Path]) -> Volume:
     Raises UnusableSeries with the reason when nothing readable forms a stack, or the images are of several series.
     """
     with pixels.quiet():
-        reasons: Counter[str] = Counter()
+        reasons: Counter[Reason] = Counter()
         images = _open(paths, reasons)
         places = _places(images, reasons)
         if not places:
-            raise UnusableSeries(_most_common(reasons) or "there are no images")
+            raise UnusableSeries(_most_common(reasons))
         stack = geometry.stack_of([plane for _, plane in places])
         slices, hu = _read([places[index] for index in stack.order], reasons)
         left_out = stack.left_out_warnings
@@ -46,54 +47,54 @@ def read_volume(paths: Sequence[Path]) -> Volume:
         return _volume(slices, stack, hu, (*_unreadable(reasons), *left_out))
 
 
-def _open(paths: Sequence[Path], reasons: Counter[str]) -> list[Image]:
+def _open(paths: Sequence[Path], reasons: Counter[Reason]) -> list[Image]:
     images = []
     for path in paths:
         try:
             image = pixels.open_image(path)
             if image.header.get("SOPClassUID") not in CT_CLASSES:
-                raise UnusableSeries("not a CT image")
+                raise UnusableSeries(Reason(Why.NOT_CT, classes=UID(text(image.header, "SOPClassUID")).name))
             pixels.check_pixels(image)
-        except UnusableSeries as reason:
-            reasons[str(reason)] += 1
+        except UnusableSeries as error:
+            reasons[error.reason] += 1
         else:
             images.append(image)
     if len({image.header.get("SeriesInstanceUID") for image in images}) > 1:
-        raise UnusableSeries("the images belong to several series")
+        raise UnusableSeries(Reason(Why.SEVERAL_SERIES))
     return images
 
 
-def _places(images: Sequence[Image], reasons: Counter[str]) -> list[tuple[Image, Plane]]:
+def _places(images: Sequence[Image], reasons: Counter[Reason]) -> list[tuple[Image, Plane]]:
     """Every frame of every image with its plane."""
     places = []
     for image in images:
         try:
             planes = geometry.planes_of(image.header)
             if planes[-1:] and planes[-1].frame_number is not None and len(planes) != image.frames:
-                raise UnusableSeries(f"{image.frames} frames are promised and {len(planes)} described")
+                raise UnusableSeries(Reason(Why.FRAMES_DIFFER, promised=image.frames, described=len(planes)))
             if not planes or (planes[0].frame_number is None and image.frames != 1):
-                raise UnusableSeries("several frames without a position of their own")
-        except UnusableSeries as reason:
-            reasons[str(reason)] += 1
+                raise UnusableSeries(Reason(Why.FRAMES_WITHOUT_POSITION))
+        except UnusableSeries as error:
+            reasons[error.reason] += 1
         except geometry.BROKEN:
-            reasons["the description of the frames can not be read"] += 1
+            reasons[Reason(Why.FRAMES_UNREADABLE)] += 1
         else:
             places += [(image, plane) for plane in planes]
     return places
 
 
-def _read(slices: list[tuple[Image, Plane]], reasons: Counter[str]) -> tuple[list[tuple[Image, Plane]], Hu]:
+def _read(slices: list[tuple[Image, Plane]], reasons: Counter[Reason]) -> tuple[list[tuple[Image, Plane]], Hu]:
     """The slices whose pixels can be decoded, and their HU [slices, rows, columns]."""
     rows, columns = slices[0][1].shape
     if len(slices) * rows * columns > MAX_VOXELS:
-        raise UnusableSeries(f"{len(slices)} images of {rows} × {columns} pixels are more than a head CT has")
+        raise UnusableSeries(Reason(Why.TOO_LARGE, count=len(slices), rows=rows, columns=columns))
     hu = np.empty((len(slices), rows, columns), np.int16)
     good: list[tuple[Image, Plane]] = []
     for image, plane in slices:
         try:
             hu[len(good)] = pixels.frame_hu(image, plane.frame_number)
-        except UnusableSeries as reason:
-            reasons[str(reason)] += 1
+        except UnusableSeries as error:
+            reasons[error.reason] += 1
         else:
             good.append((image, plane))
     if not good:
@@ -101,7 +102,7 @@ def _read(slices: list[tuple[Image, Plane]], reasons: Counter[str]) -> tuple[lis
     return good, hu[: len(good)]
 
 
-def _volume(slices: list[tuple[Image, Plane]], stack: Stack, hu: Hu, warnings: tuple[str, ...]) -> Volume:
+def _volume(slices: list[tuple[Image, Plane]], stack: Stack, hu: Hu, warnings: tuple[Reason, ...]) -> Volume:
     frames = [plane.frame_number for _, plane in slices]
     for header in {id(image): image.header for image, _ in slices}.values():
         drop_unreadable(header)
@@ -117,9 +118,9 @@ def _volume(slices: list[tuple[Image, Plane]], stack: Stack, hu: Hu, warnings: t
     )
 
 
-def _unreadable(reasons: Counter[str]) -> tuple[str, ...]:
-    return tuple(f"{geometry.images(count)} left out: {reason}" for reason, count in reasons.most_common())
+def _unreadable(reasons: Counter[Reason]) -> tuple[Reason, ...]:
+    return tuple(Reason(Why.LEFT_OUT, count=count, because=reason) for reason, count in reasons.most_common())
 
 
-def _most_common(reasons: Counter[str]) -> str:
-    return reasons.most_common(1)[0][0] if reasons else ""
+def _most_common(reasons: Counter[Reason]) -> Reason:
+    return reasons.most_common(1)[0][0] if reasons else Reason(Why.NO_IMAGES)

@@ -18,7 +18,7 @@ from ich_node import __version__
 from ich_node.dicom import vocabulary
 from ich_node.domain.findings import DISCLAIMER, Analysis, Finding, KeySlice, Peak
 from ich_node.report import headers
-from ich_node.report.said.translation import translated
+from ich_node.report.said import reasons
 from ich_node.report.said.wording import WORDINGS, Language, Wording
 from ich_node.report.sr import codes
 
@@ -108,7 +108,7 @@ def content(analysis: Analysis, *, language: Language, made_at: datetime, correc
     words = WORDINGS[language]
     tone: Tone = "NOT ANALYSED" if analysis.priority is None else analysis.priority.value
     lines = tuple(_line(finding, analysis, words) for finding in analysis.findings)
-    reason = None if analysis.reason is None else translated(analysis.reason, language).rstrip(".")
+    reason = None if analysis.reason is None else reasons.said(analysis.reason, language)
     headline = _headline(tone, lines, words)
     explanation = _explanation(tone, lines, reason, words)
     banner_note = words.priorities[analysis.priority] if analysis.priority else ""
@@ -116,7 +116,7 @@ def content(analysis: Analysis, *, language: Language, made_at: datetime, correc
     answer = (headline, explanation, words.priority.format(priority=priority))
     if analysis.priority is None:
         answer = (words.unanswered.format(reason=reason), "", words.no_priority)
-    warnings = tuple(translated(warning, language) for warning in analysis.warnings)
+    warnings = tuple(reasons.said(warning, language) for warning in analysis.warnings)
     return Content(
         language=language,
         tone=tone,

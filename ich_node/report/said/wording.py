@@ -22,6 +22,8 @@ class Wording:
     title: str
     percent: str
     decimal_point: str
+    one_image: str
+    several_images: str
     time: str
     labels: Mapping[str, str]
     suspected: str
@@ -64,6 +66,8 @@ class Wording:
 ENGLISH = Wording(
     percent="{number}%",
     decimal_point=".",
+    one_image="1 image",
+    several_images="{count} images",
     time="%Y-%m-%d %H:%M UTC%z",
     title="AI triage of head CT: intracranial hemorrhage",
     labels={
@@ -125,6 +129,8 @@ ENGLISH = Wording(
 GERMAN = Wording(
     percent="{number} %",
     decimal_point=",",
+    one_image="1 Bild",
+    several_images="{count} Bilder",
     time="%d.%m.%Y %H:%M UTC%z",
     title="KI-Triage des Schädel-CT: intrakranielle Blutung",
     labels={

@@ -65,9 +65,9 @@ def row(name: str, heads: Iterable[tuple[Hu, Spacing]]) -> Row:
         figures = gates.measure(volume_of(hu, spacing_mm))
         sinuses.append(figures.sinus_hu[1])
         try:
-            warned.update(gates.judge(figures))
-        except UnusableSeries as reason:
-            refused[str(reason).partition(":")[0].partition(" (")[0]] += 1
+            warned.update(warning.code for warning in gates.judge(figures))
+        except UnusableSeries as refusal:
+            refused[refusal.reason.code] += 1
     spread = np.percentile(sinuses, [0, 50, 100])
     return Row(name, len(sinuses), refused, warned, (spread[0], spread[1], spread[2]))
 

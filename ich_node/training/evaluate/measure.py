@@ -22,6 +22,7 @@ from ich_node.infer.engine.ort import Engine
 from ich_node.infer.pipeline import analyse
 from ich_node.infer.say import explain, skull
 from ich_node.infer.see.crop import Crop, crop
+from ich_node.report.said.reasons import english
 from ich_node.runtime.config import Config
 from ich_node.training.data.cases import SeriesFiles, StudyFiles, Truth
 from ich_node.training.evaluate import faithfulness, metrics
@@ -112,11 +113,11 @@ def measure(case: Case, model: Model, engine: Engine, config: Config, *, faithfu
         try:
             analysis = analyse(list(series.files.values()), model, engine, config)
         except UnusableSeries as refusal:
-            reasons.append((len(series.files), str(refusal)))
+            reasons.append((len(series.files), english(refusal.reason)))
             continue
         if analysis.status == "analysed":
             return _analysed(case, series, analysis, time.perf_counter() - started, engine, model, faithful)
-        reasons.append((len(series.files), analysis.reason or "no reason given"))
+        reasons.append((len(series.files), "no reason given" if analysis.reason is None else english(analysis.reason)))
     return _not_analysed(case, max(reasons)[1] if reasons else "no series")
 
 
@@ -158,7 +159,7 @@ def _analysed(
         None,
         str(analysis.priority),
         tuple(finding.label for finding in analysis.findings if finding.present),
-        analysis.warnings,
+        tuple(english(warning) for warning in analysis.warnings),
         volume.sop_instance_uids,
         truth,
         prediction.slice_probability.astype(np.float64),

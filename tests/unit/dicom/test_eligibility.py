@@ -9,9 +9,11 @@ from pydicom.uid import BasicTextSRStorage, SecondaryCaptureImageStorage
 
 from ich_node.dicom import eligibility
 from ich_node.dicom.eligibility import Eligible, NotAnalysed, SetAside, verdict
+from ich_node.domain.reasons import Reason, Why
 from ich_node.phantom.enhanced import build_enhanced
 from ich_node.phantom.series import build_series
 from ich_node.report import headers
+from ich_node.report.said.reasons import english
 
 HEAD = shape_head(30, 64)
 
@@ -73,44 +75,43 @@ def test_what_real_senders_write_is_eligible(attributes):
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [
-        ({"ContrastBolusAgent": "IOHEXOL 350"}, "the header names a contrast agent"),
-        ({"ContrastBolusAgent": "ORAL & IV"}, "the header names a contrast agent"),
-        ({"ContrastBolusVolume": "80"}, "the header records a contrast agent"),
-        ({"SeriesDescription": "CTA HEAD"}, "the series description speaks of contrast or angiography (cta)"),
-        ({"SeriesDescription": "Schädel mit KM"}, "the series description speaks of contrast or angiography (mit km)"),
-        ({"ConvolutionKernel": "BONEPLUS"}, "a sharp kernel (BONEPLUS) was used"),
-        ({"ConvolutionKernel": "H60s"}, "a sharp kernel (H60s) was used"),
-        ({"ConvolutionKernel": ["Hr64h", "2"]}, "a sharp kernel (Hr64h) was used"),
-        ({"ConvolutionKernel": "FC81"}, "a sharp kernel (FC81) was used"),
-        ({"ConvolutionKernel": "YC"}, "a sharp kernel (YC) was used"),
+        ({"ContrastBolusAgent": "IOHEXOL 350"}, Reason(Why.CONTRAST_NAMED)),
+        ({"ContrastBolusAgent": "ORAL & IV"}, Reason(Why.CONTRAST_NAMED)),
+        ({"ContrastBolusVolume": "80"}, Reason(Why.CONTRAST_RECORDED)),
+        ({"SeriesDescription": "CTA HEAD"}, Reason(Why.CONTRAST_DESCRIBED, word="cta")),
+        ({"SeriesDescription": "Schädel mit KM"}, Reason(Why.CONTRAST_DESCRIBED, word="mit km")),
+        ({"ConvolutionKernel": "BONEPLUS"}, Reason(Why.SHARP_KERNEL, kernel="BONEPLUS")),
+        ({"ConvolutionKernel": "H60s"}, Reason(Why.SHARP_KERNEL, kernel="H60s")),
+        ({"ConvolutionKernel": ["Hr64h", "2"]}, Reason(Why.SHARP_KERNEL, kernel="Hr64h")),
+        ({"ConvolutionKernel": "FC81"}, Reason(Why.SHARP_KERNEL, kernel="FC81")),
+        ({"ConvolutionKernel": "YC"}, Reason(Why.SHARP_KERNEL, kernel="YC")),
         (
             {"ConvolutionKernel": None, "SeriesDescription": "HEAD BONE"},
-            "the series description speaks of a sharp kernel (bone)",
+            Reason(Why.SHARP_DESCRIBED, word="bone"),
         ),
-        ({"SliceThickness": "10"}, "the slices are 10 mm thick, more than 6 mm"),
-        ({"RescaleSlope": None}, "no rescale to Hounsfield units"),
-        ({"RescaleType": "Z_EFF"}, "the header says that the values are not Hounsfield units"),
-        ({"ModalityLUTSequence": [Dataset()]}, "the values are mapped by a Modality LUT, not by a rescale to"),
-        ({"ImagePositionPatient": None}, "Image Position (Patient) is missing"),
+        ({"SliceThickness": "10"}, Reason(Why.THICK_SLICES, thickness_mm=10.0, limit_mm=6.0)),
+        ({"RescaleSlope": None}, Reason(Why.NO_RESCALE)),
+        ({"RescaleType": "Z_EFF"}, Reason(Why.NOT_HOUNSFIELD)),
+        ({"ModalityLUTSequence": [Dataset()]}, Reason(Why.MODALITY_LUT)),
+        ({"ImagePositionPatient": None}, Reason(Why.ATTRIBUTE_MISSING, attribute="Image Position (Patient)")),
     ],
     ids=lambda value: str(value)[:60],
 )
 def test_a_head_ct_that_must_not_be_judged_says_why(attributes, reason):
-    found = verdict(series(**attributes))
-    assert isinstance(found, NotAnalysed) and found.reason.startswith(reason)
+    assert verdict(series(**attributes)) == NotAnalysed(reason)
 
 
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [
-        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, "localizer"),
-        ({"SeriesDescription": "C-SPINE 2.0"}, "not a head: spine"),
-        ({"SeriesDescription": "SINUS CORONAL"}, "not a head: sinuses or face"),
-        ({"SeriesDescription": "", "BodyPartExamined": "CHEST"}, "not a head: chest"),
-        ({"SeriesDescription": "TOPOGRAM"}, "not the CT slices themselves: topogram"),
-        ({"SeriesDescription": "HEAD MIP"}, "not the CT slices themselves: mip"),
-        ({"ImageType": ["DERIVED", "SECONDARY", "MIP"]}, "not the CT slices themselves: MIP"),
-        ({"Manufacturer": eligibility.OWN_MANUFACTURER}, "a result of this node"),
+        ({"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"]}, Reason(Why.LOCALIZER)),
+        ({"SeriesDescription": "C-SPINE 2.0"}, Reason(Why.OTHER_BODY_PART, part="spine")),
+        ({"SeriesDescription": "SINUS CORONAL"}, Reason(Why.OTHER_BODY_PART, part="sinuses or face")),
+        ({"SeriesDescription": "", "BodyPartExamined": "CHEST"}, Reason(Why.OTHER_BODY_PART, part="chest")),
+        ({"SeriesDescription": "TOPOGRAM"}, Reason(Why.NOT_THE_SLICES, word="topogram")),
+        ({"SeriesDescription": "HEAD MIP"}, Reason(Why.NOT_THE_SLICES, word="mip")),
+        ({"ImageType": ["DERIVED", "SECONDARY", "MIP"]}, Reason(Why.NOT_THE_SLICES, word="MIP")),
+        ({"Manufacturer": eligibility.OWN_MANUFACTURER}, Reason(Why.OWN_RESULT)),
     ],
     ids=str,
 )
@@ -127,7 +128,7 @@ def test_a_wide_field_of_view_without_a_word_is_not_taken_for_a_head():
 def test_a_contribution_of_this_node_is_recognised():
     maker = Dataset()
     maker.Manufacturer = eligibility.OWN_MANUFACTURER
-    assert verdict(series(ContributingEquipmentSequence=[maker])) == SetAside("a result of this node")
+    assert verdict(series(ContributingEquipmentSequence=[maker])) == SetAside(Reason(Why.OWN_RESULT))
 
 
 def test_the_reports_use_the_manufacturer_that_is_recognised():
@@ -137,7 +138,7 @@ def test_the_reports_use_the_manufacturer_that_is_recognised():
 @pytest.mark.parametrize("sop_class", [SecondaryCaptureImageStorage, BasicTextSRStorage])
 def test_other_storage_classes_are_set_aside_by_name(sop_class):
     found = verdict(series(SOPClassUID=sop_class))
-    assert isinstance(found, SetAside) and sop_class.name in found.reason
+    assert isinstance(found, SetAside) and dict(found.reason.values)["classes"] == sop_class.name
 
 
 def test_nothing_is_set_aside():
@@ -148,7 +149,7 @@ def test_a_reformat_in_another_plane_is_set_aside():
     coronal = series(ImageOrientationPatient=[1, 0, 0, 0, 0, -1])
     for index, header in enumerate(coronal):
         header.ImagePositionPatient = [0, 5 * index, 0]
-    assert verdict(coronal) == SetAside("not axial: a reformat in another plane")
+    assert verdict(coronal) == SetAside(Reason(Why.NOT_AXIAL))
 
 
 def test_a_localizer_among_the_slices_does_not_matter():
@@ -161,7 +162,7 @@ def test_a_localizer_among_the_slices_does_not_matter():
 @pytest.mark.parametrize(
     ("keep", "reason"),
     [
-        (range(9), "only 9 slices, at least 10 are needed"),
+        (range(9), "there are only 9 slices, at least 10 are needed"),
         (range(12), "the slices cover 60 mm, less than a head (100 mm)"),
         ([*range(10), *range(16, 30)], "slices are missing: a gap of 30 mm"),
         (range(0, 30, 2), "the slices are 10.0 mm apart, more than 7.5 mm"),
@@ -170,12 +171,14 @@ def test_a_localizer_among_the_slices_does_not_matter():
 )
 def test_a_stack_that_is_not_a_whole_head_says_why(keep, reason):
     headers = series()
-    assert verdict([headers[index] for index in keep]) == NotAnalysed(reason)
+    found = verdict([headers[index] for index in keep])
+    assert isinstance(found, NotAnalysed) and english(found.reason) == reason
 
 
 def test_a_stack_longer_than_a_head_says_why():
     found = verdict(series(positions_mm=[index * 12.0 / 2 for index in range(60)], phantom=shape_head(60, 64)))
-    assert found == NotAnalysed("the slices cover 360 mm, more than a head (320 mm)")
+    assert isinstance(found, NotAnalysed)
+    assert english(found.reason) == "the slices cover 360 mm, more than a head (320 mm)"
 
 
 def test_images_of_one_position_over_time_are_set_aside():
@@ -183,7 +186,7 @@ def test_images_of_one_position_over_time_are_set_aside():
     for number, header in enumerate(headers):
         header.ImagePositionPatient = [0, 0, 10]
         header.AcquisitionNumber = number
-    assert verdict(headers) == SetAside("one position over time: bolus tracking")
+    assert verdict(headers) == SetAside(Reason(Why.BOLUS_TRACKING))
 
 
 def test_keywords_are_all_that_is_looked_at():

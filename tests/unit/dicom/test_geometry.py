@@ -14,6 +14,8 @@ from pydicom import Dataset
 
 from ich_node.dicom.geometry import MOST_GROUPS, frame_attributes, planes_of, stack_of
 from ich_node.domain.errors import UnusableSeries
+from ich_node.domain.reasons import Reason, Why
+from ich_node.report.said.reasons import english
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 
@@ -72,7 +74,7 @@ def test_gantry_tilt_shears_the_affine_and_is_named():
     assert found.tilt_deg == pytest.approx(20, abs=0.01)
     assert found.spacing_mm[0] == pytest.approx(5 * math.cos(tilt))
     assert found.affine[:3, 0] == pytest.approx([0, 0, 5])
-    assert found.warnings == ("gantry tilt of 20°",)
+    assert [english(warning) for warning in found.warnings] == ["gantry tilt of 20°"]
 
 
 def test_an_oblique_reformat_is_not_a_tilted_gantry():
@@ -96,14 +98,14 @@ def test_a_missing_slice_is_a_gap_with_its_place():
     found = stack([header((0, 0, 5 * index)) for index in range(20) if index not in (7, 8)])
     assert found.gaps == ((6, 10.0),)
     assert found.missing_mm == 10
-    assert found.warnings == ("gap of 10 mm between slices 7 and 8",)
+    assert [english(warning) for warning in found.warnings] == ["gap of 10 mm between slices 7 and 8"]
 
 
 def test_a_change_of_spacing_is_not_a_gap():
     positions = [2.5 * index for index in range(12)] + [27.5 + 5 * index for index in range(1, 18)]
     found = stack([header((0, 0, z)) for z in positions])
     assert found.gaps == ()
-    assert found.warnings == ("the distance between slices varies from 2.5 to 5.0 mm",)
+    assert found.warnings == (Reason(Why.UNEVEN, smallest_mm=2.5, largest_mm=5.0),)
 
 
 def test_positions_rounded_to_a_tenth_are_even():
@@ -115,8 +117,8 @@ def test_a_localizer_among_the_slices_is_left_out():
     headers = [header((0, 0, 5 * index)) for index in range(12)]
     headers.insert(3, header((0, -200, 200), (0, 1, 0, 0, 0, -1)))
     found = stack(headers)
-    assert found.left_out == ((3, "another orientation"),)
-    assert found.left_out_warnings == ("1 image left out: another orientation",)
+    assert found.left_out == ((3, Reason(Why.OTHER_ORIENTATION)),)
+    assert found.left_out_warnings == (Reason(Why.LEFT_OUT, count=1, because=Reason(Why.OTHER_ORIENTATION)),)
     assert len(found.order) == 12
 
 
@@ -134,9 +136,9 @@ def test_images_of_another_size_or_frame_of_reference_are_left_out():
     headers[8].PixelSpacing = [0.4, 0.4]
     found = stack(headers)
     assert dict(found.left_out) == {
-        2: "another image size",
-        5: "another Frame of Reference",
-        8: "another pixel spacing",
+        2: Reason(Why.OTHER_SIZE),
+        5: Reason(Why.OTHER_FRAME_OF_REFERENCE),
+        8: Reason(Why.OTHER_PIXEL_SPACING),
     }
 
 
@@ -151,7 +153,7 @@ def test_of_two_complete_acquisitions_the_later_one_is_taken():
     again = [header((0, 0, 5 * index), AcquisitionNumber=2, SOPInstanceUID=f"2.{index}") for index in range(12)]
     found = stack(first + again)
     assert found.order == tuple(range(12, 24))
-    assert found.left_out_warnings == ("12 images left out: a second image at the same position",)
+    assert found.left_out_warnings == (Reason(Why.LEFT_OUT, count=12, because=Reason(Why.SECOND_IMAGE)),)
 
 
 def test_a_repeated_scan_that_broke_off_does_not_replace_the_complete_one():
@@ -165,7 +167,7 @@ def test_a_repeated_scan_at_shifted_positions_is_not_mixed_with_the_first():
     again = [header((0, 0, 5 * index + 1.7), AcquisitionNumber=2) for index in range(24)]
     found = stack(first + again)
     assert found.order == tuple(range(24, 48))
-    assert found.left_out_warnings == ("24 images left out: another acquisition of the same region",)
+    assert found.left_out_warnings == (Reason(Why.LEFT_OUT, count=24, because=Reason(Why.OTHER_ACQUISITION)),)
 
 
 def test_sequential_scans_with_a_number_for_every_slice_stay_together():
@@ -176,12 +178,12 @@ def test_sequential_scans_with_a_number_for_every_slice_stay_together():
 
 def test_slices_moved_sideways_are_named():
     headers = [header((20 if index > 10 else 0, 0, 5 * index)) for index in range(24)]
-    assert any("sideways" in warning for warning in stack(headers).warnings)
+    assert Why.SIDEWAYS in [warning.code for warning in stack(headers).warnings]
 
 
 def test_a_missing_frame_of_reference_is_named():
     headers = [header((0, 0, 5 * index), FrameOfReferenceUID="") for index in range(12)]
-    assert stack(headers).warnings == ("the images have no Frame of Reference",)
+    assert stack(headers).warnings == (Reason(Why.NO_FRAME_OF_REFERENCE),)
 
 
 @pytest.mark.parametrize(
@@ -189,10 +191,10 @@ def test_a_missing_frame_of_reference_is_named():
     [
         ({"ImagePositionPatient": None}, "Image Position"),
         ({"ImagePositionPatient": [0, 0]}, "Image Position"),
-        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "perpendicular"),
-        ({"ImageOrientationPatient": [2, 0, 0, 0, 2, 0]}, "perpendicular"),
+        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "not_perpendicular"),
+        ({"ImageOrientationPatient": [2, 0, 0, 0, 2, 0]}, "not_perpendicular"),
         ({"ImagePositionPatient": [0, 0, 1e9]}, "impossible"),
-        ({"PixelSpacing": [0, 0]}, "Pixel Spacing"),
+        ({"PixelSpacing": [0, 0]}, "pixel_spacing"),
         ({"PixelSpacing": None}, "Pixel Spacing"),
     ],
 )
@@ -235,5 +237,5 @@ def test_slices_that_have_nothing_in_common_are_not_compared_each_with_each():
     (plane,) = planes_of(header((0, 0, 0)))
     different = [replace(plane, shape=(size, size)) for size in range(MOST_GROUPS + 1)]
     assert stack_of(different[:-1]).order
-    with pytest.raises(UnusableSeries, match="different orientations or sizes"):
+    with pytest.raises(UnusableSeries, match=Why.TOO_MANY_GROUPS):
         stack_of(different)

@@ -13,6 +13,7 @@ from pydicom import dcmread
 from ich_node.domain.dicom import Instance, Series
 from ich_node.domain.errors import EngineFailure, SpoolFull, StoreError, UnusableSeries
 from ich_node.domain.ledger import JobState
+from ich_node.domain.reasons import Reason, Why
 from ich_node.infer import pipeline, worker
 from ich_node.phantom import series
 from ich_node.runtime import config
@@ -166,7 +167,7 @@ def test_a_job_that_kills_its_worker_even_then_fails_and_the_next_one_is_done(wo
         jobs.recover("1")  # the worker died
     assert work(positive).work_once()
     assert jobs.job(job.id).state is JobState.FAILED
-    assert jobs.job(job.id).reason == "the worker died 4 times at this job"
+    assert jobs.job(job.id).reason == "the analysis ended abruptly 4 times"
 
 
 def test_a_full_disk_is_waited_out_and_counts_as_no_attempt(work, jobs, settings, monkeypatch):
@@ -209,7 +210,7 @@ def test_a_series_of_which_nothing_can_be_read_fails_with_the_reason(work, jobs,
     job = queue(jobs, settings)
     for path in (settings.state_dir / "incoming" / SERIES).iterdir():
         path.unlink()
-    one = work(failing(UnusableSeries("not one file of the series can be read")))
+    one = work(failing(UnusableSeries(Reason(Why.NOTHING_READABLE))))
     for _ in range(settings.infer.max_attempts + 1):
         one.work_once()
     assert jobs.job(job.id).state is JobState.FAILED

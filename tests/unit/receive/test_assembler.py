@@ -18,7 +18,7 @@ from ich_node.domain.errors import StoreError
 from ich_node.domain.ledger import Job, JobState
 from ich_node.phantom.series import build_series
 from ich_node.receive import assembler as assembler_module
-from ich_node.receive.assembler import MIXED, SIBLING, Assembler
+from ich_node.receive.assembler import Assembler
 from ich_node.runtime.config import ReceiveConfig
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
@@ -172,7 +172,7 @@ def test_a_second_eligible_series_of_the_study_is_not_analysed(node: Node) -> No
     node.after(2)
     node.send(head("1.5.2"))
     assert node.after(2) == ["queued", "ineligible"]
-    assert node.rows()[1].reason == SIBLING
+    assert node.rows()[1].reason == "another series of this study is analysed"
 
 
 def test_every_series_is_analysed_where_that_is_configured(make_node: Callable[..., Node]) -> None:
@@ -259,7 +259,7 @@ def test_two_patients_under_one_series_uid_get_no_answer_at_all(node: Node) -> N
     with capture_logs() as logged:
         node.send(images)
         assert node.after(12) == ["ineligible"]
-    assert node.rows()[0].reason == MIXED
+    assert node.rows()[0].reason == "images of more than one patient or study share this series"
     assert "ANOTHER" not in str(logged)
 
 

@@ -36,7 +36,9 @@ def test_a_negative_does_not_promise_that_there_is_no_hemorrhage():
 
 def test_a_series_that_was_not_analysed_never_looks_negative():
     page = said("not_analysed")
-    assert page.summary.startswith("NOT ANALYSED, because the series was given contrast medium. This is not a negative")
+    assert page.summary.startswith(
+        "NOT ANALYSED, because contrast medium was given (so says the image header). This is not a negative"
+    )
     assert (page.tone, page.lines, page.priority_code) == ("NOT ANALYSED", (), None)
     assert page.status_code == codes.NO_ALGORITHM_SUCCEEDED
 
