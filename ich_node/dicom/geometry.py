@@ -378,11 +378,11 @@ def _line(positions: Array, normal: Array) -> tuple[Array, float, float]:
 
 
 def _gaps(distances: Array, step_mm: float) -> tuple[tuple[int, float], ...]:
-    """(index below, missing mm) of single distances that stand out; a change to a wider spacing is not a gap."""
+    """(index below, missing mm) of distances that stand out; a change to a wider spacing is not a gap."""
     found = []
     for index, distance in enumerate(distances):
-        around = [*distances[max(0, index - 2) : index], *distances[index + 1 : index + 3]]
-        usual = max(step_mm, float(np.median(around))) if around else step_mm
+        sides = (distances[max(0, index - 2) : index], distances[index + 1 : index + 3])
+        usual = max((float(side.min()) for side in sides if len(side)), default=step_mm)
         if distance > GAP_FACTOR * usual:
             found.append((index, float(distance - usual)))
     return tuple(found)

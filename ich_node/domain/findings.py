@@ -47,6 +47,13 @@ class Volume:
     frame_numbers: tuple[int, ...] | None = None
     warnings: tuple[Reason, ...] = ()
 
+    @property
+    def heights_mm(self) -> npt.NDArray[np.float64]:
+        """Where the slices lie along the normal of their planes, float64 [slices], ascending to the head."""
+        normal = np.cross(self.affine[:3, 2], self.affine[:3, 1])
+        normal = normal / np.linalg.norm(normal)
+        return np.asarray(self.positions_mm @ (-normal if normal[2] < 0 else normal), np.float64)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:

@@ -18,10 +18,10 @@ import yaml
 
 from ich_node.domain.errors import ModelError
 from ich_node.domain.findings import LABELS, ModelCard, Prediction
+from ich_node.infer.see.heights import Array, extents_mm, steps_mm
 
 GRAPH = "ich.onnx"
 MANIFEST = "ich.yaml"
-USUAL_SPACING_MM = 5.0
 
 Floats = npt.NDArray[np.float32]
 
@@ -33,10 +33,10 @@ class Model:
     card: ModelCard
     graph: bytes
 
-    def predict(self, logits: Floats, cam: Floats, spacing_mm: float = USUAL_SPACING_MM) -> Prediction:
+    def predict(self, logits: Floats, cam: Floats, heights_mm: Array) -> Prediction:
         """Calibrated probabilities of a series from logits [slices, 6] and cam [slices, 6, h, w], foot to head.
 
-        `spacing_mm`: from slice to slice. Raises ModelError when a value is not a finite number.
+        `heights_mm`: where the slices lie along the body [slices]. Raises ModelError when a value is not finite.
         """
         if not (np.isfinite(logits).all() and np.isfinite(cam).all()):
             raise ModelError("the model's output holds values that are not finite")
@@ -44,8 +44,8 @@ class Model:
         rule = Aggregation.of(manifest)
         of_slice, of_study = manifest["calibration"]["slice"], manifest["calibration"]["study"]
         return Prediction(
-            slice_probability=_calibrated(rule.slices(logits, spacing_mm), of_slice),
-            study_probability=_calibrated(rule.study(logits, spacing_mm), of_study),
+            slice_probability=_calibrated(rule.slices(logits, heights_mm), of_slice),
+            study_probability=_calibrated(rule.study(logits, heights_mm), of_study),
             cam=_calibrated(cam.swapaxes(1, 3), of_slice).swapaxes(1, 3),
         )
 
@@ -54,9 +54,10 @@ class Model:
 class Aggregation:
     """How the logits [slices, labels] of a series become those of its slices and its study.
 
-    Everything is in millimetres, so that thin slices say the same as thick ones: a slice is smoothed with its
-    neighbours, by a triangle of `slice_half_width_mm`; the study is the mean of each label's highest logits over
-    `study_span_mm`, smoothed by `study_half_width_mm` only, because a small lesion crosses one or two slices.
+    Everything is in millimetres between positions, so that thin slices say the same as thick ones, also where a series
+    has both: a slice is smoothed with its neighbours, by a triangle of `slice_half_width_mm`; the study is the mean of
+    each label's highest logits over `study_span_mm`, smoothed by `study_half_width_mm` only, because a small lesion
+    crosses one or two slices.
     """
 
     slice_half_width_mm: float
@@ -71,28 +72,41 @@ class Aggregation:
             raise ValueError("aggregation: lengths must be positive")
         return found
 
-    def slices(self, logits: Floats, spacing_mm: float) -> Floats:
-        """Logits [slices, labels] of the slices, in the same order."""
-        return smoothed(logits, self.slice_half_width_mm, spacing_mm)
+    def slices(self, logits: Floats, heights_mm: Array) -> Floats:
+        """Logits [slices, labels] of the slices at `heights_mm`, in the same order."""
+        return smoothed(logits, self.slice_half_width_mm, heights_mm)
 
-    def study(self, logits: Floats, spacing_mm: float) -> Floats:
+    def study(self, logits: Floats, heights_mm: Array) -> Floats:
         """Logits [labels] of the study."""
-        return top_mean(smoothed(logits, self.study_half_width_mm, spacing_mm), self.study_span_mm, spacing_mm)
+        return top_mean(smoothed(logits, self.study_half_width_mm, heights_mm), self.study_span_mm, heights_mm)
 
 
-def smoothed(logits: Floats, half_width_mm: float, spacing_mm: float) -> Floats:
-    """Logits [slices, …] averaged along z with a triangle that reaches 0 at `half_width_mm`; 1-2-1 for 10 and 5 mm."""
-    reach = int(np.ceil(half_width_mm / spacing_mm)) - 1
-    weights = 1 - np.abs(np.arange(-reach, reach + 1)) * spacing_mm / half_width_mm
-    padded = np.pad(logits, ((reach, reach), (0, 0)), mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, len(weights), axis=0)
-    return np.asarray(windows @ (weights / weights.sum()), np.float32)
+def smoothed(logits: Floats, half_width_mm: float, heights_mm: Array) -> Floats:
+    """Logits [slices, labels] averaged along z with a triangle that reaches 0 at `half_width_mm`.
+
+    A neighbour counts by the stretch that it speaks for: 1-2-1 for 10 mm and slices every 5. Beyond the ends the scan
+    is taken to go on as it ends.
+    """
+    heights, values = np.asarray(heights_mm, np.float64), np.asarray(logits, np.float64)
+    below, above = steps_mm(heights)
+    before, after = (int(np.ceil(half_width_mm / step)) for step in (below[0], above[-1]))
+    at = np.concatenate(
+        [heights[0] - below[0] * np.arange(before, 0, -1), heights, heights[-1] + above[-1] * np.arange(1, after + 1)]
+    )
+    stretch = np.pad(extents_mm(heights), (before, after), mode="edge")
+    weights = np.clip(1 - np.abs(heights[:, None] - at[None, :]) / half_width_mm, 0, None) * stretch
+    padded = np.pad(values, ((before, after), (0, 0)), mode="edge")
+    return np.asarray(weights @ padded / weights.sum(axis=1, keepdims=True), np.float32)
 
 
-def top_mean(logits: Floats, span_mm: float, spacing_mm: float) -> Floats:
-    """Mean [labels] of each label's highest logits [slices, labels], over as many slices as `span_mm` holds."""
-    count = min(len(logits), max(1, round(span_mm / spacing_mm)))
-    return np.asarray(np.sort(logits, axis=0)[-count:].mean(axis=0), np.float32)
+def top_mean(logits: Floats, span_mm: float, heights_mm: Array) -> Floats:
+    """Mean [labels] of each label's highest logits [slices, labels], over slices that speak for about `span_mm`."""
+    stretch = np.broadcast_to(extents_mm(heights_mm)[:, None], logits.shape)
+    order = np.argsort(-logits, axis=0, kind="stable")
+    stretch, highest = np.take_along_axis(stretch, order, axis=0), np.take_along_axis(logits, order, axis=0)
+    counts = np.cumsum(stretch, axis=0) - stretch / 2 < span_mm + 1e-3
+    counts[0] = True
+    return np.asarray((highest * stretch).sum(axis=0, where=counts) / stretch.sum(axis=0, where=counts), np.float32)
 
 
 def _calibrated(logits: Floats, calibration: Mapping[str, Any]) -> Floats:

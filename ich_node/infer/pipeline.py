@@ -48,7 +48,7 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         with watch("model"):
             box = crop(volume)
             logits, cam, _features = engine.run(box.hu)
-            prediction = model.predict(logits, cam, volume.spacing_mm[0])
+            prediction = model.predict(logits, cam, volume.heights_mm)
         with watch("explanation"):
             space = skull.inside(volume, box)
             called = triage.present(prediction, model.card)

@@ -20,6 +20,7 @@ from ich_node.infer.say import explain, headspace, lobes, skull
 from ich_node.infer.say.headspace import INFRATENTORIAL, REGIONS, HeadFrame, Template
 from ich_node.infer.say.skull import Inside
 from ich_node.infer.see.crop import Crop
+from ich_node.infer.see.heights import extents_mm
 
 MIDLINE_MM = 4.0
 """Evidence within this distance of the mid-plane is on neither side."""
@@ -95,8 +96,9 @@ def _located(
     if not lit.any():
         return NOWHERE
     weight = np.where(lit, heat, 0) * blood_gate(space.hu)
+    stretch = extents_mm(volume.heights_mm).astype(np.float32)[:, None, None]  # many thin slices are no more blood
     shown = np.flatnonzero(lit.any(axis=(1, 2)))
-    laterality, sites = _named(frame, space.positions(lit), weight[lit], label)
+    laterality, sites = _named(frame, space.positions(lit), (weight * stretch)[lit], label)
     peak = _peak(volume, crop, weight[best], best, space)
     return Location(
         laterality, sites, int(shown[0]) + 1, int(shown[-1]) + 1, peak, extent_mm(lit, weight, space.block_mm)

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ich_node.domain.findings import Volume
+from ich_node.infer.see import heights
 from ich_node.infer.see.crop import Crop
 
 GRID_MM = 2.0
@@ -66,9 +67,9 @@ def inside(volume: Volume, crop: Crop) -> Inside:
     """Find the intracranial space of a study; an empty mask where no skull encloses anything."""
     corner, down, right = box_geometry(volume, crop)
     step = max(1, round(GRID_MM / float(np.linalg.norm(down)))), max(1, round(GRID_MM / float(np.linalg.norm(right))))
-    every = max(1, round(SLICE_MM / max(volume.spacing_mm[0], 0.1)))
-    hu = block_mean(crop.hu[::every], step)
-    nearest = np.minimum((np.arange(len(crop.hu)) + every // 2) // every, len(hu) - 1)
+    looked_at = heights.spread_out(volume.heights_mm, SLICE_MM)
+    hu = block_mean(crop.hu[looked_at], step)
+    nearest = heights.nearest(volume.heights_mm, looked_at)
     middle = (step[0] - 1) / 2 * down + (step[1] - 1) / 2 * right
     mask = intracranial(hu)
     return Inside(

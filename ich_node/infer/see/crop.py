@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage, stats
 
 from ich_node.domain.findings import Volume
+from ich_node.infer.see.heights import Array, extents_mm
 
 AIR_HU = -1024
 HEAD_HU = -200
@@ -78,15 +79,23 @@ class Crop:
 
 def crop(volume: Volume) -> Crop:
     """Turn `volume` to radiological orientation and cut the head box out of every slice."""
-    return crop_stack(volume.hu, volume.spacing_mm, turn_of(volume.affine))
+    return crop_stack(volume.hu, volume.spacing_mm, turn_of(volume.affine), volume.heights_mm)
 
 
-def crop_stack(hu: npt.NDArray[np.int16], spacing_mm: tuple[float, float, float], turn: Turn | None = None) -> Crop:
-    """Cut the head box out of HU [slices, rows, columns], foot to head, spacing in the same order."""
+def crop_stack(
+    hu: npt.NDArray[np.int16],
+    spacing_mm: tuple[float, float, float],
+    turn: Turn | None = None,
+    heights_mm: Array | None = None,
+) -> Crop:
+    """Cut the head box out of HU [slices, rows, columns], foot to head, spacing in the same order.
+
+    heights_mm: where the slices lie; every `spacing_mm[0]` when left out.
+    """
     turn = turn or Turn()
     turned = turn.forward(hu)
     row_mm, column_mm = spacing_mm[1:] if not turn.transpose else spacing_mm[:0:-1]
-    centres_mm, side_mm = head_box(turned, (row_mm, column_mm))
+    centres_mm, side_mm = head_box(turned, (row_mm, column_mm), heights_mm)
     rows, columns = round(side_mm / row_mm), round(side_mm / column_mm)
     corners = np.round(centres_mm / (row_mm, column_mm) - np.array([rows, columns]) / 2).astype(np.intp)
     boxes = [_cut(image, corner, (rows, columns), AIR_HU) for image, corner in zip(turned, corners, strict=True)]
@@ -102,8 +111,15 @@ def turn_of(affine: npt.NDArray[np.float64]) -> Turn:
     return Turn(bool(transpose), bool(along_row[1] < 0), bool(along_column[0] < 0))
 
 
-def head_box(hu: npt.NDArray[np.generic], pixel_mm: tuple[float, float]) -> tuple[npt.NDArray[np.float64], float]:
-    """Centres [slices, 2] (row, column, mm from the image corner) and the edge in mm of the square around the head."""
+def head_box(
+    hu: npt.NDArray[np.generic], pixel_mm: tuple[float, float], heights_mm: Array | None = None
+) -> tuple[npt.NDArray[np.float64], float]:
+    """Centres [slices, 2] (row, column, mm from the image corner) and the edge in mm of the square around the head.
+
+    heights_mm: where the slices lie along the body; evenly when left out.
+    """
+    heights = np.arange(len(hu), dtype=np.float64) if heights_mm is None else heights_mm
+    stretch = extents_mm(heights)
     step = tuple(max(1, round(GRID_MM / mm)) for mm in pixel_mm)
     cell_mm = (step[0] * pixel_mm[0], step[1] * pixel_mm[1])
     head = _head(hu[:, :: step[0], :: step[1]])
@@ -119,9 +135,10 @@ def head_box(hu: npt.NDArray[np.generic], pixel_mm: tuple[float, float]) -> tupl
     if len(seen) == 0:
         return np.tile(image_mm / 2, (len(hu), 1)), SIDE_MM[1]
     extent_mm = (spans[seen, :, 1] - spans[seen, :, 0]).max(axis=1)
-    side_mm = float(np.clip(np.percentile(extent_mm, 80) * MARGIN, *SIDE_MM))
+    shares = np.rint(stretch / max(stretch.min(), 0.1 * stretch.max())).astype(int)  # thin slices count for less
+    side_mm = float(np.clip(np.percentile(np.repeat(extent_mm, shares[seen]), 80) * MARGIN, *SIDE_MM))
     large = seen[extent_mm > 0.6 * extent_mm.max()]
-    centres = [_line(large, spans[large, axis].mean(axis=1), len(hu)) for axis in (0, 1)]
+    centres = [_line(heights[large], spans[large, axis].mean(axis=1), heights) for axis in (0, 1)]
     return np.stack(centres, axis=1), side_mm
 
 
@@ -137,12 +154,12 @@ def _head(hu: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
     return np.asarray(labels == sizes.argmax(), np.bool_)
 
 
-def _line(at: npt.NDArray[np.intp], values: npt.NDArray[np.float64], count: int) -> npt.NDArray[np.float64]:
-    """A line through (at, values) that outliers do not move (Theil–Sen), evaluated at 0 … count − 1."""
+def _line(at: Array, values: Array, heights_mm: Array) -> Array:
+    """A line through (at, values) that outliers do not move (Theil–Sen), evaluated at `heights_mm`."""
     if len(at) < 4:
-        return np.full(count, float(np.median(values)))
+        return np.full(len(heights_mm), float(np.median(values)))
     slope, intercept = stats.theilslopes(values, at)[:2]
-    return np.asarray(intercept + slope * np.arange(count), np.float64)
+    return np.asarray(intercept + slope * heights_mm, np.float64)
 
 
 def _linear(cells: int, pixels: int) -> npt.NDArray[np.float32]:

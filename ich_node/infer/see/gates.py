@@ -19,6 +19,7 @@ from ich_node.dicom import eligibility, geometry
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Volume
 from ich_node.domain.reasons import Reason, Why
+from ich_node.infer.see import heights
 from ich_node.infer.see.crop import turn_of
 
 Mask = npt.NDArray[np.bool_]
@@ -118,20 +119,22 @@ def measure(volume: Volume) -> Measured:
     turn = turn_of(volume.affine)
     hu = turn.forward(volume.hu)
     pixel_mm = volume.spacing_mm[1:] if not turn.transpose else volume.spacing_mm[:0:-1]
-    depth = max(1, round(SLAB_MM / max(volume.spacing_mm[0], 0.1)))
-    slab_mm = depth * volume.spacing_mm[0]
+    extents_mm = heights.extents_mm(volume.heights_mm)
+    starts = heights.slab_starts(volume.heights_mm, SLAB_MM)
+    slab_mm = np.add.reduceat(extents_mm, starts)
     step = max(1, round(FINE_MM / pixel_mm[0])), max(1, round(FINE_MM / pixel_mm[1]))
-    fine = slabs_of(block_mean(hu, step), depth)
+    fine = slabs_of(block_mean(hu, step), starts, extents_mm)
     blocks = block_mean(fine, (2, 2))
     fine_mm = step[0] * pixel_mm[0], step[1] * pixel_mm[1]
     cell_cm2 = 4 * fine_mm[0] * fine_mm[1] / 100
     inside = np.stack([brain_of(image, cell_cm2) for image in blocks])
     area_cm2 = inside.sum(axis=(1, 2)) * cell_cm2
     upper = np.flatnonzero(area_cm2 > 0.5 * max(area_cm2.max(), RING_CM2[0]))
-    spots, spots_mm = _spots(blocks[upper], inside[upper], cell_cm2, slab_mm)
-    noise_hu, grain = _noise(hu[::depth], pixel_mm, inside, upper, (2 * step[0], 2 * step[1]))
+    spots, spots_mm = _spots(blocks[upper], inside[upper], cell_cm2, slab_mm[upper])
+    noise_hu, grain = _noise(hu[starts], pixel_mm, inside, upper, (2 * step[0], 2 * step[1]))
     middle = inside[len(inside) // 4 : len(inside) - len(inside) // 4]
     tissue = blocks[inside]
+    metal_cm2 = ((blocks > METAL_HU) & inside).sum(axis=(1, 2)) * cell_cm2
     return Measured(
         air_fraction=float((blocks < AIR_HU).mean()),
         brain_hu=float(np.median(tissue)) if tissue.size else float("nan"),
@@ -139,11 +142,11 @@ def measure(volume: Volume) -> Measured:
         ring_fraction=float(middle.any(axis=(1, 2)).mean()),
         spots=spots,
         spots_mm=spots_mm,
-        brain_mm=len(upper) * slab_mm,
+        brain_mm=float(slab_mm[upper].sum()),
         sinus_hu=_sinus(fine[upper], inside[upper], fine_mm),
         noise_hu=noise_hu,
         grain=grain,
-        metal_ml=float((tissue > METAL_HU).sum() * cell_cm2 * slab_mm / 10),
+        metal_ml=float(metal_cm2 @ slab_mm / 10),
     )
 
 
@@ -157,13 +160,14 @@ def block_mean(hu: npt.NDArray[Any], step: tuple[int, int]) -> Floats:
     return np.asarray(sums / np.float32(step[0] * step[1]), np.float32)
 
 
-def slabs_of(blocks: Floats, depth: int) -> Floats:
-    """Means over `depth` neighbouring slices; a last slab may have fewer."""
-    if depth == 1:
+def slabs_of(blocks: Floats, starts: npt.NDArray[np.intp], extents_mm: heights.Array) -> Floats:
+    """Means [slabs, h, w] of neighbouring slices, each weighing the stretch that it speaks for."""
+    if len(starts) == len(blocks):
         return blocks
-    starts = np.arange(0, len(blocks), depth)
-    counts = np.diff([*starts, len(blocks)]).astype(np.float32)
-    return np.asarray(np.add.reduceat(blocks, starts) / counts[:, None, None], np.float32)
+    share = (extents_mm / np.repeat(np.add.reduceat(extents_mm, starts), np.diff([*starts, len(blocks)]))).astype(
+        np.float32
+    )
+    return np.asarray(np.add.reduceat(blocks * share[:, None, None], starts), np.float32)
 
 
 def brain_of(image: Floats, cell_cm2: float) -> Mask:
@@ -201,18 +205,18 @@ def _levels(image: npt.NDArray[np.generic]) -> int:
     return len(np.unique(image[np.greater_equal(image, 0) & np.less_equal(image, 80)]))
 
 
-def _spots(blocks: Floats, inside: Mask, cell_cm2: float, slice_mm: float) -> tuple[int, float]:
+def _spots(blocks: Floats, inside: Mask, cell_cm2: float, slab_mm: heights.Array) -> tuple[int, float]:
     """Islands as bright as an enhanced vessel that do not touch the skull, and the height of the slices with any."""
-    spots, slices = 0, 0
-    for image, brain in zip(blocks, inside, strict=True):
+    spots, spots_mm = 0, 0.0
+    for image, brain, height_mm in zip(blocks, inside, slab_mm, strict=True):
         deep = ndimage.binary_erosion(brain, structure=CROSS, iterations=2)
         if (image[deep] > 400).sum() * cell_cm2 > 1:  # skull base
             continue
         labels, count = ndimage.label((image > VESSEL_HU) & ndimage.binary_dilation(brain, structure=CROSS), SQUARE)
         found = count - len(np.setdiff1d(np.unique(labels[~deep]), [0]))
         spots += found
-        slices += found >= 1
-    return spots, slices * slice_mm
+        spots_mm += float(height_mm) if found >= 1 else 0.0
+    return spots, spots_mm
 
 
 def _sinus(fine: Floats, inside: Mask, fine_mm: tuple[float, float]) -> tuple[float, float]:

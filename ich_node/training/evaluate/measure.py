@@ -207,9 +207,9 @@ def _curves(
 
     def score(images: npt.NDArray[np.int16]) -> npt.NDArray[np.floating]:
         logits, cam, _ = engine.run(images)
-        return np.array(
-            [model.predict(logits[i : i + 1], cam[i : i + 1]).slice_probability[0, ANY] for i in range(len(images))]
-        )
+        here = np.zeros(1)
+        alone = [model.predict(logits[i : i + 1], cam[i : i + 1], here) for i in range(len(images))]
+        return np.array([prediction.slice_probability[0, ANY] for prediction in alone])
 
     return faithfulness.curves(box.hu[index], heat, inside > 0, score, np.random.default_rng(index))
 

@@ -35,20 +35,22 @@ def measure(network: Network, maps: Path, scans_per_type: int, seed: int) -> dic
     wanted = [*lesions.TYPES, *[None] * len(lesions.TYPES)] * scans_per_type
     slices, studies, slice_labels, study_labels = [], [], [], []
     for number, label in enumerate(wanted):
-        box, labels = _scan(heads[number % len(heads)], label, rng)
+        box, heights_mm, labels = _scan(heads[number % len(heads)], label, rng)
         with torch.no_grad():
             logits = np.concatenate(
                 [network.eval()(torch.from_numpy(box.hu[i : i + 8]))[0].numpy() for i in range(0, len(box.hu), 8)]
             )
-        slices.append(calibrate.AGGREGATION.slices(logits, 160 / len(logits)))
-        studies.append(calibrate.AGGREGATION.study(logits, 160 / len(logits)))
+        slices.append(calibrate.AGGREGATION.slices(logits, heights_mm))
+        studies.append(calibrate.AGGREGATION.study(logits, heights_mm))
         slice_labels.append(labels)
         study_labels.append(labels.max(axis=0))
     return _figures(np.concatenate(slices), np.concatenate(slice_labels), np.stack(studies), np.stack(study_labels))
 
 
-def _scan(head: Head, label: str | None, rng: np.random.Generator) -> tuple[Crop, npt.NDArray[np.float32]]:
-    """A scan with its slice labels [slices, 6]."""
+def _scan(
+    head: Head, label: str | None, rng: np.random.Generator
+) -> tuple[Crop, npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    """A scan, where its slices lie, and its slice labels [slices, 6]."""
     scene = Scene(head, density(head, rng))
     calcify(scene, rng)
     for kind in rng.choice(lookalikes.KINDS, 2, replace=False):
@@ -61,7 +63,7 @@ def _scan(head: Head, label: str | None, rng: np.random.Generator) -> tuple[Crop
     step = float(np.diff(protocol.positions_mm).mean())
     present = taken.mask.sum(axis=(2, 3)) * protocol.pixel_mm**2 >= SMALLEST_MM2
     labels = np.concatenate([present.any(axis=1, keepdims=True), present], axis=1).astype(np.float32)
-    return crop_stack(taken.hu, (step, protocol.pixel_mm, protocol.pixel_mm)), labels
+    return crop_stack(taken.hu, (step, protocol.pixel_mm, protocol.pixel_mm)), np.array(protocol.positions_mm), labels
 
 
 def _figures(

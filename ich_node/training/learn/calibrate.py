@@ -64,8 +64,9 @@ def by_study(
     for name in names:
         own = np.flatnonzero(patient == name)
         own = own[np.argsort(slice_number[own])]
-        smooth[own] = AGGREGATION.slices(logits[own], SPACING_MM)
-        studies.append(AGGREGATION.study(logits[own], SPACING_MM))
+        heights_mm = np.arange(len(own)) * SPACING_MM
+        smooth[own] = AGGREGATION.slices(logits[own], heights_mm)
+        studies.append(AGGREGATION.study(logits[own], heights_mm))
     return smooth, np.stack(studies), names
 
 

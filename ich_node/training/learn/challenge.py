@@ -101,9 +101,9 @@ def _studies(
     studies, truth = [], []
     for name in np.unique(data.series[index]):
         own = np.flatnonzero(data.series[index] == name)
-        spacing = float(data.spacing_mm[index[own[0]]])
-        smooth[own] = calibrate.AGGREGATION.slices(logits[own], spacing)
-        studies.append(calibrate.AGGREGATION.study(logits[own], spacing))
+        heights_mm = np.arange(len(own)) * float(data.spacing_mm[index[own[0]]])
+        smooth[own] = calibrate.AGGREGATION.slices(logits[own], heights_mm)
+        studies.append(calibrate.AGGREGATION.study(logits[own], heights_mm))
         truth.append(data.pool.labels[index[own]].max(axis=0))
     return smooth, np.stack(studies), np.stack(truth)
 

@@ -108,6 +108,18 @@ def test_a_change_of_spacing_is_not_a_gap():
     assert found.warnings == (Reason(Why.UNEVEN, smallest_mm=2.5, largest_mm=5.0),)
 
 
+@pytest.mark.parametrize(("thin_mm", "thick_mm"), [(0.625, 5), (1.25, 5), (2.5, 5), (3, 6), (2, 10), (5, 2.5)])
+def test_one_thick_step_after_thin_ones_is_no_gap(thin_mm, thick_mm):
+    positions = [thin_mm * index for index in range(20)]
+    positions += [positions[-1] + thick_mm * index for index in range(1, 12)]
+    assert stack([header((0, 0, z)) for z in positions]).gaps == ()
+
+
+def test_a_gap_where_the_step_changes_is_still_a_gap():
+    positions = [1.25 * index for index in range(40)] + [48.75 + 15 + 5 * index for index in range(12)]
+    assert stack([header((0, 0, z)) for z in positions]).gaps == ((39, 10.0),)
+
+
 def test_positions_rounded_to_a_tenth_are_even():
     found = stack([header((0, 0, round(0.625 * index, 1))) for index in range(200)])
     assert found.even and found.warnings == ()

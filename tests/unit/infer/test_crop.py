@@ -19,7 +19,7 @@ def ellipse(*, rows=200, columns=220, centre=(100, 110), radii=(90, 70), slices=
 
 def volume_of(hu, affine):
     uids = tuple(f"1.2.{i}" for i in range(len(hu)))
-    return Volume(hu, (5.0, 1.0, 1.0), affine, np.zeros((len(hu), 3)), uids, ())
+    return Volume(hu, (5.0, 1.0, 1.0), affine, np.outer(np.arange(len(hu)) * 5.0, (0, 0, 1)), uids, ())
 
 
 def radiological():

@@ -83,36 +83,54 @@ def test_a_manifest_that_is_no_mapping_is_refused(tmp_path):
         load(tmp_path)
 
 
+def every(mm, count=5):
+    """Heights of evenly spaced slices."""
+    return np.arange(count, dtype=np.float64) * mm
+
+
+@pytest.mark.parametrize(("thin_mm", "thick_mm"), [(1.25, 5), (2.5, 5), (3, 6), (2, 10)])
+def test_thin_slices_at_the_base_change_nothing_about_a_lesion_above(thin_mm, thick_mm):
+    heights = np.concatenate([np.arange(0, 60, thin_mm), np.arange(60, 140, thick_mm)])
+    rule = Aggregation(slice_half_width_mm=10.0, study_half_width_mm=5.0, study_span_mm=15.0)
+
+    def logits_at(z):
+        return np.maximum(-4, 5 - np.abs(z - 95) / 3).astype(np.float32)[:, None]
+
+    even = every(5, 28)
+    assert rule.study(logits_at(heights), heights)[0] == pytest.approx(rule.study(logits_at(even), even)[0], abs=0.8)
+    assert rule.slices(logits_at(heights), heights).argmax() == np.abs(heights - 95).argmin()
+
+
 def test_smoothing_of_five_millimetre_slices_is_one_two_one():
     logits = np.zeros((5, 1), np.float32)
     logits[2] = 4
-    assert smoothed(logits, 10.0, 5.0)[:, 0].tolist() == [0, 1, 2, 1, 0]
+    assert smoothed(logits, 10.0, every(5))[:, 0].tolist() == [0, 1, 2, 1, 0]
 
 
 def test_thin_slices_of_the_same_head_say_the_same_as_thick_ones():
     thick = np.array([0, 0, 1, 4, 6, 3, 0, 0], np.float32)[:, None]
     thin = np.interp(np.arange(0, 8, 0.2) - 0.4, np.arange(8), thick[:, 0]).astype(np.float32)[:, None]
-    of_thick = top_mean(smoothed(thick, 10, 5), 15, 5)
-    of_thin = top_mean(smoothed(thin, 10, 1), 15, 1)
+    of_thick = top_mean(smoothed(thick, 10, every(5, 8)), 15, every(5, 8))
+    of_thin = top_mean(smoothed(thin, 10, every(1, 40)), 15, every(1, 40))
     assert of_thin[0] == pytest.approx(of_thick[0], abs=0.4)
 
 
 def test_a_lesion_on_one_thick_slice_is_not_diluted_in_the_study():
     rule = Aggregation(slice_half_width_mm=10.0, study_half_width_mm=5.0, study_span_mm=15.0)
     logits = np.array([0, 0, 6, 0, 0], np.float32)[:, None]
-    assert rule.slices(logits, 5.0)[:, 0].tolist() == [0, 1.5, 3, 1.5, 0]
-    assert rule.study(logits, 5.0)[0] == pytest.approx(2)
+    assert rule.slices(logits, every(5))[:, 0].tolist() == [0, 1.5, 3, 1.5, 0]
+    assert rule.study(logits, every(5))[0] == pytest.approx(2)
 
 
 def test_a_series_of_one_slice_is_neither_smoothed_nor_refused():
-    prediction = model_of().predict(np.ones((1, 6), np.float32), np.zeros((1, 6, 2, 2), np.float32))
+    prediction = model_of().predict(np.ones((1, 6), np.float32), np.zeros((1, 6, 2, 2), np.float32), every(5, 1))
     assert prediction.study_probability == pytest.approx(1 / (1 + np.exp(-1)))
 
 
 def test_probabilities_are_the_calibrated_sigmoid():
     calibration = {part: {"scale": [2.0] * 6, "bias": [-1.0] * 6} for part in ("slice", "study")}
     model = model_of(calibration=calibration)
-    prediction = model.predict(np.full((4, 6), 0.5, np.float32), np.full((4, 6, 3, 3), 0.5, np.float32))
+    prediction = model.predict(np.full((4, 6), 0.5, np.float32), np.full((4, 6, 3, 3), 0.5, np.float32), every(5, 4))
     for values in (prediction.slice_probability, prediction.study_probability, prediction.cam):
         assert np.allclose(values, 0.5)
 
@@ -120,14 +138,14 @@ def test_probabilities_are_the_calibrated_sigmoid():
 def test_every_cam_channel_gets_the_calibration_of_its_own_label():
     scales = {"scale": [1.0] * 6, "bias": [float(i) for i in range(6)]}
     model = model_of(calibration={"slice": scales, "study": scales})
-    cam = model.predict(np.zeros((2, 6), np.float32), np.zeros((2, 6, 3, 4), np.float32)).cam
+    cam = model.predict(np.zeros((2, 6), np.float32), np.zeros((2, 6, 3, 4), np.float32), every(5, 2)).cam
     assert cam.shape == (2, 6, 3, 4)
     assert np.allclose(cam[:, :, 1, 2], 1 / (1 + np.exp(-np.arange(6.0))))
 
 
 def test_values_that_are_not_finite_are_refused():
     with pytest.raises(ModelError, match="not finite"):
-        model_of().predict(np.full((2, 6), np.nan, np.float32), np.zeros((2, 6, 2, 2), np.float32))
+        model_of().predict(np.full((2, 6), np.nan, np.float32), np.zeros((2, 6, 2, 2), np.float32), every(5, 2))
 
 
 def test_the_shipped_bundle_says_everything_that_a_card_must_say():
