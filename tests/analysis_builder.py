@@ -44,7 +44,6 @@ CARD = ModelCard(
     thresholds=dict.fromkeys(LABELS, 0.5),
     stat_threshold=0.8,
     cam_threshold=0.5,
-    manifest={"id": "ich_test_model", "version": "1.0.0"},
 )
 REFUSAL = Reason(Why.CONTRAST_NAMED)
 STUDY_UID, SERIES_UID, FRAME_OF_REFERENCE = "2.25.1001", "2.25.1002", "2.25.1003"

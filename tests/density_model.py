@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from ich_node.domain.findings import LABELS, ModelCard
-from ich_node.infer.bundle import Model
+from ich_node.domain.findings import LABELS
+from ich_node.infer.bundle import Manifest, Model
+from ich_node.infer.engine import Output
 
 CELL = 16
 SHARPNESS = 4.0
@@ -19,19 +20,27 @@ SHARPNESS = 4.0
 def density_model(any_threshold: float = 0.5, stat_threshold: float = 0.9) -> Model:
     """A model card with plain calibration; every type has the threshold of "any"."""
     rule = {"scale": [1.0] * len(LABELS), "bias": [0.0] * len(LABELS)}
+    thresholds = {"present": dict.fromkeys(LABELS, any_threshold), "stat": dict.fromkeys(LABELS, stat_threshold)}
     manifest = {
+        "id": "density",
+        "version": "1",
+        "sha256": "0" * 64,
+        "labels": LABELS,
         "aggregation": {"slice_half_width_mm": 10.0, "study_half_width_mm": 5.0, "study_span_mm": 15.0},
         "calibration": {"slice": rule, "study": rule},
+        "operating_points": {name: {"thresholds": limits} for name, limits in thresholds.items()},
+        "present_at": "present",
+        "stat_at": "stat",
+        "cam": {"threshold": 0.5},
     }
-    thresholds = dict.fromkeys(LABELS, any_threshold)
-    card = ModelCard("density", "1", "0" * 64, LABELS, thresholds, stat_threshold, 0.5, manifest)
-    return Model(card, b"")
+    return Model(Manifest.model_validate(manifest), b"")
 
 
 class DensityEngine:
-    """Stands in for infer.engine.Engine."""
+    """An `infer.engine.Engine` without a network."""
 
-    provider = "CPUExecutionProvider"
+    name = "CPUExecutionProvider"
+    recoverable = True
 
     def run(self, hu):
         """HU [slices, rows, columns] → logits, CAM and features."""
@@ -46,4 +55,9 @@ class DensityEngine:
         peak = cam.max(axis=(2, 3), keepdims=True)
         mean = np.exp(SHARPNESS * (cam - peak)).mean(axis=(2, 3))
         logits = peak[:, :, 0, 0] + np.log(mean) / SHARPNESS
-        return logits.astype(np.float32), cam.astype(np.float32), np.zeros((len(hu), 4), np.float32)
+        features = np.zeros((len(hu), 4), np.float32)
+        return Output(logits.astype(np.float32), cam.astype(np.float32), features, self.name)
+
+    def self_test(self):
+        """Nothing to hold against anything."""
+        return 0.0

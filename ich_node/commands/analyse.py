@@ -19,7 +19,7 @@ from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Analysis
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer import bundle, pipeline
-from ich_node.infer.engine.ort import Engine
+from ich_node.infer.engine import open_engine
 from ich_node.infer.see import pixels
 from ich_node.report import build, files
 from ich_node.report.pictures import previews
@@ -38,7 +38,7 @@ def run(folder: Path, out: Path, config: Config) -> int:
         console.print(f"{folder}: no readable DICOM image in it")
         return service.EXIT_FAILURE
     model = bundle.load(config.bundle_dir)
-    engine = Engine(model, provider=config.infer.provider, threads=config.infer.threads)
+    engine = open_engine(config.infer, model)
     codes = []
     for study_uid, series in studies.items():
         target = out if len(studies) == 1 else out / study_uid

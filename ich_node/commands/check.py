@@ -25,7 +25,7 @@ from cryptography import x509
 from ich_node.deliver.dicom import scu
 from ich_node.domain.errors import ConfigError, IchNodeError
 from ich_node.infer import bundle
-from ich_node.infer.engine.ort import Engine
+from ich_node.infer.engine import open_engine
 from ich_node.runtime import tls
 from ich_node.runtime.config import Config, DestinationConfig, TlsConfig
 from ich_node.store.ledger import database
@@ -223,12 +223,12 @@ def _model(config: Config) -> Iterator[Check]:
     card = loaded.card
     yield Check("model bundle", True, f"{card.id} {card.version}, sha256 {card.sha256[:12]}… matches")
     try:
-        engine = Engine(loaded, provider=config.infer.provider, threads=config.infer.threads)
+        engine = open_engine(config.infer, loaded)
         engine.self_test()
     except IchNodeError as error:
         yield Check("inference", False, str(error))
         return
-    yield Check("inference", True, f"self-test passed on {engine.provider} (asked for {config.infer.provider})")
+    yield Check("inference", True, f"self-test passed on {engine.name} (asked for {config.infer.provider})")
 
 
 def _destination(config: Config, destination: DestinationConfig) -> Check:

@@ -204,10 +204,11 @@ def _phantom(arguments: argparse.Namespace) -> int:
 
 
 def _model(arguments: argparse.Namespace) -> int:
-    from ich_node.infer import bundle as model
+    from ich_node.infer.bundle import info
+    from ich_node.infer.engine.self_test import verify
 
     folder = arguments.bundle or config.default_bundle()
-    for line in model.verify(folder) if arguments.action == "verify" else model.info(folder):
+    for line in verify(folder) if arguments.action == "verify" else info(folder):
         print(line)
     return service.EXIT_OK
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -62,7 +62,6 @@ class ModelCard:
     thresholds: label → calibrated study probability from which a finding is called present.
     stat_threshold: calibrated study probability of "any" from which the priority is STAT.
     cam_threshold: calibrated cell probability from which a CAM cell counts as lit.
-    manifest: the whole of ich.yaml.
     """
 
     id: str
@@ -72,7 +71,6 @@ class ModelCard:
     thresholds: Mapping[str, float]
     stat_threshold: float
     cam_threshold: float
-    manifest: Mapping[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

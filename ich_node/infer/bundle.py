@@ -7,14 +7,15 @@ aggregation, thresholds) is read from the manifest; there is none in the code.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ich_node.domain.errors import ModelError
 from ich_node.domain.findings import LABELS, ModelCard, Prediction
@@ -26,32 +27,18 @@ MANIFEST = "ich.yaml"
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    """A verified bundle. graph: the bytes of ich.onnx, whose SHA-256 the manifest states."""
-
-    card: ModelCard
-    graph: bytes
-
-    def predict(self, logits: Floats, cam: Floats, heights_mm: Array) -> Prediction:
-        """Calibrated probabilities of a series from logits [slices, 6] and cam [slices, 6, h, w], foot to head.
-
-        `heights_mm`: where the slices lie along the body [slices]. Raises ModelError when a value is not finite.
-        """
-        if not (np.isfinite(logits).all() and np.isfinite(cam).all()):
-            raise ModelError("the model's output holds values that are not finite")
-        manifest = self.card.manifest
-        rule = Aggregation.of(manifest)
-        of_slice, of_study = manifest["calibration"]["slice"], manifest["calibration"]["study"]
-        return Prediction(
-            slice_probability=_calibrated(rule.slices(logits, heights_mm), of_slice),
-            study_probability=_calibrated(rule.study(logits, heights_mm), of_study),
-            cam=_calibrated(cam.swapaxes(1, 3), of_slice).swapaxes(1, 3),
-        )
+Probability = Annotated[float, Field(gt=0, lt=1)]
+Millimetres = Annotated[float, Field(gt=0)]
+Numbers = Annotated[tuple[float, ...], Field(min_length=len(LABELS), max_length=len(LABELS))]
 
 
-@dataclass(frozen=True, slots=True)
-class Aggregation:
+class Part(BaseModel):
+    """A part of the manifest: what is written there stays as it is; what the node does not use is kept for people."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Aggregation(Part):
     """How the logits [slices, labels] of a series become those of its slices and its study.
 
     Everything is in millimetres between positions, so that thin slices say the same as thick ones, also where a series
@@ -60,17 +47,9 @@ class Aggregation:
     crosses one or two slices.
     """
 
-    slice_half_width_mm: float
-    study_half_width_mm: float
-    study_span_mm: float
-
-    @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> Aggregation:
-        """What the manifest says. Raises KeyError, ValueError."""
-        found = cls(*(float(manifest["aggregation"][name]) for name in cls.__slots__))
-        if min(found.slice_half_width_mm, found.study_half_width_mm, found.study_span_mm) <= 0:
-            raise ValueError("aggregation: lengths must be positive")
-        return found
+    slice_half_width_mm: Millimetres
+    study_half_width_mm: Millimetres
+    study_span_mm: Millimetres
 
     def slices(self, logits: Floats, heights_mm: Array) -> Floats:
         """Logits [slices, labels] of the slices at `heights_mm`, in the same order."""
@@ -79,6 +58,131 @@ class Aggregation:
     def study(self, logits: Floats, heights_mm: Array) -> Floats:
         """Logits [labels] of the study."""
         return top_mean(smoothed(logits, self.study_half_width_mm, heights_mm), self.study_span_mm, heights_mm)
+
+
+class Scaling(Part):
+    """Calibration: sigmoid of scale · logit + bias, one number per label in the order of LABELS."""
+
+    scale: Numbers
+    bias: Numbers
+
+    def probability(self, logits: Floats) -> Floats:
+        """Calibrated probabilities 0..1 of logits whose last axis is the label."""
+        exponent = np.clip(logits * np.asarray(self.scale) + np.asarray(self.bias), -60, 60)  # exp stays finite
+        return np.asarray(1 / (1 + np.exp(-exponent)), np.float32)
+
+
+class Calibration(Part):
+    """One scaling for slices and cells, one for studies."""
+
+    slice: Scaling
+    study: Scaling
+
+
+class OperatingPoint(Part):
+    """Label → calibrated study probability from which a finding is called present."""
+
+    thresholds: dict[str, Probability]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if missing := set(LABELS) - set(self.thresholds):
+            raise ValueError(f"no thresholds for {', '.join(sorted(missing))}")
+        return self
+
+
+class Cam(Part):
+    """threshold: calibrated cell probability from which a cell counts as lit."""
+
+    threshold: Probability
+
+
+class Tolerance(Part):
+    """Largest difference of the self-test, per kind of device."""
+
+    cpu: float
+    cuda: float
+
+
+class SelfTest(Part):
+    """What the network answers to the self-test's input: logits and CAM peaks, both [slices, labels]."""
+
+    logits: tuple[Numbers, ...]
+    cam_peak: tuple[Numbers, ...]
+    tolerance: Tolerance
+
+
+def _the_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
+    if labels != LABELS:
+        raise ValueError(f"labels are {labels}, must be {LABELS}")
+    return labels
+
+
+class Manifest(Part):
+    """ich.yaml. present_at, stat_at: names of operating points. From notice on: for people, and printed as it is."""
+
+    id: str
+    version: str
+    sha256: str
+    labels: Annotated[tuple[str, ...], AfterValidator(_the_labels)]
+    calibration: Calibration
+    aggregation: Aggregation
+    operating_points: dict[str, OperatingPoint]
+    present_at: str
+    stat_at: str
+    cam: Cam
+    self_test: SelfTest | None = None
+    notice: str = ""
+    opset: int = 0
+    data: tuple[dict[str, Any], ...] = ()
+    metrics: dict[str, dict[str, Any]] = {}
+    intended_use: str = ""
+    exclusions: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _points_exist(self) -> Self:
+        if missing := {self.present_at, self.stat_at} - set(self.operating_points):
+            raise ValueError(f"no operating point {', '.join(sorted(missing))}")
+        return self
+
+    def card(self) -> ModelCard:
+        """What the rest of the node needs to know."""
+        return ModelCard(
+            id=self.id,
+            version=self.version,
+            sha256=self.sha256,
+            labels=self.labels,
+            thresholds={label: self.operating_points[self.present_at].thresholds[label] for label in LABELS},
+            stat_threshold=self.operating_points[self.stat_at].thresholds["any"],
+            cam_threshold=self.cam.threshold,
+        )
+
+
+@dataclass(frozen=True)
+class Model:
+    """A verified bundle. graph: the bytes of ich.onnx, whose SHA-256 the manifest states."""
+
+    manifest: Manifest
+    graph: bytes
+
+    @cached_property
+    def card(self) -> ModelCard:
+        """What the rest of the node needs to know of the manifest."""
+        return self.manifest.card()
+
+    def predict(self, logits: Floats, cam: Floats, heights_mm: Array) -> Prediction:
+        """Calibrated probabilities of a series from logits [slices, 6] and cam [slices, 6, h, w], foot to head.
+
+        `heights_mm`: where the slices lie along the body [slices]. Raises ModelError when a value is not finite.
+        """
+        if not (np.isfinite(logits).all() and np.isfinite(cam).all()):
+            raise ModelError("the model's output holds values that are not finite")
+        rule, calibration = self.manifest.aggregation, self.manifest.calibration
+        return Prediction(
+            slice_probability=calibration.slice.probability(rule.slices(logits, heights_mm)),
+            study_probability=calibration.study.probability(rule.study(logits, heights_mm)),
+            cam=calibration.slice.probability(cam.swapaxes(1, 3)).swapaxes(1, 3),
+        )
 
 
 def smoothed(logits: Floats, half_width_mm: float, heights_mm: Array) -> Floats:
@@ -109,87 +213,37 @@ def top_mean(logits: Floats, span_mm: float, heights_mm: Array) -> Floats:
     return np.asarray((highest * stretch).sum(axis=0, where=counts) / stretch.sum(axis=0, where=counts), np.float32)
 
 
-def _calibrated(logits: Floats, calibration: Mapping[str, Any]) -> Floats:
-    """Sigmoid of scale · logit + bias; the last axis is the label."""
-    scale, bias = (np.asarray(calibration[name], np.float64) for name in ("scale", "bias"))
-    return np.asarray(1 / (1 + np.exp(-np.clip(logits * scale + bias, -60, 60))), np.float32)
-
-
 def load(bundle: Path) -> Model:
     """Read and verify the bundle in the folder `bundle`. Raises ModelError when it is not what its manifest says."""
     try:
-        manifest = yaml.safe_load((bundle / MANIFEST).read_text(encoding="utf-8"))
+        said = yaml.safe_load((bundle / MANIFEST).read_text(encoding="utf-8"))
         graph = (bundle / GRAPH).read_bytes()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ModelError(f"the model bundle in {bundle} can not be read: {error}") from error
-    if not isinstance(manifest, dict):
+        raise ModelError(f"the model bundle in {bundle} cannot be read: {error}") from error
+    if not isinstance(said, dict):
         raise ModelError(f"{bundle / MANIFEST} is not a mapping")
     try:
-        card = _card(manifest)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{bundle / MANIFEST} is not a complete manifest: {error!r}") from error
+        manifest = Manifest.model_validate(said)
+    except ValidationError as error:
+        holes = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        raise ModelError(f"{bundle / MANIFEST} is not a complete manifest: {holes}") from error
     found = hashlib.sha256(graph).hexdigest()
-    if found != card.sha256:
-        raise ModelError(f"{bundle / GRAPH} has SHA-256 {found}, its manifest says {card.sha256}")
-    return Model(card, graph)
-
-
-def _card(manifest: dict[str, Any]) -> ModelCard:
-    labels = tuple(str(label) for label in manifest["labels"])
-    if labels != LABELS:
-        raise ValueError(f"labels are {labels}, must be {LABELS}")
-    for part in ("slice", "study"):
-        for name in ("scale", "bias"):
-            if len(manifest["calibration"][part][name]) != len(LABELS):
-                raise ValueError(f"calibration.{part}.{name} must have {len(LABELS)} numbers")
-    Aggregation.of(manifest)
-    points = manifest["operating_points"]
-    thresholds = {label: _probability(points[manifest["present_at"]]["thresholds"][label]) for label in LABELS}
-    return ModelCard(
-        id=str(manifest["id"]),
-        version=str(manifest["version"]),
-        sha256=str(manifest["sha256"]),
-        labels=labels,
-        thresholds=thresholds,
-        stat_threshold=_probability(points[manifest["stat_at"]]["thresholds"]["any"]),
-        cam_threshold=_probability(manifest["cam"]["threshold"]),
-        manifest=manifest,
-    )
-
-
-def _probability(value: object) -> float:
-    number = float(str(value))
-    if not 0 < number < 1:
-        raise ValueError(f"{value!r} is not a probability between 0 and 1")
-    return number
-
-
-def verify(bundle: Path) -> list[str]:
-    """Load the bundle, run its self-test, and say what was found, one line each. Raises ModelError or EngineFailure."""
-    from ich_node.infer.engine.ort import Engine  # noqa: PLC0415 — reading a manifest must not load the runtime
-
-    model = load(bundle)
-    engine = Engine(model)
-    difference = engine.self_test()
-    return [
-        f"{model.card.id} {model.card.version}",
-        f"SHA-256 {model.card.sha256} matches",
-        f"self-test passed on {engine.provider}: largest difference {difference:.1e}",
-    ]
+    if found != manifest.sha256:
+        raise ModelError(f"{bundle / GRAPH} has SHA-256 {found}, its manifest says {manifest.sha256}")
+    return Model(manifest, graph)
 
 
 def info(bundle: Path) -> list[str]:
     """What the manifest says about the bundle, one line each, for people. Raises ModelError."""
-    card = load(bundle).card
-    manifest = card.manifest
-    lines = [f"{card.id} {card.version}: {manifest['notice']}", f"SHA-256 {card.sha256}, opset {manifest['opset']}"]
-    for name, point in manifest["operating_points"].items():
-        limits = ", ".join(f"{label} {value:.3f}" for label, value in point["thresholds"].items())
+    said = load(bundle).manifest
+    lines = [f"{said.id} {said.version}: {said.notice}", f"SHA-256 {said.sha256}, opset {said.opset}"]
+    for name, point in said.operating_points.items():
+        limits = ", ".join(f"{label} {value:.3f}" for label, value in point.thresholds.items())
         lines.append(f"{name}: {limits}")
-    lines.append(f"present at {manifest['present_at']}, STAT at {manifest['stat_at']}")
-    lines += [f"data: {source['name']}, {source['licence']}, {source['count']}" for source in manifest["data"]]
-    for name, metrics in manifest["metrics"].items():
+    lines.append(f"present at {said.present_at}, STAT at {said.stat_at}")
+    lines += [f"data: {source['name']}, {source['licence']}, {source['count']}" for source in said.data]
+    for name, metrics in said.metrics.items():
         lines.append(f"{name}: " + "; ".join(f"{key} {value}" for key, value in metrics.items()))
-    lines.append(f"intended use: {manifest['intended_use']}")
-    lines += [f"not for: {exclusion}" for exclusion in manifest["exclusions"]]
+    lines.append(f"intended use: {said.intended_use}")
+    lines += [f"not for: {exclusion}" for exclusion in said.exclusions]
     return lines

@@ -19,7 +19,7 @@ from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Analysis, ModelCard
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.bundle import Model
-from ich_node.infer.engine.ort import Engine
+from ich_node.infer.engine import Engine
 from ich_node.infer.say import explain, skull, triage
 from ich_node.infer.say.locate import locate_all
 from ich_node.infer.see import gates, pixels
@@ -47,8 +47,8 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
             warnings = (*volume.warnings, *gates.check(volume))
         with watch("model"):
             box = crop(volume)
-            logits, cam, _features = engine.run(box.hu)
-            prediction = model.predict(logits, cam, volume.heights_mm)
+            said = engine.run(box.hu)
+            prediction = model.predict(said.logits, said.cam, volume.heights_mm)
         with watch("explanation"):
             space = skull.inside(volume, box)
             called = triage.present(prediction, model.card)
@@ -56,7 +56,7 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
             priority, findings = triage.decide(prediction, located, model.card)
             key_slices = explain.key_slices(prediction, findings, box, config.report.pictures, space)
     except UnusableSeries as refusal:
-        return not_analysed(headers, model.card, engine.provider, refusal.reason, watch.seconds)
+        return not_analysed(headers, model.card, engine.name, refusal.reason, watch.seconds)
     study_uid, series_uid, digest = identity(headers)
     return Analysis(
         status="analysed",
@@ -65,7 +65,7 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         series_uid=series_uid,
         input_digest=digest,
         card=model.card,
-        provider=engine.provider,
+        provider=said.provider,
         headers=volume.headers,
         priority=priority,
         findings=findings,

@@ -17,7 +17,7 @@ from ich_node.domain.findings import Analysis
 from ich_node.domain.ledger import Job, ResultFile
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer import bundle, pipeline
-from ich_node.infer.engine.ort import Engine
+from ich_node.infer.engine import open_engine
 from ich_node.report import build, files
 from ich_node.report.said.reasons import english
 from ich_node.report.sr.predecessor import Predecessor
@@ -36,11 +36,9 @@ log = logs.get()
 def run(config: Config, stop: service.Stop) -> None:
     """Work until `stop` is set; the job in hand is finished first."""
     worker = Worker(config)
-    log.info(
-        "engine_ready", provider=worker.engine.provider, model=worker.model.card.id, sha256=worker.model.card.sha256
-    )
+    log.info("engine_ready", provider=worker.engine.name, model=worker.model.card.id, sha256=worker.model.card.sha256)
     heartbeat = service.Heartbeat()
-    status = f"{worker.engine.provider}, model {worker.model.card.id} {worker.model.card.version}"
+    status = f"{worker.engine.name}, model {worker.model.card.id} {worker.model.card.version}"
     service.notify("READY=1", f"STATUS={status}")
     try:
         while not stop.is_set():
@@ -58,7 +56,7 @@ class Worker:
         self._config = config
         self._name = os.environ.get(WORKER_NAME_VARIABLE, "1")
         self.model = bundle.load(config.bundle_dir)
-        self.engine = Engine(self.model, provider=config.infer.provider, threads=config.infer.threads)
+        self.engine = open_engine(config.infer, self.model)
         self.engine.self_test()
         self._waits_until = 0.0
         self._jobs = JobStore.open(config.state_dir)
@@ -96,8 +94,8 @@ class Worker:
             self._waits_until = time.monotonic() + SPACE_WAIT_S
         except EngineFailure as error:
             self._again(job, str(error))
-            if self.engine.provider != "CPUExecutionProvider":
-                raise  # a CUDA context does not survive its errors: a fresh process does
+            if not self.engine.recoverable:
+                raise  # a fresh process is
         except UnusableSeries as error:
             self._again(job, english(error.reason))
         except IchNodeError as error:
@@ -114,7 +112,7 @@ class Worker:
         if job.attempts > self._config.infer.max_attempts:
             reason = Reason(Why.ANALYSIS_FAILED, times=job.attempts - 1, message=job.reason or "?")
             headers = pipeline.read_headers(paths)
-            return pipeline.not_analysed(headers, self.model.card, self.engine.provider, reason)
+            return pipeline.not_analysed(headers, self.model.card, self.engine.name, reason)
         return pipeline.analyse(paths, self.model, self.engine, self._config)
 
     def _publish(self, job: Job, analysis: Analysis) -> None:

@@ -115,7 +115,9 @@ class InferConfig(Section):
 
     bundle: Path | None = Field(None, description="folder with ich.onnx and ich.yaml; none: the shipped bundle")
     provider: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA when it really runs")
-    threads: int = Field(0, ge=0, description="CPU threads of ONNX Runtime; 0: all cores")
+    threads: int = Field(
+        0, ge=0, description="CPU threads of ONNX Runtime; 0: all cores that affinity and control group allow"
+    )
     max_attempts: int = Field(3, ge=1, description="attempts before a job fails")
     retry_base_s: float = Field(30, gt=0, description="wait before the second attempt; doubles each time")
 

@@ -24,7 +24,7 @@ from rich.progress import track
 from ich_node.domain.errors import IchNodeError
 from ich_node.domain.findings import DISCLAIMER, LABELS
 from ich_node.infer.bundle import load
-from ich_node.infer.engine.ort import Engine
+from ich_node.infer.engine import open_engine
 from ich_node.runtime import config
 from ich_node.training.data import sources
 from ich_node.training.evaluate import assess, metrics
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ich_node.training.evaluate import evaluation_report  # noqa: PLC0415  # matplotlib comes with the extra [train]
 
     model = load(arguments.bundle or config.default_bundle())
-    engine = Engine(model, provider=arguments.provider)
+    engine = open_engine(config.InferConfig(provider=arguments.provider), model)
     settings = config.Config()
     with sources.opened(arguments) as (title, count, stream):
         arguments.out.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
             outcomes.append(measure(case, model, engine, settings, faithful=curves_so_far < MAX_CURVES))
     figures = summarise(outcomes, model.card.thresholds, model.card.stat_threshold)
     figures = {"model": f"{model.card.id} {model.card.version}", "sha256": model.card.sha256, **figures}
-    figures |= {"data": title, "provider": engine.provider, "notice": DISCLAIMER}
+    figures |= {"data": title, "provider": engine.name, "notice": DISCLAIMER}
     write_tables(arguments.out, outcomes)
     (arguments.out / "figures.json").write_text(json.dumps(assess.plain(figures), indent=1) + "\n", encoding="utf-8")
     page = evaluation_report.page(title, outcomes, figures, model.card)

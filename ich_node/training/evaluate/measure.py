@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import LABELS, Analysis, Laterality, Prediction, Volume
 from ich_node.infer.bundle import Model
-from ich_node.infer.engine.ort import Engine
+from ich_node.infer.engine import Engine
 from ich_node.infer.pipeline import analyse
 from ich_node.infer.say import explain, skull
 from ich_node.infer.see.crop import Crop, crop
@@ -206,7 +206,7 @@ def _curves(
     heat = explain.in_box(explain.block_heat(prediction, LABELS[ANY], space, box.hu.shape[1:])[index], box, space)
 
     def score(images: npt.NDArray[np.int16]) -> npt.NDArray[np.floating]:
-        logits, cam, _ = engine.run(images)
+        logits, cam = engine.run(images)[:2]
         here = np.zeros(1)
         alone = [model.predict(logits[i : i + 1], cam[i : i + 1], here) for i in range(len(images))]
         return np.array([prediction.slice_probability[0, ANY] for prediction in alone])

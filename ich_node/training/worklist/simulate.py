@@ -25,7 +25,7 @@ from scipy import stats
 
 from ich_node.domain.errors import IchNodeError
 from ich_node.domain.findings import DISCLAIMER
-from ich_node.infer.bundle import load
+from ich_node.infer.bundle import Manifest, load
 from ich_node.runtime import config
 from ich_node.training.evaluate.assess import plain
 from ich_node.training.evaluate.command import require
@@ -298,19 +298,19 @@ def scenario_of(arguments: argparse.Namespace) -> Scenario:
     if arguments.case == "published":
         return replace(PUBLISHED, **given)
     if not {"sensitivity", "specificity"} <= set(given):
-        given = measured(load(arguments.bundle or config.default_bundle()).card.manifest) | given
+        given = measured(load(arguments.bundle or config.default_bundle()).manifest) | given
     return Scenario(**given)
 
 
-def measured(manifest: Mapping[str, Any]) -> dict[str, float]:
+def measured(manifest: Manifest) -> dict[str, float]:
     """Sensitivity and specificity for "any" where a finding is called present, from the first data set that has them.
 
     The manifest holds them as `metrics.<data set>.study_any_<operating point>`, a number followed by its interval.
     Raises WorklistError without them.
     """
-    wanted = f"study_any_{manifest.get('present_at')}"
-    for of_data_set in (manifest.get("metrics") or {}).values():
-        if isinstance(of_data_set, Mapping) and wanted in of_data_set:
+    wanted = f"study_any_{manifest.present_at}"
+    for of_data_set in manifest.metrics.values():
+        if wanted in of_data_set:
             point = of_data_set[wanted]
             return {name: float(str(point[name]).split()[0]) for name in ("sensitivity", "specificity")}
     raise WorklistError("the manifest states no sensitivity and specificity: give --sensitivity and --specificity")

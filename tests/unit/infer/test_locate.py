@@ -8,7 +8,7 @@ from ich_node.domain.findings import LABELS, SITES, Laterality, ModelCard, Predi
 from ich_node.infer.say import headspace, locate, skull
 from ich_node.infer.see.crop import crop
 
-CARD = ModelCard("id", "1", "00", LABELS, dict.fromkeys(LABELS, 0.5), 0.9, 0.5, manifest={})
+CARD = ModelCard("id", "1", "00", LABELS, dict.fromkeys(LABELS, 0.5), 0.9, 0.5)
 CELLS = 28
 BLOOD_MM = np.array([25.0, -27.5, 17.5])
 """Middle of the block of blood in shape_head, LPS mm from the middle of the head."""

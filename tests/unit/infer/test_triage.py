@@ -11,7 +11,7 @@ from ich_node.infer.say import triage
 from ich_node.infer.say.locate import Location
 
 THRESHOLDS = dict.fromkeys(LABELS, 0.4) | {"any": 0.3}
-CARD = ModelCard("id", "1", "00", LABELS, THRESHOLDS, stat_threshold=0.8, cam_threshold=0.5, manifest={})
+CARD = ModelCard("id", "1", "00", LABELS, THRESHOLDS, stat_threshold=0.8, cam_threshold=0.5)
 HERE = Location(Laterality.LEFT, ("frontal lobe",), 3, 5, None, 21.0)
 
 
@@ -40,13 +40,13 @@ def test_the_priority_follows_the_operating_points_of_the_card(p_any, expected):
 
 
 def test_a_probability_exactly_at_its_threshold_counts():
-    card = ModelCard("id", "1", "00", LABELS, dict.fromkeys(LABELS, 0.5), 0.75, 0.5, {})
+    card = ModelCard("id", "1", "00", LABELS, dict.fromkeys(LABELS, 0.5), 0.75, 0.5)
     assert triage.priority(prediction(0.5, 0, 0, 0, 0, 0), card) is Priority.HIGH
     assert triage.priority(prediction(0.75, 0, 0, 0, 0, 0), card) is Priority.STAT
 
 
 def test_stat_needs_the_finding_to_be_present_even_if_the_card_orders_its_thresholds_wrongly():
-    card = ModelCard("id", "1", "00", LABELS, dict.fromkeys(LABELS, 0.5), 0.25, 0.5, {})
+    card = ModelCard("id", "1", "00", LABELS, dict.fromkeys(LABELS, 0.5), 0.25, 0.5)
     assert triage.priority(prediction(0.375, 0, 0, 0, 0, 0), card) is Priority.ROUTINE
 
 

@@ -27,8 +27,8 @@ STUDY, SERIES = "1.2", "1.2.3"
 class FakeEngine:
     """Takes the place of ONNX Runtime; the pipeline is replaced as well."""
 
-    def __init__(self, model, provider, threads):
-        self.provider = "CPUExecutionProvider"
+    name = "CPUExecutionProvider"
+    recoverable = True
 
     def self_test(self):
         return 0.0
@@ -56,7 +56,7 @@ def jobs(tmp_path):
 @pytest.fixture
 def work(settings, monkeypatch):
     """work(story): a worker whose pipeline is `story`; only reading headers, writing and publishing are real."""
-    monkeypatch.setattr(worker, "Engine", FakeEngine)
+    monkeypatch.setattr(worker, "open_engine", lambda _config, _model: FakeEngine())
     monkeypatch.setattr(worker.bundle, "load", lambda _folder: FakeModel())
     made = []
 
