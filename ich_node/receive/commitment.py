@@ -26,7 +26,8 @@ from pydicom import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context, build_role
 
-from ich_node.dicom.part10 import is_uid, read_instance
+from ich_node.dicom.identity import is_uid
+from ich_node.dicom.part10 import read_instance
 from ich_node.domain.errors import ConfigError, StoreError, UnidentifiableInstance
 from ich_node.receive.scp import Extension
 from ich_node.receive.transport import peer_of

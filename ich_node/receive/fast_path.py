@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from pynetdicom.association import Association
 
+from ich_node.dicom.identity import clean_uid
 from ich_node.receive.reception import Answer, Incoming, Reception, Request
 from ich_node.receive.transport import LONGEST_PDU, QUICK_S, BoundedSocket, MessageMemory, Stream, peer_of
 from ich_node.runtime.config import ReceiveConfig
@@ -130,8 +131,8 @@ class FastSocket(BoundedSocket):
         self._begin += 10 + pdv_length
         sop_class, sop_instance = fields[SOP_CLASS], fields[SOP_INSTANCE]
         request = Request(
-            sop_class_uid=sop_class.rstrip(b"\0 ").decode("latin-1"),
-            sop_instance_uid=sop_instance.rstrip(b"\0 ").decode("latin-1"),
+            sop_class_uid=clean_uid(sop_class),
+            sop_instance_uid=clean_uid(sop_instance),
             abstract_syntax=context[0],
             transfer_syntax_uid=context[1],
             association=id(self.assoc),

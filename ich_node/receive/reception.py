@@ -8,6 +8,7 @@ instance is swallowed, nothing of it stays, and the answer tells the reason in o
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Protocol
 
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
-from ich_node.dicom.part10 import FIRST_LOOK, SCAN_LIMIT, Buffer, Identity, identify, is_uid
+from ich_node.dicom.identity import Buffer, Identity, IdentityReader, is_uid
 from ich_node.domain.dicom import Peer
 from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
 from ich_node.runtime import audit, logs
@@ -29,6 +30,10 @@ CANNOT_UNDERSTAND = 0xC000
 
 TAINTING = frozenset({OUT_OF_RESOURCES, CANNOT_UNDERSTAND})
 """Refusals that leave a hole in the series: its sender believes the image to belong there, and so do we."""
+MOST_BEFORE_UIDS = 1 << 24
+"""Bytes of one instance that are held before it says who it is: twice the largest header that is analysed."""
+MOST_HELD = 1 << 26
+"""The same of all instances together: four senders at a time that hide their UIDs."""
 
 IMAGE_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 """What may become a job; everything else is set aside."""
@@ -77,6 +82,16 @@ class Reception:
         self.spool = spool
         self.hints = hints
         self.max_instance_bytes = max_instance_bytes
+        self._held = 0
+        self._lock = threading.Lock()
+
+    def hold(self, count: int) -> bool:
+        """Account for bytes that wait for their identity; False, nothing held, when there are too many of them."""
+        with self._lock:
+            if count > 0 and self._held + count > MOST_HELD:
+                return False
+            self._held += count
+            return True
 
     def begin(self, request: Request) -> Incoming:
         """The first half of a C-STORE-RQ is here."""
@@ -91,6 +106,8 @@ class Incoming:
         self._request = request
         self._pending: list[Buffer] = []
         self._size = 0
+        self._held = 0
+        self._reader = IdentityReader(request.transfer_syntax_uid)
         self._identity: Identity | None = None
         self._writer: Writer | None = None
         self._problem: Answer | None = None
@@ -124,6 +141,8 @@ class Incoming:
         if self._writer is not None:
             self._writer.discard()
         self._pending.clear()
+        self._reception.hold(-self._held)
+        self._held = 0
 
     def _take(self, parts: Sequence[Buffer], last: bool) -> None:
         if self._problem is not None:
@@ -133,11 +152,13 @@ class Incoming:
             self._refuse(CANNOT_UNDERSTAND, f"larger than {self._reception.max_instance_bytes >> 20} MB")
             return
         try:
-            if self._writer is None:
+            for part in parts:
+                self._reader.feed(part)
+            if self._writer is not None:
+                self._writer.write(parts)
+            else:
                 self._pending.extend(parts)
                 self._identify(last)
-            else:
-                self._writer.write(parts)
         except UnidentifiableInstance as error:
             self._refuse(CANNOT_UNDERSTAND, str(error))
         except SpoolFull:
@@ -147,14 +168,14 @@ class Incoming:
 
     def _identify(self, last: bool) -> None:
         """Open the file as soon as the bytes at hand say who they are; keep a copy of them until then."""
-        for limit in (FIRST_LOOK, SCAN_LIMIT):
-            data = _first(self._pending, limit)
-            whole = last and len(data) == self._size
-            identity = identify(data, self._request.transfer_syntax_uid, complete=whole)
-            if identity is not None:
-                self._open(identity)
-                return
-        self._pending = [bytes(data)]
+        if self._reader.known or last:
+            self._open(self._reader.finish())
+        elif self._size > MOST_BEFORE_UIDS:
+            raise UnidentifiableInstance(f"more than {MOST_BEFORE_UIDS >> 20} MB before the UIDs")
+        elif not self._reception.hold(self._size - self._held):
+            self._refuse(OUT_OF_RESOURCES, "too many instances that do not say who they are")
+        else:
+            self._pending, self._held = [b"".join(self._pending)], self._size
 
     def _open(self, identity: Identity) -> None:
         self._identity = identity
@@ -215,16 +236,3 @@ class Incoming:
             log.debug("instance_stored", instance=instance, bytes=self._size, **peer)
         else:
             log.debug("instance_set_aside", instance=instance, sop_class=request.sop_class_uid, **peer)
-
-
-def _first(parts: Sequence[Buffer], limit: int) -> Buffer:
-    """The first `limit` bytes of `parts`, without a copy where one part has them all."""
-    if parts and len(parts[0]) >= limit:
-        return memoryview(parts[0])[:limit]
-    taken, size = [], 0
-    for part in parts:
-        taken.append(part)
-        size += len(part)
-        if size >= limit:
-            break
-    return b"".join(taken)[:limit]

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ich_node.dicom.part10 import is_uid
+from ich_node.dicom.identity import is_uid
 from ich_node.domain.ledger import DeliveryState, Job
 from ich_node.runtime import logs
 from ich_node.runtime.config import Config

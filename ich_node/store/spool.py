@@ -22,7 +22,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ich_node.dicom.part10 import Buffer, dataset_offset, file_head, is_uid, read_instance
+from ich_node.dicom.identity import Buffer, is_uid
+from ich_node.dicom.part10 import dataset_offset, file_head, read_instance
 from ich_node.domain.dicom import Instance, Peer
 from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
 from ich_node.runtime import logs

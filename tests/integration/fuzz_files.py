@@ -43,7 +43,8 @@ from pydicom.uid import (
 )
 
 from ich_node.dicom import eligibility, vocabulary
-from ich_node.dicom.part10 import MOST_ITEMS, identify, is_uid, read_header, read_instance
+from ich_node.dicom.identity import identify, is_uid
+from ich_node.dicom.part10 import MOST_ITEMS, read_header, read_instance
 from ich_node.domain.errors import UnidentifiableInstance, UnusableSeries
 from ich_node.infer import pipeline
 from ich_node.phantom import head, series
@@ -126,13 +127,13 @@ class FuzzFiles:
         at = 144 + int.from_bytes(data[140:144], "little")
         outcome = "identified"
         try:
-            found = identify(data[at:], syntax, complete=True)
+            found = identify(data[at:], syntax)
             assert found is not None
             assert all(map(is_uid, (found.sop_class_uid, found.sop_instance_uid, found.study_uid, found.series_uid)))
         except UnidentifiableInstance:
             outcome = "refused"
         with suppress(UnidentifiableInstance):
-            identify(data[at:][: r.randrange(len(data) + 1)], syntax, complete=False)
+            identify(data[at:][: r.randrange(len(data) + 1)], syntax)
         path = self.folder / "file.dcm"
         path.write_bytes(data)
         with suppress(UnidentifiableInstance):

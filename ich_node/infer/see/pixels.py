@@ -47,6 +47,7 @@ from scipy import ndimage
 
 from ich_node.dicom import part10
 from ich_node.dicom.geometry import BROKEN, frame_attributes
+from ich_node.dicom.identity import is_uid
 from ich_node.dicom.vocabulary import text
 from ich_node.domain.errors import UnidentifiableInstance, UnusableSeries
 from ich_node.domain.reasons import Reason, Why
@@ -99,7 +100,7 @@ def open_image(path: Path) -> Image:
     Raises UnusableSeries with the reason when it is not a readable DICOM image.
     """
     try:
-        part10.check_header(path)
+        identity = part10.check_header(path)
         with path.open("rb") as file:
             meta = (
                 pydicom.filereader._read_file_meta_info(file) if pydicom.filereader.read_preamble(file, False) else None
@@ -108,9 +109,11 @@ def open_image(path: Path) -> Image:
             if transfer_syntax != DeflatedExplicitVRLittleEndian:
                 file.seek(0)
                 header = pydicom.dcmread(file, stop_before_pixels=True, defer_size=HEADER_LIMIT)
+                part10.agree(header, identity)
                 return _checked(Image(path, header, transfer_syntax, file.tell()))
             stream = io.BytesIO(_inflate(file, HEADER_LIMIT))
         inflated = read_dataset(stream, False, True, stop_when=_at_pixel_data)
+        part10.agree(inflated, identity)
         return _checked(Image(path, inflated, transfer_syntax, stream.tell()))
     except (*BROKEN, UnidentifiableInstance) as error:
         raise UnusableSeries(Reason(Why.NOT_READABLE)) from error
@@ -121,7 +124,7 @@ def _checked(image: Image) -> Image:
     image.header.get("SpecificCharacterSet")
     if image.frames < 1:
         raise ValueError("an image has at least one frame")
-    if not all(part10.is_uid(text(image.header, keyword)) for keyword in IDENTITY):
+    if not all(is_uid(text(image.header, keyword)) for keyword in IDENTITY):
         raise UnusableSeries(Reason(Why.NAMELESS))
     return image
 
