@@ -15,10 +15,14 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pydicom import Dataset
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
 from ich_node.dicom.geometry import BROKEN
 
@@ -122,6 +126,28 @@ def number(header: Dataset, keyword: str) -> float | None:
             return None
         return found if math.isfinite(found) else None
     return None
+
+
+def keep_sent_text(header: Dataset) -> None:
+    """Remember the bytes of text that nobody has decoded yet, for `sent_text`: decoding loses what it cannot read.
+
+    Which character set a sender really wrote in is known to its archive, not to us.
+    """
+    kept: dict[BaseTag, RawDataElement] = {}
+    for tag in list(header.keys()):
+        raw = header.get_item(tag)
+        if not isinstance(raw, RawDataElement) or not raw.value:
+            continue
+        vr = dictionary_VR(tag) if dictionary_has_tag(tag) else ""
+        if vr in CUSTOMIZABLE_CHARSET_VR and raw.VR in (None, vr) and len(raw.value) % 2 == 0:
+            kept[tag] = raw._replace(VR=vr)
+    header.sent_text = kept
+
+
+def sent_text(header: Dataset) -> Mapping[BaseTag, RawDataElement]:
+    """Text elements as they were sent, as far as they were kept."""
+    kept: Mapping[BaseTag, RawDataElement] = getattr(header, "sent_text", {})
+    return kept
 
 
 def drop_unreadable(header: Dataset) -> None:

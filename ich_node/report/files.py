@@ -10,6 +10,7 @@ import io
 from dataclasses import dataclass
 
 from pydicom import Dataset, dcmwrite
+from pydicom.filewriter import correct_ambiguous_vr
 
 from ich_node.domain.findings import Analysis
 from ich_node.report import result_json
@@ -45,7 +46,15 @@ def encode(analysis: Analysis, results: Results, predecessor: int | None = None)
 
 
 def part10(dataset: Dataset) -> bytes:
-    """A dataset with its file meta information (PS3.10 7.1)."""
+    """A dataset with its file meta information (PS3.10 7.1), in Explicit VR Little Endian.
+
+    Text that was copied as bytes is written as these bytes: pydicom would decode it by the character set that the
+    source claims, unless it takes the dataset for one that was read in this encoding.
+    """
+    correct_ambiguous_vr(dataset, is_little_endian=True)
+    dataset.set_original_encoding(
+        is_implicit_vr=False, is_little_endian=True, character_encoding=dataset._character_set
+    )
     buffer = io.BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()

@@ -16,9 +16,11 @@ from datetime import datetime, timedelta, timezone
 from pydicom import Dataset
 from pydicom.charset import convert_encodings
 from pydicom.sr.coding import Code
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from ich_node import __version__
+from ich_node.dicom import vocabulary
 from ich_node.domain.findings import ModelCard
 from ich_node.report.identifiers import Identity
 
@@ -66,8 +68,14 @@ PATIENT_AND_STUDY = _keywords("""
 """)
 """Patient, Clinical Trial Subject, General Study, Patient Study, Clinical Trial Study: PS3.3 C.7.1.1, .3, C.7.2.1-3."""
 
-COMMON = ("SpecificCharacterSet", "TimezoneOffsetFromUTC")
-"""SOP Common attributes that say how the copied ones are to be read: kept with them (PS3.3 C.12.1)."""
+COMMON = ("SpecificCharacterSet",)
+"""SOP Common attribute that says how the copied ones are to be read: kept with them (PS3.3 C.12.1)."""
+
+OFFSETS_MIN = (-12 * 60, 14 * 60)
+"""Timezone Offset From UTC lies between -1200 and +1400 (PS3.3 C.12.1.1.8)."""
+
+METHOD_UNKNOWN = "not stated by the source images"
+"""De-identification Method where a source says YES to Patient Identity Removed and no more (PS3.3 C.7.1.1, type 1C)."""
 
 REQUEST = _keywords("""
     StudyInstanceUID ReferencedStudySequence AccessionNumber PlacerOrderNumberImagingServiceRequest
@@ -110,17 +118,21 @@ def stamp(dataset: Dataset, source: Dataset, equipment: Equipment, made_at: date
     everything about the content, are the caller's.
     """
     copy_elements(dataset, source, (*COMMON, *PATIENT_AND_STUDY), empty=TYPE_2)
+    _say_how_identity_was_removed(dataset)
     dataset.ContentQualification = "RESEARCH"
-    _set_equipment(dataset, equipment, _datetime(made_at, source))
-    _set_times(dataset, local_time(made_at, source))
+    made = local_time(made_at, source)
+    dataset.TimezoneOffsetFromUTC = made.strftime("%z")
+    _set_equipment(dataset, equipment, made.strftime("%Y%m%d%H%M%S%z"))
+    _set_times(dataset, made)
 
 
 def copy_elements(dataset: Dataset, source: Dataset, keywords: Iterable[str], empty: Iterable[str] = ()) -> None:
-    """Copy elements verbatim; one that the source lacks is removed, or left empty when it is in `empty`."""
-    type_2 = frozenset(empty)
+    """Copy elements verbatim, text as its bytes; one that the source lacks is removed, or left empty if in `empty`."""
+    type_2, sent = frozenset(empty), vocabulary.sent_text(source)
     for keyword in keywords:
         if keyword in source:
-            dataset[keyword] = copy.deepcopy(source[keyword])
+            tag = Tag(keyword)
+            dataset[tag] = sent[tag] if tag in sent else copy.deepcopy(source[keyword])
         elif keyword in type_2:
             setattr(dataset, keyword, None)
         elif keyword in dataset:
@@ -159,14 +171,19 @@ def referenced_requests(source: Dataset) -> list[Dataset]:
 
 
 def local_time(made_at: datetime, source: Dataset) -> datetime:
-    """`made_at` on the clock of the study: the source's Timezone Offset From UTC, or as given. ValueError if naive."""
+    """`made_at` on the clock of the study: by the source's Timezone Offset From UTC, else on the clock of this node.
+
+    Where a source names no offset, its times are those of the house, and so are the node's. ValueError if naive.
+    """
     if made_at.tzinfo is None:
         raise ValueError("made_at needs a time zone")
-    offset = re.fullmatch(r"([+-])([01]\d)([0-5]\d)", str(source.get("TimezoneOffsetFromUTC") or "").strip())
-    if offset is None:
-        return made_at
-    minutes = int(offset[2]) * 60 + int(offset[3])
-    return made_at.astimezone(timezone(timedelta(minutes=-minutes if offset[1] == "-" else minutes)))
+    offset = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", vocabulary.text(source, "TimezoneOffsetFromUTC"))
+    if offset is None or offset[0] == "-0000":  # which is not allowed: it says that nobody knows
+        return made_at.astimezone()
+    minutes = int(f"{offset[1]}1") * (int(offset[2]) * 60 + int(offset[3]))
+    if not OFFSETS_MIN[0] <= minutes <= OFFSETS_MIN[1]:
+        return made_at.astimezone()
+    return made_at.astimezone(timezone(timedelta(minutes=minutes)))
 
 
 def encodable(text: str, source: Dataset) -> str:
@@ -196,6 +213,14 @@ def _holds(character: str, encodings: list[str]) -> bool:
     return False
 
 
+def _say_how_identity_was_removed(dataset: Dataset) -> None:
+    """YES needs a method beside it."""
+    if vocabulary.text(dataset, "PatientIdentityRemoved").upper() != "YES":
+        return
+    if not dataset.get("DeidentificationMethodCodeSequence") and "DeidentificationMethod" not in dataset:
+        dataset.DeidentificationMethod = METHOD_UNKNOWN
+
+
 def _set_equipment(dataset: Dataset, equipment: Equipment, contributed_at: str) -> None:
     dataset.Manufacturer = equipment.manufacturer
     dataset.ManufacturerModelName = equipment.model_name
@@ -220,10 +245,6 @@ def _set_times(dataset: Dataset, made: datetime) -> None:
     for name in ("InstanceCreation", "Series", "Content"):
         setattr(dataset, f"{name}Date", date)
         setattr(dataset, f"{name}Time", time)
-
-
-def _datetime(made_at: datetime, source: Dataset) -> str:
-    return local_time(made_at, source).strftime("%Y%m%d%H%M%S%z")
 
 
 def _request(item: Dataset, source: Dataset) -> Dataset:

@@ -48,7 +48,7 @@ from scipy import ndimage
 from ich_node.dicom import part10
 from ich_node.dicom.geometry import BROKEN, frame_attributes
 from ich_node.dicom.identity import is_uid
-from ich_node.dicom.vocabulary import text
+from ich_node.dicom.vocabulary import keep_sent_text, text
 from ich_node.domain.errors import UnidentifiableInstance, UnusableSeries
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see.codestream import codestream_size
@@ -121,6 +121,7 @@ def open_image(path: Path) -> Image:
 
 def _checked(image: Image) -> Image:
     """Values are decoded when they are asked for: ask now for those that everybody relies on."""
+    keep_sent_text(image.header)
     image.header.get("SpecificCharacterSet")
     if image.frames < 1:
         raise ValueError("an image has at least one frame")

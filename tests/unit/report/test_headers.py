@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime, timedelta, timezone
+import struct
+import time
+from datetime import UTC, datetime
 
 import pydicom
 import pytest
 from pydicom import Dataset
-from pydicom.uid import UID
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+from pydicom.uid import UID, SecondaryCaptureImageStorage
 
-from ich_node.report import headers
+from ich_node.dicom import vocabulary
+from ich_node.report import files, headers
+from ich_node.report.pictures.secondary_capture import set_file_meta
 
 MADE_AT = datetime(2026, 11, 20, 23, 30, 5, tzinfo=UTC)
 EQUIPMENT = headers.Equipment("ich", ("ich_node 0.1.0", "ich 1.0"), UID("2.25.1"), "ICHNODE")
@@ -116,10 +123,83 @@ def test_times_are_those_of_made_at_on_the_clock_of_the_study() -> None:
     assert result.TimezoneOffsetFromUTC == "+0100"
 
 
-def test_without_a_time_zone_in_the_study_the_given_clock_counts() -> None:
-    made_at = datetime(2026, 11, 20, 1, 2, 3, tzinfo=timezone(timedelta(hours=9)))
-    assert headers.local_time(made_at, source()) == made_at
-    assert headers.local_time(made_at, source()).hour == 1
+@pytest.fixture
+def in_tokyo(monkeypatch):
+    """The clock of the node in another time zone, nine hours ahead."""
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.parametrize("offset", [None, "", "-0000", "+0060", "+1500", "-1230", "garbage", "+9"])
+def test_without_an_offset_of_the_study_the_time_is_the_nodes_and_says_so(in_tokyo, offset):
+    result = stamped(source() if offset is None else source(TimezoneOffsetFromUTC=offset))
+    assert (result.ContentDate, result.ContentTime, result.TimezoneOffsetFromUTC) == ("20261121", "083005", "+0900")
+    assert result.ContributingEquipmentSequence[0].ContributionDateTime == "20261121083005+0900"
+
+
+@pytest.mark.parametrize(("offset", "clock"), [("+1400", "21 13:30"), ("-1200", "20 11:30"), ("+0545 ", "21 05:15")])
+def test_any_offset_that_the_standard_allows_is_the_studys(in_tokyo, offset, clock):
+    assert headers.local_time(MADE_AT, source(TimezoneOffsetFromUTC=offset)).strftime("%d %H:%M") == clock
+
+
+def raw_file(**text: bytes) -> Dataset:
+    """A header as read from a file in which these attributes hold these bytes."""
+    file = pydicom.dcmread(io.BytesIO(to_bytes(source())), force=True)
+    for keyword, value in text.items():
+        padded = value + b" " * (len(value) % 2)
+        tag = Tag(keyword)
+        file[tag] = RawDataElement(tag, dictionary_VR(tag), len(padded), padded, 0, False, True)
+    vocabulary.keep_sent_text(file)
+    return file
+
+
+def to_bytes(dataset: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    pydicom.dcmwrite(buffer, dataset, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom says what it cannot decode
+@pytest.mark.parametrize(
+    ("character_set", "name"),
+    [
+        (b"", "Müller".encode("latin1")),
+        (b"ISO_IR 192", "Müller".encode("latin1")),
+        (b"ISO_IR 100", "Müller".encode()),
+        (b"ISO_IR_100", "Müller".encode("latin1")),
+        (b"XYZ", "Müller".encode("latin1")),
+        (b"", "王小明".encode("big5")),
+        (b"GB18030", b"\xff\xfeWANG"),
+        (b"\\ISO 2022 IR 87", b"Yamada^Tarou=\x1b$B;3ED^\x1b$BB@O:"),
+    ],
+)
+def test_text_keeps_the_bytes_of_the_source_whatever_its_character_set_claims(character_set, name):
+    header = raw_file(SpecificCharacterSet=character_set, PatientName=name, PatientID=name, StudyDescription=name)
+    vocabulary.drop_unreadable(header)  # decodes everything
+    result = stamped(header)
+    result.SOPClassUID, result.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3.4"
+    set_file_meta(result)
+    written = files.part10(result)
+    for keyword in ("PatientName", "PatientID", "StudyDescription"):
+        group, element = Tag(keyword).group, Tag(keyword).element
+        start = written.index(
+            struct.pack("<HH2sH", group, element, dictionary_VR(keyword).encode(), len(name) + len(name) % 2)
+        )
+        assert written[start + 8 :].startswith(name)
+
+
+def test_text_under_a_tag_of_another_kind_is_not_kept():
+    assert Tag("ReferencedStudySequence") not in vocabulary.sent_text(raw_file(PatientID=b"P1"))
+
+
+def test_a_source_whose_identity_was_removed_without_a_word_on_how_gives_a_valid_result():
+    assert stamped(source(PatientIdentityRemoved="YES")).DeidentificationMethod == headers.METHOD_UNKNOWN
+    assert stamped(source(PatientIdentityRemoved="YES", DeidentificationMethod="own")).DeidentificationMethod == "own"
+    assert "DeidentificationMethod" not in stamped(source(PatientIdentityRemoved="NO"))
+    assert "DeidentificationMethod" not in stamped(source())
 
 
 def test_west_of_greenwich_is_behind() -> None:
