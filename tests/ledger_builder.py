@@ -11,7 +11,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
 from ich_node.domain.dicom import Instance, Series
-from ich_node.domain.ledger import Job, ResultFile
+from ich_node.domain.ledger import Delivery, Job, Owed, ResultInstance, Sent, dimse_code
 from ich_node.runtime.config import Config, DestinationConfig, parse
 from ich_node.store.ledger.jobs import JobStore
 
@@ -93,7 +93,7 @@ def publish_job(
     classes: Sequence[str] = (SECONDARY_CAPTURE, SECONDARY_CAPTURE, BASIC_TEXT_SR),
     priority: str = "ROUTINE",
     syntax: UID = ExplicitVRLittleEndian,
-) -> tuple[Job, list[ResultFile]]:
+) -> tuple[Job, list[ResultInstance]]:
     """A job in state delivering, with one file per entry of `classes`; a 3D SR gets its alternates beside it."""
     instance = Instance(
         "1.2.3", series_uid, "1.2.840.10008.5.1.4.1.1.2", f"{series_uid}.1", "1.2.840.10008.1.2", Path()
@@ -109,6 +109,11 @@ def publish_job(
         if sop_class_uid == COMPREHENSIVE_3D_SR:
             write_instance(folder / f"{uid}.comprehensive.dcm", COMPREHENSIVE_SR, f"{uid}1")
             write_instance(folder / f"{uid}.enhanced.dcm", ENHANCED_SR, f"{uid}2")
-        files.append(ResultFile(sop_class_uid, uid, path))
-    store.publish(job, files, destinations, priority=priority)
+        files.append(ResultInstance(sop_class_uid, uid, path))
+    store.publish(job, [Owed(file, name) for name in destinations for file in files], priority=priority)
     return job, files
+
+
+def say_sent(store: JobStore, *items: Delivery, status: int = 0) -> None:
+    """A destination has taken these."""
+    store.sent_all([Sent(item, dimse_code(status)) for item in items])

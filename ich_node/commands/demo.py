@@ -213,7 +213,7 @@ def _wait_for_results(patients: list[Patient], settings: config.Config) -> list[
         while True:
             jobs = [job for patient in patients for job in store.jobs_of_study(patient.study_uid)[-1:]]
             if failed := [job for job in jobs if job.state is JobState.FAILED]:
-                raise IchNodeError(f"job {failed[0].id} failed: {failed[0].reason}")
+                raise IchNodeError(f"job {failed[0].id} failed: {failed[0].trouble}")
             if len(jobs) == len(patients) and all(job.state is JobState.DONE for job in jobs):
                 return jobs
             if time.monotonic() > end:

@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from rich.console import Console
 from rich.table import Table
 
-from ich_node.domain.errors import ConfigError, StoreError
+from ich_node.domain.errors import ConfigError, NoSuchJob
 from ich_node.domain.ledger import Job
 from ich_node.runtime import service
 from ich_node.runtime.config import Config
 from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.protocols import Desk
 
 LISTED = 100
 
@@ -47,21 +48,22 @@ def _jobs(jobs: list[Job]) -> Table:
             job.priority or "",
             str(job.attempts),
             job.series_uid,
-            job.reason or "",
+            job.refusal or job.trouble or "",
         )
     return table
 
 
-def _show(store: JobStore, job_id: int, console: Console) -> None:
+def _show(store: Desk, job_id: int, console: Console) -> None:
     job = store.job(job_id)
     if job is None:
-        raise StoreError(f"there is no job {job_id}")
+        raise NoSuchJob(job_id)
     facts = Table(box=None, show_header=False)
     for name, value in (
         ("id", job.id),
         ("state", job.state),
         ("priority", job.priority),
-        ("reason", job.reason),
+        ("not analysed, because", job.refusal),
+        ("trouble", job.trouble),
         ("study", job.study_uid),
         ("series", job.series_uid),
         ("images", len(job.sop_instance_uids)),
@@ -72,12 +74,11 @@ def _show(store: JobStore, job_id: int, console: Console) -> None:
     ):
         facts.add_row(name, "" if value is None else str(value))
     console.print(facts)
-    table = Table("destination", "#", "state", "attempts", "status", "cause", "SOP instance", box=None)
+    table = Table("destination", "#", "state", "attempts", "code", "cause", "item", box=None)
     for item in store.deliveries(job_id):
-        status = "" if item.status is None else f"0x{item.status:04X}"
-        uid = item.sent_sop_instance_uid or item.sop_instance_uid
+        uid = item.sent_sop_instance_uid or item.item
         table.add_row(
-            item.destination, str(item.sequence), item.state, str(item.attempts), status, item.cause or "", uid
+            item.destination, str(item.sequence), item.state, str(item.attempts), item.code or "", item.cause or "", uid
         )
     console.print(table)
 

@@ -13,6 +13,8 @@ from ich_node.runtime import service
 from ich_node.runtime.config import Config
 from ich_node.runtime.service import Stop
 from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.protocols import Ledger
+from ich_node.store.routes import route
 
 STOP_WITHIN_S = 5
 BEAT_S = 0.5
@@ -36,7 +38,7 @@ def run(config: Config, stop: Stop) -> None:
     Raises DeliveryError when a part has ended or hangs: the supervisor starts the role afresh, the ledger is durable.
     """
     store = JobStore.open(config.state_dir)
-    store.owe_restored([destination.name for destination in config.deliver.destinations])
+    store.owe_restored(lambda results: route(results, config.deliver.destinations))
     parts = parts_of(config, store)
     threads = [threading.Thread(target=part.run, args=(stop,), name=part.name, daemon=True) for part in parts]
     for thread in threads:
@@ -50,7 +52,7 @@ def run(config: Config, stop: Stop) -> None:
         store.close()
 
 
-def parts_of(config: Config, store: JobStore) -> list[Part]:
+def parts_of(config: Config, store: Ledger) -> list[Part]:
     """A sender per destination, and a committer where Storage Commitment is wanted."""
     parts: list[Part] = []
     for destination in config.deliver.destinations:

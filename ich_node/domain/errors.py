@@ -7,7 +7,11 @@ IchNodeError
 ├── EngineFailure          retryable; after a CUDA error the worker exits and starts afresh
 ├── UnidentifiableInstance permanent: bytes that do not say who they are → 0xC000
 ├── SpoolFull              answered with 0xA700 Out of Resources; recovers by itself
-├── StoreError             the database can not be trusted: integrity, unknown schema version
+├── StoreError             the database cannot be used: damaged, locked, full, unknown schema version
+├── Superseded             somebody else moved the job meanwhile: drop what was made, go on with the next
+├── ResultConflict         permanent: another job owes results of the same name → that job fails, visibly
+├── NoSuchJob              an operator's number that no job has
+├── WrongState             an operator's wish that does not fit the job's state
 └── DeliveryError
     ├── PeerUnavailable    retryable: refused, aborted, time-out, 0xA7xx → jittered back-off for hours
     └── PeerRefused        permanent: 0xA9xx, 0xCxxx, 0x0122, no accepted presentation context → failed, plain cause
@@ -55,7 +59,26 @@ class SpoolFull(IchNodeError):
 
 
 class StoreError(IchNodeError):
-    """The job database can not be used as it is."""
+    """The job database cannot be used as it is."""
+
+
+class Superseded(IchNodeError):
+    """A claimed job was taken back: dropped by an operator, or given to another worker when its lease was over."""
+
+
+class ResultConflict(IchNodeError):
+    """Results of a job bear names under which another job owes results already."""
+
+
+class NoSuchJob(IchNodeError):
+    """There is no job with that number."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"there is no job {job_id}")
+
+
+class WrongState(IchNodeError):
+    """What an operator asked for does not fit the state of the job; the message says which states do."""
 
 
 class DeliveryError(IchNodeError):

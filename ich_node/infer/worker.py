@@ -6,28 +6,48 @@ really runs are known. Retry is decided here and nowhere else on this side of th
 
 from __future__ import annotations
 
+import fcntl
 import os
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pydicom
 
-from ich_node.domain.errors import EngineFailure, IchNodeError, SpoolFull, StoreError, UnusableSeries
+from ich_node.domain.errors import (
+    EngineFailure,
+    IchNodeError,
+    ResultConflict,
+    SpoolFull,
+    StoreError,
+    Superseded,
+    UnusableSeries,
+)
 from ich_node.domain.findings import Analysis
-from ich_node.domain.ledger import Job, ResultFile
+from ich_node.domain.ledger import Job, ResultInstance
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer import bundle, pipeline
-from ich_node.infer.engine import open_engine
+from ich_node.infer.engine import Engine, open_engine
 from ich_node.report import build, files
 from ich_node.report.said.reasons import english
 from ich_node.report.sr.predecessor import Predecessor
 from ich_node.runtime import logs, service
 from ich_node.runtime.config import Config
+from ich_node.runtime.patience import Patience
 from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.protocols import Work
+from ich_node.store.routes import route
 from ich_node.store.spool import Spool
 
 POLL_S = 0.2
 SPACE_WAIT_S = 10.0
+LONGEST_RETRY_S = 3600.0  # a reader waits for the answer: an hour is already late
+RENEW_S = 5.0  # a sixth of a lease: five renewals may fail
+MOST_RENEWALS = 360  # half an hour: a worker that is at one job for longer hangs, and another may have it
 WORKER_NAME_VARIABLE = "ICH_NODE_WORKER"  # set by ich-node-infer@NAME.service
 
 log = logs.get()
@@ -35,47 +55,122 @@ log = logs.get()
 
 def run(config: Config, stop: service.Stop) -> None:
     """Work until `stop` is set; the job in hand is finished first."""
-    worker = Worker(config)
-    log.info("engine_ready", provider=worker.engine.name, model=worker.model.card.id, sha256=worker.model.card.sha256)
+    model = bundle.load(config.bundle_dir)
+    engine = open_engine(config.infer, model)
+    engine.self_test()
+    spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
+    jobs = JobStore.open(config.state_dir)
+    name = os.environ.get(WORKER_NAME_VARIABLE, "1")
+    worker = Worker(config, model, engine, jobs, spool, time.time, name)
+    log.info("engine_ready", provider=engine.name, model=model.card.id, sha256=model.card.sha256)
     heartbeat = service.Heartbeat()
-    status = f"{worker.engine.name}, model {worker.model.card.id} {worker.model.card.version}"
-    service.notify("READY=1", f"STATUS={status}")
+    status = f"{engine.name}, model {model.card.id} {model.card.version}"
     try:
-        while not stop.is_set():
-            heartbeat.beat(status)
-            if not worker.work_once():
-                stop.wait(POLL_S)
+        with only_one(config.state_dir, name) as alone:
+            if alone and (recovered := jobs.recover(name)):
+                log.warning("jobs_recovered", count=recovered)
+            service.notify("READY=1", f"STATUS={status}")
+            while not stop.is_set():
+                heartbeat.beat(status)
+                if not worker.work_once():
+                    stop.wait(POLL_S)
     finally:
-        worker.close()
+        jobs.close()
+
+
+@contextmanager
+def only_one(state_dir: Path, name: str) -> Iterator[bool]:
+    """True when no other process on this machine is the worker of that name: then what it held is free at once.
+
+    The kernel lets go of the lock when its holder dies, however it dies; a stopped holder keeps it: its lease decides.
+    """
+    path = state_dir / "workers" / f"{name}.lock"
+    path.parent.mkdir(mode=0o750, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+# --- what to do with a job -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Analyse:
+    """Try; for the how-manieth time."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Enough tried: publish "not analysed", with how often it failed."""
+
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Even telling kills the worker, or cannot be done: the job fails."""
+
+    failures: int
+
+
+def plan(attempts: int, limit: int) -> Analyse | Tell | GiveUp:
+    """What to do with a job that was claimed for the `attempts`-th time (≥ 1), when `limit` analyses are tried."""
+    if attempts <= limit:
+        return Analyse(attempts)
+    return Tell(attempts - 1) if attempts == limit + 1 else GiveUp(attempts - 1)
 
 
 class Worker:
-    """One worker with its engine."""
+    """One worker with its engine. clock: Unix seconds; analyse: the story to tell, pipeline.analyse."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(
+        self,
+        config: Config,
+        model: bundle.Model,
+        engine: Engine,
+        jobs: Work,
+        spool: Spool,
+        clock: Callable[[], float],
+        name: str,
+        *,
+        analyse: Callable[..., Analysis] = pipeline.analyse,
+    ) -> None:
         self._config = config
-        self._name = os.environ.get(WORKER_NAME_VARIABLE, "1")
-        self.model = bundle.load(config.bundle_dir)
-        self.engine = open_engine(config.infer, self.model)
-        self.engine.self_test()
+        self._model = model
+        self._engine = engine
+        self._jobs = jobs
+        self._spool = spool
+        self._clock = clock
+        self._name = name
+        self._analyse = analyse
+        self._patience = Patience(config.infer.retry_base_s, LONGEST_RETRY_S)
         self._waits_until = 0.0
-        self._jobs = JobStore.open(config.state_dir)
-        self._spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
-        if recovered := self._jobs.recover(self._name):
-            log.warning("jobs_recovered", count=recovered)
-
-    def close(self) -> None:
-        """Give back the database."""
-        self._jobs.close()
 
     def work_once(self) -> bool:
         """Do the next job, if there is one; False when the queue is empty, or the disk full."""
-        started = time.monotonic()
-        job = self._jobs.claim(self._name) if started >= self._waits_until else None
+        if 0 < self._waits_until - self._clock() <= SPACE_WAIT_S:  # longer: the clock was put back
+            return False
+        job = self._jobs.claim(self._name)
         if job is None:
             return False
+        with self._held(job):
+            self._work_on(job)
+        return True
+
+    def _work_on(self, job: Job) -> None:
+        what = plan(job.attempts, self._config.infer.max_attempts)
+        if isinstance(what, GiveUp):
+            self._fail(job, english(Reason(Why.WORKER_DIED, times=what.failures)))
+            return
+        started = time.monotonic()
         try:
-            analysis = self._analysis(job)
+            analysis = self._analysis(job, what)
             self._publish(job, analysis)
             log.info(
                 "job_finished",
@@ -88,13 +183,17 @@ class Worker:
             )
         except StoreError:
             raise  # the database is in doubt: exit, and let the next start recover
+        except Superseded as error:  # whoever took it back decides on it now
+            log.warning("job_superseded", job=job.id, reason=str(error))
+        except ResultConflict as error:  # another attempt would make the same names
+            self._fail(job, str(error))
         except SpoolFull as error:  # no fault of the job, and the next one would fare no better
             log.error("job_retried", job=job.id, attempt=job.attempts, wait_s=SPACE_WAIT_S, reason=str(error))
-            self._jobs.give_back(job, str(error))
-            self._waits_until = time.monotonic() + SPACE_WAIT_S
+            self._leave(self._jobs.give_back, job, str(error))
+            self._waits_until = self._clock() + SPACE_WAIT_S
         except EngineFailure as error:
             self._again(job, str(error))
-            if not self.engine.recoverable:
+            if not self._engine.recoverable:
                 raise  # a fresh process is
         except UnusableSeries as error:
             self._again(job, english(error.reason))
@@ -103,39 +202,37 @@ class Worker:
         except Exception as error:  # a defect of ours must not stop the queue: it is logged, retried, then told
             log.exception("job_failed", job=job.id, error=type(error).__name__)
             self._again(job, f"internal error ({type(error).__name__})")
-        return True
 
-    def _analysis(self, job: Job) -> Analysis:
+    def _analysis(self, job: Job, what: Analyse | Tell) -> Analysis:
         paths = self._spool.paths(job.series_uid, job.sop_instance_uids)
-        if job.attempts > self._config.infer.max_attempts + 1:
-            raise UnusableSeries(Reason(Why.WORKER_DIED, times=job.attempts - 1))
-        if job.attempts > self._config.infer.max_attempts:
-            reason = Reason(Why.ANALYSIS_FAILED, times=job.attempts - 1, message=job.reason or "?")
-            headers = pipeline.read_headers(paths)
-            return pipeline.not_analysed(headers, self.model.card, self.engine.name, reason)
-        return pipeline.analyse(paths, self.model, self.engine, self._config)
+        if isinstance(what, Analyse):
+            return self._analyse(paths, self._model, self._engine, self._config)
+        reason = Reason(Why.ANALYSIS_FAILED, times=what.failures, message=job.trouble or "?")
+        headers = pipeline.read_headers(paths)
+        return pipeline.not_analysed(headers, self._model.card, self._engine.name, reason)
 
     def _publish(self, job: Job, analysis: Analysis) -> None:
-        """The results are durable before the one transaction that owes them."""
-        published = self._publish_files(job, analysis)
-        destinations = [destination.name for destination in self._config.deliver.destinations]
-        reason = None if analysis.reason is None else english(analysis.reason)
-        self._jobs.publish(job, published, destinations, priority=analysis.priority, reason=reason)
+        """Write the results and owe them: durable before the one transaction, in their place within it.
 
-    def _publish_files(self, job: Job, analysis: Analysis) -> list[ResultFile]:
-        """Write the results of a job; a second attempt at the same analysis writes the same bytes."""
+        A second attempt at the same analysis writes the same bytes: every time in them comes from the job.
+        """
         results = build.results(
             analysis,
             options=self._config.report,
             device_name=self._config.ae_title,
-            made_at=datetime.fromtimestamp(job.created_at, UTC),  # every time comes from the job
+            made_at=datetime.fromtimestamp(job.created_at, UTC),
             predecessor=self._predecessor(job),
+            revision=job.revision,
         )
-        folder = self._spool.write_results(job.id, files.encode(analysis, results, job.predecessor))
-        return [
-            ResultFile(item.sop_class_uid, item.sop_instance_uid, folder / item.file_name)
+        encoded = files.encode(analysis, results, job.predecessor, job.revision)
+        folder, place = self._spool.draft_results(job.id, job.claims, encoded)
+        items = [
+            ResultInstance(item.sop_class_uid, item.sop_instance_uid, folder / item.file_name)
             for item in files.objects(results)
         ]
+        refusal = None if analysis.reason is None else english(analysis.reason)
+        owed = route(items, self._config.deliver.destinations)
+        self._jobs.publish(job, owed, priority=analysis.priority, refusal=refusal, place=place)
 
     def _predecessor(self, job: Job) -> Predecessor | None:
         """The reports that this job's corrected ones replace, in the forms in which they went out or are to go out."""
@@ -147,12 +244,44 @@ class Worker:
         named = {item.sent_sop_instance_uid or item.sop_instance_uid for item in owed}
         return Predecessor.of(header for header in headers if header.SOPInstanceUID in named)
 
-    def _again(self, job: Job, reason: str) -> None:
+    # --- a job that is not done --------------------------------------------------------------------------------------
+
+    def _again(self, job: Job, trouble: str) -> None:
         """The last attempt only tells the PACS that there was no analysis; when even that fails, the job fails."""
         if job.attempts > self._config.infer.max_attempts:
-            log.error("job_failed", job=job.id, reason=reason)
-            self._jobs.fail(job, reason)
+            self._fail(job, trouble)
             return
-        wait_s = self._config.infer.retry_base_s * 2 ** (job.attempts - 1)
-        log.warning("job_retried", job=job.id, attempt=job.attempts, wait_s=wait_s, reason=reason)
-        self._jobs.retry_later(job, reason, time.time() + wait_s)
+        wait_s = self._patience.wait(job.attempts)
+        log.warning("job_retried", job=job.id, attempt=job.attempts, wait_s=round(wait_s, 1), reason=trouble)
+        self._leave(self._jobs.retry_later, job, trouble, self._clock() + wait_s)
+
+    def _fail(self, job: Job, trouble: str) -> None:
+        log.error("job_failed", job=job.id, reason=trouble)
+        self._leave(self._jobs.fail, job, trouble)
+
+    def _leave(self, move: Callable[..., None], job: Job, *how: object) -> None:
+        try:
+            move(job, *how)
+        except Superseded as error:
+            log.warning("job_superseded", job=job.id, reason=str(error))
+
+    @contextmanager
+    def _held(self, job: Job) -> Iterator[None]:
+        """Renew the lease of a job for as long as the block runs."""
+        left = threading.Event()
+
+        def renew() -> None:
+            for _ in range(MOST_RENEWALS):
+                if left.wait(RENEW_S):
+                    return
+                try:
+                    if not self._jobs.renew(job):
+                        return
+                except StoreError as error:  # locked or full: the lease outlives several of these
+                    log.warning("database_unavailable", reason=str(error), retry_in_s=RENEW_S)
+
+        threading.Thread(target=renew, name=f"lease-{job.id}", daemon=True).start()
+        try:
+            yield
+        finally:
+            left.set()

@@ -33,7 +33,7 @@ from ich_node.receive.completeness import Evidence, Patience
 from ich_node.report.said.reasons import english
 from ich_node.runtime import logs
 from ich_node.runtime.config import ReceiveConfig
-from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.protocols import Intake
 from ich_node.store.spool import Spool
 
 MAX_INSTANCES = 4096
@@ -72,7 +72,7 @@ class Assembler:
     """See the module's text. `clock` never goes back."""
 
     def __init__(
-        self, config: ReceiveConfig, spool: Spool, jobs: JobStore, clock: Callable[[], float] = time.monotonic
+        self, config: ReceiveConfig, spool: Spool, jobs: Intake, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._config = config
         self._spool = spool
@@ -211,7 +211,7 @@ class Assembler:
 
     def _is_analysed(self, job: Job) -> bool:
         if job.state in (JobState.DELIVERING, JobState.DONE):
-            return job.reason is None
+            return job.is_analysed
         if job.series_uid not in self._judged:  # queued before a restart
             headers = self._headers(job.series_uid, self._spool.sop_instance_uids(job.series_uid), {})
             self._judged[job.series_uid] = isinstance(eligibility.verdict(headers), Eligible)

@@ -34,8 +34,8 @@ from ich_node.receive.transport import peer_of
 from ich_node.runtime import logs, tls
 from ich_node.runtime.config import Config, TlsConfig
 from ich_node.runtime.service import Stop
-from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.ledger.proof import Report, settle
+from ich_node.store.ledger.protocols import Ledger
 from ich_node.store.spool import Spool
 
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
@@ -74,7 +74,7 @@ class Address:
 class Commitments:
     """The service: handlers for the SCP, and a thread that reports. `extension` goes to Scp."""
 
-    def __init__(self, config: Config, spool: Spool, jobs: JobStore, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, config: Config, spool: Spool, jobs: Ledger, clock: Callable[[], float] = time.time) -> None:
         self._config = config
         self._spool = spool
         self._jobs = jobs

@@ -46,9 +46,13 @@ def results(
     device_name: str,
     made_at: datetime,
     predecessor: Predecessor | None,
+    revision: int = 0,
 ) -> Results:
-    """The results of `analysis`, made by the node called `device_name` at `made_at` (aware)."""
-    identity = Identity.of(analysis, options, device_name)
+    """The results of `analysis`, made by the node called `device_name` at `made_at` (aware).
+
+    revision: how often the same images were analysed anew before; every time the results are other objects.
+    """
+    identity = Identity.of(analysis, options, device_name, revision)
     said = content(analysis, language=options.language, made_at=made_at, corrected=predecessor is not None)
     pictures = secondary_captures(analysis, said, options, identity, made_at)
     frame = Frame(analysis, identity, made_at, options.series_number_base, tuple(pictures), predecessor)

@@ -34,14 +34,14 @@ def objects(results: Results) -> list[Object]:
     return [Object(str(d.SOPClassUID), str(d.SOPInstanceUID), _name(d)) for d in results.objects]
 
 
-def encode(analysis: Analysis, results: Results, predecessor: int | None = None) -> dict[str, bytes]:
+def encode(analysis: Analysis, results: Results, predecessor: int | None = None, revision: int = 0) -> dict[str, bytes]:
     """File name → bytes of every result file. The same analysis and results give the same bytes."""
     files = {_name(dataset): part10(dataset) for dataset in results.objects}
     for main_uid, alternates in results.alternates.items():
         for suffix, dataset in zip(ALTERNATES, alternates, strict=True):
             files[f"{main_uid}.{suffix}.dcm"] = part10(dataset)
     listed = [(item.sop_class_uid, item.sop_instance_uid) for item in objects(results)]
-    files[RESULT_JSON] = result_json.encode(result_json.as_dict(analysis, listed, predecessor))
+    files[RESULT_JSON] = result_json.encode(result_json.as_dict(analysis, listed, predecessor, revision))
     return files
 
 

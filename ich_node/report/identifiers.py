@@ -48,9 +48,11 @@ class Identity:
     configuration: str
 
     @classmethod
-    def of(cls, analysis: Analysis, options: ReportConfig, device_name: str) -> Identity:
-        """The identity of an analysis reported with these options by this device."""
+    def of(cls, analysis: Analysis, options: ReportConfig, device_name: str, revision: int = 0) -> Identity:
+        """The identity of an analysis reported with these options by this device, for the `revision`-th time anew."""
         configuration = {"ich_node": __version__, "provider": analysis.provider, **options.model_dump(mode="json")}
+        if revision:
+            configuration["revision"] = revision
         return cls(
             study_uid=analysis.study_uid,
             series_uid=analysis.series_uid,

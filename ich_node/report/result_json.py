@@ -17,7 +17,7 @@ SCHEMA = "ich_node/result/1"
 
 
 def as_dict(
-    analysis: Analysis, objects: Sequence[tuple[str, str]] = (), predecessor: int | None = None
+    analysis: Analysis, objects: Sequence[tuple[str, str]] = (), predecessor: int | None = None, revision: int = 0
 ) -> dict[str, Any]:
     """The result as plain values; `objects` are the (SOP Class UID, SOP Instance UID) to deliver, in that order."""
     return {
@@ -31,6 +31,7 @@ def as_dict(
         "input_digest": analysis.input_digest,
         "sop_instance_uids": sorted({str(header.SOPInstanceUID) for header in analysis.headers}),
         "predecessor": predecessor,
+        "revision": revision,
         "model": {"id": analysis.card.id, "version": analysis.card.version, "sha256": analysis.card.sha256},
         "provider": analysis.provider,
         "priority": analysis.priority,

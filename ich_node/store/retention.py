@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ich_node.dicom.identity import is_uid
-from ich_node.domain.ledger import DeliveryState, Job
+from ich_node.domain.ledger import FINISHED, DeliveryState, Job
 from ich_node.runtime import logs
 from ich_node.runtime.config import Config
-from ich_node.store.ledger.jobs import FINISHED, JobStore
+from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.protocols import Desk
 from ich_node.store.spool import PART, SUFFIX, Spool
 
 STALE_S = 24 * 3600.0
@@ -65,7 +66,7 @@ def run(config: Config, *, dry_run: bool = False) -> Iterator[str]:
         store.close()
 
 
-def plan(config: Config, store: JobStore, now: float) -> list[Removal]:
+def plan(config: Config, store: Desk, now: float) -> list[Removal]:
     """What is to go, oldest first: all that is older than keep_days, then more until max_used_gb is kept."""
     oldest_kept = now - config.store.keep_days * 86400
     quota_gb = config.store.max_used_gb
@@ -88,7 +89,7 @@ def plan(config: Config, store: JobStore, now: float) -> list[Removal]:
     return removals
 
 
-def carry_out(config: Config, store: JobStore, removals: Sequence[Removal]) -> None:
+def carry_out(config: Config, store: Desk, removals: Sequence[Removal]) -> None:
     """Remove what was planned, unless something has happened to it since; empty the trash; clear what crashes left."""
     trash = _trash(config)
     for removal in removals:
@@ -104,7 +105,7 @@ def carry_out(config: Config, store: JobStore, removals: Sequence[Removal]) -> N
 # --- what is finished ----------------------------------------------------------------------------------------------
 
 
-def finished(config: Config, store: JobStore, now: float, *, untouched_since: float) -> Iterator[Folder]:
+def finished(config: Config, store: Desk, now: float, *, untouched_since: float) -> Iterator[Folder]:
     """Every folder that no unfinished work needs and that nothing was put into since `untouched_since`.
 
     Images come before their results: should the database be lost in between, nothing is there to be analysed anew.
@@ -121,7 +122,7 @@ def finished(config: Config, store: JobStore, now: float, *, untouched_since: fl
         yield Folder(ASIDE, path, size(path), _last_used(path))
 
 
-def _is_unchanged(store: JobStore, folder: Folder) -> bool:
+def _is_unchanged(store: Desk, folder: Folder) -> bool:
     """Nothing has happened to the folder or to its job since the plan."""
     if not folder.path.is_dir() or _last_used(folder.path) > folder.last_used:
         return False
@@ -131,7 +132,7 @@ def _is_unchanged(store: JobStore, folder: Folder) -> bool:
     return all(job is not None and job.updated_at <= folder.last_used for job in jobs)
 
 
-def _is_over(config: Config, store: JobStore, job: Job, now: float) -> bool:
+def _is_over(config: Config, store: Desk, job: Job, now: float) -> bool:
     """Finished, and nothing owed: not even a proof of storage that a destination is still being asked for."""
     if job.state not in FINISHED:
         return False
@@ -157,7 +158,7 @@ def _unseen(folder: Path, jobs: Sequence[Job]) -> list[Path]:
 # --- trash ---------------------------------------------------------------------------------------------------------
 
 
-def empty_trash(config: Config, store: JobStore) -> int:
+def empty_trash(config: Config, store: Desk) -> int:
     """Delete what lies in trash/, also what an earlier run left there; returns the number of folders.
 
     An image that came between the plan and the rename was acknowledged and seen by nobody: it goes back to its place.

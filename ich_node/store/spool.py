@@ -2,7 +2,7 @@
 
     incoming/<SeriesInstanceUID>/<SOPInstanceUID>.dcm      images that may become a job
     set_aside/<SeriesInstanceUID>/<SOPInstanceUID>.dcm     everything else that a sender's job drags along
-    results/<job id>/…                                     written by `write_results`
+    results/<job id>/…                                     written by `draft_results`
 
 Invariants: when `put` or `Writer.commit` returns, the file and its name are on stable storage (.part → write →
 fdatasync → link under the final name → fsync of the directory). A file is written once and never changed. The same
@@ -18,7 +18,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -120,14 +120,25 @@ class Spool:
         if is_full:
             raise SpoolFull(f"{free} bytes are free, fewer than {limit:.0f}")
 
-    def write_results(self, job_id: int, files: Mapping[str, Buffer]) -> Path:
-        """Make the files of a job's results durable, as one: returns results/<job id>, complete. Raises SpoolFull.
+    def draft_results(self, job_id: int, claim: int, files: Mapping[str, Buffer]) -> tuple[Path, Callable[[], None]]:
+        """Make the files of a job's results durable: returns their place, results/<job id>, and what puts them there.
 
-        Results of an earlier attempt, which were never published, are replaced.
+        claim (≥ 1): tells the drafts of two workers apart, of which one has lost the job. Results of earlier claims,
+        which were never published, are replaced. Both steps raise SpoolFull or OSError.
         """
         final = self.results / str(int(job_id))
-        draft = self.results / f"{final.name}{PART}"
-        shutil.rmtree(draft, ignore_errors=True)
+        draft = self.results / f"{final.name}.{int(claim)}{PART}"
+
+        def place() -> None:
+            try:
+                shutil.rmtree(final, ignore_errors=True)
+                draft.rename(final)
+                self._sync(self.results)
+            except OSError as error:
+                raise _as_spool_full(error) from error
+
+        for earlier in range(1, claim + 1):
+            shutil.rmtree(self.results / f"{final.name}.{earlier}{PART}", ignore_errors=True)
         try:
             draft.mkdir(mode=DIRECTORY_MODE)
             for name, data in files.items():
@@ -135,13 +146,10 @@ class Spool:
                     raise ValueError(f"a result file has a plain name, not {name!r}")
                 _write_file(draft / name, [data])
             _fsync_directory(draft)
-            shutil.rmtree(final, ignore_errors=True)
-            draft.rename(final)
-            self._sync(self.results)
         except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)
             raise _as_spool_full(error) from error
-        return final
+        return final, place
 
     def make_series_directory(self, directory: Path) -> None:
         """Create the folder of a series if it is not there."""

@@ -227,7 +227,7 @@ def disk_full(folder: Path, times: int, seed: int) -> tuple[Outcome, Verdict]:
                 (disk / "ballast").unlink()
                 recovery.append(_until_stored(node))
             outcome, verdict = _settle("disk full to the last byte", node, pacs, [scanner], times, recovery)
-            spoilt = query(node.state_dir, "SELECT id, reason FROM job WHERE state = 'done' AND reason IS NOT NULL")
+            spoilt = query(node.state_dir, "SELECT id, refusal FROM job WHERE state = 'done' AND refusal IS NOT NULL")
             assert not spoilt, f"not analysed: {spoilt}"
             return outcome, verdict
 

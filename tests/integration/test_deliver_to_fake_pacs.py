@@ -31,7 +31,7 @@ from pynetdicom.presentation import build_context
 from ich_node.deliver import role
 from ich_node.deliver.dicom import scu
 from ich_node.domain.errors import PeerUnavailable
-from ich_node.domain.ledger import DeliveryState, JobState
+from ich_node.domain.ledger import DeliveryState, JobState, dimse_code
 from ich_node.store.ledger.jobs import JobStore
 
 
@@ -113,7 +113,7 @@ def test_warnings_and_duplicates_count_as_sent(store, deliver, status):
     with FakePacs(script=[status]) as pacs:
         job, _ = deliver(pacs)
     assert job.state is JobState.DONE
-    assert store.deliveries(job.id)[0].status == status
+    assert store.deliveries(job.id)[0].code == dimse_code(status)
 
 
 @pytest.mark.parametrize("status", [0xA900, 0xC000, 0xC123, 0x0122, 0x0124])
@@ -123,7 +123,7 @@ def test_a_permanent_refusal_fails_one_instance_with_a_plain_cause_and_the_rest_
     assert job.state is JobState.FAILED
     assert states(store, job) == [DeliveryState.SENT, DeliveryState.FAILED, DeliveryState.SENT]
     refused = store.deliveries(job.id)[1]
-    assert refused.status == status
+    assert refused.code == dimse_code(status)
     assert refused.cause.startswith("the peer ")
     assert len(pacs.order) == 3, "nothing is tried twice"
 

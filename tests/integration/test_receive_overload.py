@@ -350,9 +350,11 @@ def test_a_disk_that_fills_up_within_a_large_instance_is_cleaned_up(small_disk: 
 def test_results_on_a_full_disk_are_whole_or_not_there(small_disk: Path) -> None:
     spool = Spool(small_disk, 1)
     with pytest.raises(Exception, match="space"):
-        spool.write_results(1, {"a.dcm": os.urandom(1 << 20), "b.dcm": os.urandom(2 << 20)})
+        spool.draft_results(1, 1, {"a.dcm": os.urandom(1 << 20), "b.dcm": os.urandom(2 << 20)})
     assert list(spool.results.iterdir()) == []
-    assert spool.write_results(1, {"a.dcm": b"small"}).is_dir()
+    folder, place = spool.draft_results(1, 2, {"a.dcm": b"small"})
+    place()
+    assert folder.is_dir()
 
 
 # --- patients ------------------------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def test_a_pacs_that_freezes_is_given_up_on_in_time_and_tried_again(tmp_path, st
     with delivering(config):
         wait_for(lambda: orthanc.get("/statistics")["CountInstances"] > 3)
         orthanc.signal(signal.SIGSTOP)
-        wait_for(lambda: any(d.attempts and d.status is None for j, _ in jobs for d in store.deliveries(j.id)), 20)
+        wait_for(lambda: any(d.attempts and d.code is None for j, _ in jobs for d in store.deliveries(j.id)), 20)
         orthanc.signal(signal.SIGCONT)
         wait_for(lambda: all(store.job(job.id).state is JobState.DONE for job, _ in jobs), 30)
     assert held(orthanc) == {file.sop_instance_uid for _, files in jobs for file in files}

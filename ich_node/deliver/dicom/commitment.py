@@ -26,8 +26,8 @@ from ich_node.domain.ledger import Delivery, DeliveryState
 from ich_node.runtime import logs
 from ich_node.runtime.config import Config, DestinationConfig
 from ich_node.runtime.service import Stop
-from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.ledger.proof import Report, Settled, settle
+from ich_node.store.ledger.protocols import Ledger
 
 POLL_S = 0.5
 GATHER_S = 1.0
@@ -87,7 +87,7 @@ class Committer:
         self,
         config: Config,
         destination: DestinationConfig,
-        store: JobStore,
+        store: Ledger,
         connect: Connect | None = None,
         *,
         clock: Callable[[], float] = time.time,

@@ -24,11 +24,11 @@ from pydicom.uid import UID
 from ich_node.deliver.dicom import scu
 from ich_node.deliver.dicom.answers import Answer, Verdict
 from ich_node.domain.errors import PeerRefused, PeerUnavailable, StoreError
-from ich_node.domain.ledger import Delivery
+from ich_node.domain.ledger import Delivery, Sent, dimse_code
 from ich_node.runtime import audit, logs
 from ich_node.runtime.config import Config, DeliverConfig, DestinationConfig
 from ich_node.runtime.service import Stop
-from ich_node.store.ledger.jobs import JobStore, Sent
+from ich_node.store.ledger.protocols import Ledger
 
 BATCH = 64
 """Instances asked for at a time: a STAT result waits for at most this many others."""
@@ -90,7 +90,7 @@ class Sender:
         self,
         destination: DestinationConfig,
         options: DeliverConfig,
-        store: JobStore,
+        store: Ledger,
         connect: Connect,
         *,
         clock: Callable[[], float] = time.time,
@@ -199,7 +199,9 @@ class Sender:
         if sent is not files[0]:
             cause = f"{cause}; sent as {_name(sent)}, because the peer does not take {_name(files[0])}"
             tally.alternates.append(_name(sent))
-        tally.answers.append(Sent(item, answer.status or 0, cause, sent.sop_class_uid, sent.sop_instance_uid))
+        tally.answers.append(
+            Sent(item, dimse_code(answer.status or 0), cause, sent.sop_class_uid, sent.sop_instance_uid)
+        )
         tally.sent[sent.sop_class_uid] += 1
         if len(tally.answers) >= WRITE_DOWN_EVERY:
             self._write_down(tally)
@@ -268,7 +270,7 @@ class Sender:
         if item.attempts + 1 >= STAND_ASIDE_ATTEMPTS:
             own_wait = backoff(item.attempts + 1, self._options, self._random)
             until = max(self._clock() + own_wait, 2 * until - self._clock())
-        self._store.postpone(item, answer.status, answer.cause, until)
+        self._store.postpone(item, dimse_code(answer.status), answer.cause, until)
 
     def _hold(self, cause: str, *, slowest: bool = False, job: int | None = None, status: int | None = None) -> float:
         """Leave the destination alone for a while; returns until when."""
@@ -287,7 +289,7 @@ class Sender:
         self._refuse(item, status, f"given up after {self._options.give_up_after_h:g} h: {cause}")
 
     def _refuse(self, item: Delivery, status: int | None, cause: str) -> None:
-        self._store.refused(item, status, cause)
+        self._store.refused(item, dimse_code(status), cause)
         self._log.error(
             "delivery_refused", job=item.job_id, sop_instance_uid=item.sop_instance_uid, status=status, cause=cause
         )

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 from pydicom import Dataset
 
-from ich_node.domain.ledger import Delivery, DeliveryState
+from ich_node.domain.ledger import Delivery, DeliveryState, dimse_code
 from ich_node.runtime.config import DeliverConfig
-from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.protocols import Ledger
 
 REASONS: Mapping[int, str] = {
     0x0110: "processing failure",
@@ -64,7 +64,7 @@ class Settled:
     undecided: int
 
 
-def settle(store: JobStore, report: Report, options: DeliverConfig, clock: Callable[[], float] = time.time) -> Settled:
+def settle(store: Ledger, report: Report, options: DeliverConfig, clock: Callable[[], float] = time.time) -> Settled:
     """Move the deliveries of the report's transaction: proven → committed, missing → sent again after a while."""
     committed = lost = undecided = 0
     for item in store.of_transaction(report.transaction_uid):
@@ -82,13 +82,13 @@ def settle(store: JobStore, report: Report, options: DeliverConfig, clock: Calla
     return Settled(committed, lost, undecided)
 
 
-def _send_again(store: JobStore, item: Delivery, reason: int, options: DeliverConfig, now: float) -> None:
+def _send_again(store: Ledger, item: Delivery, reason: int, options: DeliverConfig, now: float) -> None:
     """Owe a lost delivery again: later each time, and not for ever, lest a peer that keeps nothing be flooded."""
     cause = f"the peer said Success but does not keep it: {REASONS[reason]}"
     store.lost(item, cause)
     owed = replace(item, state=DeliveryState.PENDING)
     if now - item.created_at > options.give_up_after_h * 3600:
-        store.refused(owed, reason, f"given up after {options.give_up_after_h:g} h: {cause}")
+        store.refused(owed, dimse_code(reason), f"given up after {options.give_up_after_h:g} h: {cause}")
         return
     wait = min(options.retry_max_s, options.retry_base_s * 2.0 ** min(item.attempts, 30))
-    store.postpone(owed, reason, cause, now + wait)
+    store.postpone(owed, dimse_code(reason), cause, now + wait)

@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ich_node.domain.dicom import input_digest
-from ich_node.domain.ledger import JobState, ResultFile
+from ich_node.domain.ledger import JobState, ResultInstance
 from ich_node.runtime import logs
 from ich_node.store.ledger.tables import job
 
@@ -31,11 +31,13 @@ def restore_jobs(db: sa.Connection, state_dir: Path, now: float) -> int:
             "series_uid": result["series_instance_uid"],
             "input_digest": input_digest(uids),
             "sop_instance_uids": "\n".join(uids),
+            "revision": int(result.get("revision", 0)),
             "state": JobState.DELIVERING,
             "rank": 0,
             "attempts": 1,
+            "claims": 1,
             "not_before": 0.0,
-            "reason": result["reason"],
+            "refusal": result["reason"],
             "priority": result["priority"],
             "created_at": now,
             "updated_at": now,
@@ -47,25 +49,29 @@ def restore_jobs(db: sa.Connection, state_dir: Path, now: float) -> int:
     return restored
 
 
-def result_files(state_dir: Path, job_id: int) -> list[ResultFile]:
+def result_files(state_dir: Path, job_id: int) -> list[ResultInstance]:
     """The result objects of a job in the order of delivery, as its result.json lists them."""
     folder = state_dir / "results" / str(job_id)
     listed = json.loads((folder / "result.json").read_bytes())["objects"]
     return [
-        ResultFile(item["sop_class_uid"], item["sop_instance_uid"], folder / f"{item['sop_instance_uid']}.dcm")
+        ResultInstance(item["sop_class_uid"], item["sop_instance_uid"], folder / f"{item['sop_instance_uid']}.dcm")
         for item in listed
     ]
 
 
 def _results(folder: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(job id, result) of every complete results folder, oldest first; of two with the same input the first."""
+    """(job id, result) of every complete results folder, oldest first; of two of the same input and revision one."""
     seen = set()
     for path in sorted(folder.glob("*/result.json"), key=lambda p: (len(p.parent.name), p.parent.name)):
         if not path.parent.name.isdecimal():
             continue
         try:
             result = json.loads(path.read_bytes())
-            identity = (result["series_instance_uid"], input_digest(result["sop_instance_uids"]))
+            identity = (
+                result["series_instance_uid"],
+                input_digest(result["sop_instance_uids"]),
+                result.get("revision", 0),
+            )
             result["objects"], result["reason"], result["priority"], result["study_instance_uid"]
         except (ValueError, KeyError, TypeError):
             continue  # not a result of ours: assembly takes the series up again

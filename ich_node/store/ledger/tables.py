@@ -1,6 +1,7 @@
-"""The two tables. Pixel data lives in files; every decision lives here. States and legal moves: domain/ledger.py.
+"""The tables. Pixel data lives in files; every decision lives here. States and legal moves: domain/ledger.py.
 
-Times are Unix seconds (UTC). Paths are relative to the state directory, so that it can move to another disk.
+Times are Unix seconds (UTC). Paths are relative to the state directory, so that it can move to another disk. Nothing
+here names a patient: Patient ID and Accession Number are hashes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 
 from ich_node.domain.ledger import DeliveryState, JobState
@@ -35,37 +37,46 @@ job = Table(
     Column("series_uid", Text, nullable=False),
     Column("input_digest", Text, nullable=False),  # SHA-256 over the sorted SOP Instance UIDs
     Column("sop_instance_uids", Text, nullable=False),  # what the digest was taken over, one per line
+    Column("revision", Integer, nullable=False),  # 0, and one more each time the same images are analysed anew
     Column("state", Text, nullable=False),
     Column("rank", Integer, nullable=False),  # 1: a rule says "before all others", 0: first in, first out
     Column("attempts", Integer, nullable=False),  # counted at claim, so that a crash counts
+    Column("claims", Integer, nullable=False),  # never reset: tells a worker whose lease is over from the next one
     Column("not_before", Float, nullable=False),
-    Column("worker", Text),  # name of the worker while running
-    Column("reason", Text),  # why ineligible, failed or tried again
+    Column("worker", Text),  # name of the worker while running, for people
+    Column("lease_until", Float),  # while running: the worker is heard of before, or loses the job
+    Column("refusal", Text),  # why not analysed, for the reader; written once
+    Column("trouble", Text),  # what last went wrong, for the operator
     Column("predecessor", Integer, ForeignKey("job.id")),  # the published job that this one corrects
-    Column("priority", Text),  # STAT, HIGH or ROUTINE once published, none when not analysed
+    Column("priority", Text),  # STAT, HIGH or ROUTINE once an analysis is published, none when not analysed
+    Column("calling_ae_title", Text),
+    Column("calling_address", Text),
+    Column("patient_hash", Text, index=True),
+    Column("accession_hash", Text, index=True),
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
-    UniqueConstraint("series_uid", "input_digest", name="same_input_never_twice"),
+    UniqueConstraint("series_uid", "input_digest", "revision", name="same_input_never_twice"),
     CheckConstraint(_one_of("state", JobState), name="job_state"),
-    Index("job_ready", "state", "rank", "id"),
+    Index("job_ready", "state", text("rank DESC"), "id"),  # the order of claims
+    Index("job_of_series", "series_uid", "state"),
     sqlite_autoincrement=True,  # an id names a results folder: never used again
 )
 
 delivery = Table(
     "delivery",
     metadata,
-    Column("sop_instance_uid", Text, primary_key=True),
+    Column("job_id", Integer, ForeignKey("job.id"), primary_key=True),
+    Column("item", Text, primary_key=True),  # SOP Instance UID, or name of a message
     Column("destination", Text, primary_key=True),
-    Column("job_id", Integer, ForeignKey("job.id"), nullable=False, index=True),
     Column("sequence", Integer, nullable=False),  # order within the job
     Column("urgency", Integer, nullable=False),  # 0 STAT, 1 HIGH, 2 the rest
-    Column("sop_class_uid", Text, nullable=False),
+    Column("sop_class_uid", Text, nullable=False),  # empty for a message
     Column("path", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("not_before", Float, nullable=False),
-    Column("status", Integer),  # last DIMSE status
-    Column("cause", Text),  # plain words for the last status
+    Column("code", Text),  # last answer as its protocol writes it: 0xA700, AE, 503
+    Column("cause", Text),  # plain words for the last answer
     Column("sent_sop_class_uid", Text),  # what really went out: the 3D SR or one of its alternates
     Column("sent_sop_instance_uid", Text),
     Column("transaction_uid", Text),  # of the Storage Commitment that was asked for
@@ -73,4 +84,16 @@ delivery = Table(
     Column("updated_at", Float, nullable=False),
     CheckConstraint(_one_of("state", DeliveryState), name="delivery_state"),
     Index("delivery_due", "destination", "state", "urgency", "job_id", "sequence"),
+    Index("delivery_age", "destination", "state", "created_at"),  # what a destination is asked to commit to
+    Index("delivery_transaction", "transaction_uid", sqlite_where=text("transaction_uid IS NOT NULL")),
+    Index(
+        "instance_of_one_job", "destination", "item", unique=True, sqlite_where=text("sop_class_uid <> ''")
+    ),  # one SOP Instance UID has one content, so one job
+)
+
+hurry = Table(
+    "hurry",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("asked_at", Float, nullable=False),  # when an operator last said: what waits for it goes now
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from ledger_builder import SECONDARY_CAPTURE, Clock, configuration, destination, publish_job
+from ledger_builder import SECONDARY_CAPTURE, Clock, configuration, destination, publish_job, say_sent
 from pydicom import Dataset
 
 from ich_node.deliver.dicom.commitment import Committer, transaction_uid
@@ -74,7 +74,7 @@ def committer(config, store, requester, clock):
 def sent_job(store, tmp_path, clock, count=2):
     job, files = publish_job(store, tmp_path, ["pacs"], classes=[SECONDARY_CAPTURE] * count)
     for item in store.due("pacs"):
-        store.sent(item, 0)
+        say_sent(store, item)
     clock.now += 2
     return job, [file.sop_instance_uid for file in files]
 

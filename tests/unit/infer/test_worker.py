@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
@@ -12,14 +13,15 @@ from pydicom import dcmread
 
 from ich_node.domain.dicom import Instance, Series
 from ich_node.domain.errors import EngineFailure, SpoolFull, StoreError, UnusableSeries
-from ich_node.domain.ledger import JobState
+from ich_node.domain.ledger import JobState, Sent
 from ich_node.domain.reasons import Reason, Why
-from ich_node.infer import pipeline, worker
+from ich_node.infer import worker
 from ich_node.phantom import series
 from ich_node.runtime import config
-from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.jobs import LEASE_S, JobStore
 from ich_node.store.spool import Spool
 from tests.analysis_builder import make_analysis
+from tests.ledger_builder import Clock
 
 STUDY, SERIES = "1.2", "1.2.3"
 
@@ -30,12 +32,39 @@ class FakeEngine:
     name = "CPUExecutionProvider"
     recoverable = True
 
-    def self_test(self):
-        return 0.0
-
 
 class FakeModel:
     card = make_analysis("negative", slices=12).card
+
+
+class FullDisk:
+    """A spool that has room to read, and none to write results while `full`."""
+
+    def __init__(self, spool):
+        self._spool, self.full = spool, True
+
+    def __getattr__(self, name):
+        return getattr(self._spool, name)
+
+    def draft_results(self, *what):
+        if self.full:
+            raise SpoolFull("No space left on device")
+        return self._spool.draft_results(*what)
+
+
+class FullDatabase:
+    """A ledger that can be read and claimed from, but not published to while `full`."""
+
+    def __init__(self, jobs):
+        self._jobs, self.full = jobs, True
+
+    def __getattr__(self, name):
+        return getattr(self._jobs, name)
+
+    def publish(self, *what, **named):
+        if self.full:
+            raise StoreError("database: database or disk is full")
+        return self._jobs.publish(*what, **named)
 
 
 @pytest.fixture
@@ -47,27 +76,30 @@ def settings(tmp_path):
 
 
 @pytest.fixture
-def jobs(tmp_path):
-    store = JobStore.open(tmp_path)
+def clock():
+    return Clock(time.time())
+
+
+@pytest.fixture
+def jobs(tmp_path, clock):
+    store = JobStore.open(tmp_path, clock=clock)
     yield store
     store.close()
 
 
 @pytest.fixture
-def work(settings, monkeypatch):
-    """work(story): a worker whose pipeline is `story`; only reading headers, writing and publishing are real."""
-    monkeypatch.setattr(worker, "open_engine", lambda _config, _model: FakeEngine())
-    monkeypatch.setattr(worker.bundle, "load", lambda _folder: FakeModel())
-    made = []
+def spool(tmp_path):
+    return Spool(tmp_path, 0)
 
-    def make(story):
-        monkeypatch.setattr(pipeline, "analyse", story)
-        made.append(worker.Worker(settings))
-        return made[-1]
 
-    yield make
-    for one in made:
-        one.close()
+@pytest.fixture
+def work(settings, jobs, spool, clock):
+    """work(story): a worker whose pipeline is `story`; reading headers, writing and publishing are real."""
+
+    def make(story, *, jobs=jobs, spool=spool, name="1"):
+        return worker.Worker(settings, FakeModel(), FakeEngine(), jobs, spool, clock, name, analyse=story)
+
+    return make
 
 
 def queue(jobs, settings):
@@ -113,15 +145,51 @@ def test_results_are_published_with_their_priority(work, jobs, settings):
     assert all(item.path.exists() for item in owed)
 
 
-def test_a_second_attempt_makes_the_same_bytes(work, jobs, settings):
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_full_database_at_publish_ends_the_role_and_a_second_attempt_makes_the_same_bytes(work, jobs, settings):
     job = queue(jobs, settings)
-    results = settings.state_dir / "results" / str(job.id)
+    full = FullDatabase(jobs)
+    one = work(positive, jobs=full)
+    drafts = []
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            one.work_once()
+        (draft,) = (settings.state_dir / "results").iterdir()
+        drafts.append(contents(draft))
+        assert jobs.due("pacs") == []
+        jobs.recover("1")
+    full.full = False
+    assert one.work_once()
+    assert jobs.job(job.id).state is JobState.DELIVERING
+    assert drafts[0] == drafts[1] == contents(settings.state_dir / "results" / str(job.id))
+    assert [path.name for path in (settings.state_dir / "results").iterdir()] == [str(job.id)]
+
+
+def predecessors(deliveries):
+    """The SOP Instance UIDs that any of these objects names as corrected by it."""
+    return {
+        item.ReferencedSOPInstanceUID
+        for delivery in deliveries
+        for study in dcmread(delivery.path, stop_before_pixels=True).get("PredecessorDocumentsSequence", ())
+        for one_series in study.ReferencedSeriesSequence
+        for item in one_series.ReferencedSOPSequence
+    }
+
+
+def test_results_anew_are_other_objects_that_name_the_first_reports(work, jobs, settings):
+    first = queue(jobs, settings)
     one = work(positive)
     one.work_once()
-    first = {path.name: path.read_bytes() for path in results.glob("*.dcm")}
-    claimed = jobs.job(job.id)
-    one._publish_files(claimed, positive())
-    assert first == {path.name: path.read_bytes() for path in results.glob("*.dcm")}
+    again = jobs.redo(first.id)
+    one.work_once()
+    before, after = ({item.item for item in jobs.deliveries(job.id)} for job in (first, again))
+    assert jobs.job(again.id).state is JobState.DELIVERING
+    assert not before & after
+    named = predecessors(jobs.deliveries(again.id))
+    assert named and named <= before
 
 
 def test_a_corrected_report_names_the_report_in_the_form_in_which_it_went_out(work, jobs, settings):
@@ -130,33 +198,96 @@ def test_a_corrected_report_names_the_report_in_the_form_in_which_it_went_out(wo
     one.work_once()
     *_, report, text = jobs.due("pacs")
     form = dcmread(next(report.path.parent.glob("*.enhanced.dcm")), stop_before_pixels=True)
-    jobs.sent(report, 0, sop_class_uid=form.SOPClassUID, sop_instance_uid=form.SOPInstanceUID)
-    documents = one._predecessor(replace(jobs.job(first.id), predecessor=first.id)).documents
-    assert {document.sop_instance_uid for document in documents} == {form.SOPInstanceUID, text.sop_instance_uid}
+    jobs.sent_all([Sent(report, "0x0000", None, form.SOPClassUID, form.SOPInstanceUID)])
+    again = jobs.redo(first.id)
+    one.work_once()
+    assert predecessors(jobs.deliveries(again.id)) == {form.SOPInstanceUID, text.sop_instance_uid}
+
+
+def test_a_job_that_is_dropped_while_it_is_computed_leaves_the_worker_alive(work, jobs, settings):
+    job = queue(jobs, settings)
+
+    def dropped_meanwhile(*_arguments):
+        jobs.drop(job.id)
+        return bleeding()
+
+    assert work(dropped_meanwhile).work_once()
+    assert jobs.job(job.id).state is JobState.FAILED
+    assert jobs.job(job.id).trouble == "dropped by an operator"
+    assert not (settings.state_dir / "results" / str(job.id)).exists()
+
+
+@pytest.mark.parametrize("error", [EngineFailure("out of memory"), SpoolFull("no space"), ZeroDivisionError()])
+def test_that_holds_whatever_ends_the_attempt(work, jobs, settings, error):
+    job = queue(jobs, settings)
+
+    def dropped_meanwhile(*_arguments):
+        jobs.drop(job.id)
+        raise error
+
+    assert work(dropped_meanwhile).work_once()
+    assert jobs.job(job.id).trouble == "dropped by an operator"
+
+
+def test_a_worker_that_wakes_after_its_lease_replaces_no_file_of_the_one_that_has_the_job_now(
+    work, jobs, settings, clock
+):
+    job = queue(jobs, settings)
+    results = settings.state_dir / "results" / str(job.id)
+    published = {}
+
+    def asleep(*_arguments):
+        clock.now += LEASE_S + 1
+        assert work(positive, name="2").work_once()
+        published.update(contents(results))
+        return replace(bleeding(), provider="another")
+
+    assert work(asleep).work_once()
+    assert contents(results) == published != {}
+    assert jobs.job(job.id).claims == 2
+
+
+def test_results_under_the_uids_of_another_job_fail_visibly_and_only_their_own_job(work, jobs, settings):
+    victim = queue(jobs, settings)
+    one = work(positive)
+    one.work_once()
+    instance = Instance("1.9", "1.9.9", "1.1", "1.9.9.1", "", settings.state_dir)
+    intruder = jobs.enqueue(Series("1.9", "1.9.9", (instance,)))
+    assert one.work_once()
+    assert jobs.job(intruder.id).state is JobState.FAILED
+    assert jobs.job(intruder.id).trouble == "its results bear UIDs that another job owes already"
+    assert jobs.job(victim.id).state is JobState.DELIVERING
+
+
+def test_what_is_done_with_a_job_follows_from_its_attempts_alone():
+    planned = [worker.plan(attempts, 3) for attempts in range(1, 7)]
+    assert planned[:3] == [worker.Analyse(1), worker.Analyse(2), worker.Analyse(3)]
+    assert planned[3:] == [worker.Tell(3), worker.GiveUp(4), worker.GiveUp(5)]
 
 
 def test_a_failing_engine_is_tried_again(work, jobs, settings):
     job = queue(jobs, settings)
     work(failing(EngineFailure("out of memory"))).work_once()
     assert jobs.job(job.id).state is JobState.QUEUED
-    assert jobs.job(job.id).reason == "out of memory"
+    assert jobs.job(job.id).trouble == "out of memory"
 
 
 def test_a_defect_of_ours_does_not_stop_the_queue(work, jobs, settings):
     job = queue(jobs, settings)
     assert work(failing(ZeroDivisionError("secret"))).work_once()
-    assert jobs.job(job.id).reason == "internal error (ZeroDivisionError)"
+    assert jobs.job(job.id).trouble == "internal error (ZeroDivisionError)"
 
 
-def test_a_job_that_always_fails_ends_as_a_visible_not_analysed(work, jobs, settings):
+def test_a_job_that_always_fails_ends_as_a_visible_not_analysed(work, jobs, settings, clock):
     job = queue(jobs, settings)
     one = work(failing(ZeroDivisionError()))
     for _ in range(settings.infer.max_attempts + 1):
         one.work_once()
+        clock.now += 1
     ended = jobs.job(job.id)
     assert ended.state is JobState.DELIVERING
     assert ended.priority is None
-    assert "the analysis failed 3 times" in ended.reason
+    assert "the analysis failed 3 times" in ended.refusal
     assert jobs.due("pacs")
 
 
@@ -167,59 +298,38 @@ def test_a_job_that_kills_its_worker_even_then_fails_and_the_next_one_is_done(wo
         jobs.recover("1")  # the worker died
     assert work(positive).work_once()
     assert jobs.job(job.id).state is JobState.FAILED
-    assert jobs.job(job.id).reason == "the analysis ended abruptly 4 times"
+    assert jobs.job(job.id).trouble == "the analysis ended abruptly 4 times"
 
 
-def test_a_full_disk_is_waited_out_and_counts_as_no_attempt(work, jobs, settings, monkeypatch):
+def test_a_full_disk_is_waited_out_and_counts_as_no_attempt(work, jobs, spool, settings, clock):
     job = queue(jobs, settings)
-    one = work(positive)
-    with monkeypatch.context() as full:
-
-        def no_space(*_arguments):
-            raise SpoolFull("No space left on device")
-
-        full.setattr(one._spool, "write_results", no_space)
-        for _ in range(settings.infer.max_attempts + 2):
-            assert one.work_once()
-            assert not one.work_once(), "the worker waits"
-            one._waits_until = 0.0
+    disk = FullDisk(spool)
+    one = work(positive, spool=disk)
+    for _ in range(settings.infer.max_attempts + 2):
+        assert one.work_once()
+        assert not one.work_once(), "the worker waits"
+        clock.now += worker.SPACE_WAIT_S
     assert (jobs.job(job.id).state, jobs.job(job.id).attempts) == (JobState.QUEUED, 0)
+    disk.full = False
     assert one.work_once()
     assert jobs.job(job.id).state is JobState.DELIVERING
     assert jobs.job(job.id).priority == "STAT"
 
 
-def test_a_full_database_at_publish_leaves_the_job_to_the_next_start(work, jobs, settings, monkeypatch):
-    job = queue(jobs, settings)
-    one = work(positive)
-
-    def no_space(*_arguments, **_named):
-        raise StoreError("database: database or disk is full")
-
-    monkeypatch.setattr(one._jobs, "publish", no_space)
-    with pytest.raises(StoreError):
-        one.work_once()
-    before = {path.name: path.read_bytes() for path in (settings.state_dir / "results" / str(job.id)).iterdir()}
-    assert jobs.due("pacs") == []
-    assert work(positive).work_once()
-    assert jobs.job(job.id).state is JobState.DELIVERING
-    assert before == {path.name: path.read_bytes() for path in (settings.state_dir / "results" / str(job.id)).iterdir()}
-
-
-def test_a_series_of_which_nothing_can_be_read_fails_with_the_reason(work, jobs, settings):
+def test_a_series_of_which_nothing_can_be_read_fails_with_the_reason(work, jobs, settings, clock):
     job = queue(jobs, settings)
     for path in (settings.state_dir / "incoming" / SERIES).iterdir():
         path.unlink()
     one = work(failing(UnusableSeries(Reason(Why.NOTHING_READABLE))))
     for _ in range(settings.infer.max_attempts + 1):
         one.work_once()
+        clock.now += 1
     assert jobs.job(job.id).state is JobState.FAILED
-    assert "not one file" in jobs.job(job.id).reason
+    assert "not one file" in jobs.job(job.id).trouble
 
 
-def test_a_restarted_worker_takes_its_own_job_up_again(work, jobs, settings):
-    job = queue(jobs, settings)
-    jobs.claim("1")
-    one = work(positive)
-    assert jobs.job(job.id).state is JobState.QUEUED
-    assert one.work_once()
+def test_only_the_first_process_of_a_name_knows_that_the_one_before_it_is_dead(tmp_path):
+    with worker.only_one(tmp_path, "1") as first, worker.only_one(tmp_path, "1") as second:
+        assert (first, second) == (True, False)
+    with worker.only_one(tmp_path, "1") as later:
+        assert later

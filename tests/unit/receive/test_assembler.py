@@ -15,7 +15,7 @@ from pydicom.filewriter import write_dataset
 from structlog.testing import capture_logs
 
 from ich_node.domain.errors import StoreError
-from ich_node.domain.ledger import Job, JobState
+from ich_node.domain.ledger import Job, JobState, Owed, ResultInstance
 from ich_node.phantom.series import build_series
 from ich_node.receive import assembler as assembler_module
 from ich_node.receive.assembler import Assembler
@@ -164,7 +164,7 @@ def test_late_slices_make_a_new_job_that_covers_the_first(node: Node) -> None:
     assert node.after(2) == ["queued"]
     node.send(head()[26:], association=2)
     assert node.after(2) == ["ineligible", "queued"]
-    assert node.rows()[0].reason == f"superseded by job {node.rows()[1].id}"
+    assert node.rows()[0].trouble == f"superseded by job {node.rows()[1].id}"
 
 
 def test_a_second_eligible_series_of_the_study_is_not_analysed(node: Node) -> None:
@@ -172,7 +172,7 @@ def test_a_second_eligible_series_of_the_study_is_not_analysed(node: Node) -> No
     node.after(2)
     node.send(head("1.5.2"))
     assert node.after(2) == ["queued", "ineligible"]
-    assert node.rows()[1].reason == "another series of this study is analysed"
+    assert node.rows()[1].refusal == "another series of this study is analysed"
 
 
 def test_every_series_is_analysed_where_that_is_configured(make_node: Callable[..., Node]) -> None:
@@ -220,9 +220,24 @@ def test_that_holds_after_the_answer_was_delivered(node: Node) -> None:
     node.after(12)
     job = node.jobs.claim("w")
     assert job
-    node.jobs.publish(job, [], [], priority=None, reason="bone kernel")
+    node.jobs.publish(job, [], priority=None, refusal="bone kernel")
     node.send(head("1.5.1"))
     assert node.after(2) == ["done", "queued"]
+
+
+def test_that_holds_although_the_pacs_refused_a_part_of_it_and_an_operator_retried(node: Node) -> None:
+    node.send(bone())
+    node.after(12)
+    job = node.jobs.claim("w")
+    assert job
+    file = ResultInstance("1.1", "9.1", node.spool.results / "1" / "9.1.dcm")
+    node.jobs.publish(job, [Owed(file, "pacs")], priority=None, refusal="bone kernel")
+    for _ in range(2):
+        node.jobs.refused(node.jobs.due("pacs")[0], "0xC000", "cannot understand")
+        node.jobs.retry(job.id)
+    assert node.rows()[0].refusal == "bone kernel"
+    node.send(head("1.5.1"))
+    assert node.after(2) == ["delivering", "queued"]
 
 
 def test_two_unfit_series_of_a_study_get_one_answer(node: Node) -> None:
@@ -259,7 +274,7 @@ def test_two_patients_under_one_series_uid_get_no_answer_at_all(node: Node) -> N
     with capture_logs() as logged:
         node.send(images)
         assert node.after(12) == ["ineligible"]
-    assert node.rows()[0].reason == "images of more than one patient or study share this series"
+    assert node.rows()[0].refusal == "images of more than one patient or study share this series"
     assert "ANOTHER" not in str(logged)
 
 

@@ -23,8 +23,14 @@ def test_a_damaged_database_is_named_and_what_to_do_about_it(tmp_path):
         database.open_database(tmp_path)
 
 
+def is_comparable(_item, name, kind, *_):
+    """Alembic cannot read an index with an order from SQLite; that it is used is tested by the plans of the queries."""
+    return (kind, name) != ("index", "job_ready")
+
+
 def test_the_migrations_make_what_the_tables_say(tmp_path):
     engine = database.open_database(tmp_path)
     with engine.connect() as db:
-        assert compare_metadata(MigrationContext.configure(db), metadata) == []
+        context = MigrationContext.configure(db, opts={"include_object": is_comparable})
+        assert compare_metadata(context, metadata) == []
     engine.dispose()

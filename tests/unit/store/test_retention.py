@@ -6,7 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
-from ledger_builder import CT_IMAGE, SECONDARY_CAPTURE, Clock, configuration, destination, publish_job, write_instance
+from ledger_builder import (
+    CT_IMAGE,
+    SECONDARY_CAPTURE,
+    Clock,
+    configuration,
+    destination,
+    publish_job,
+    say_sent,
+    write_instance,
+)
 
 from ich_node.domain.dicom import Instance, Series
 from ich_node.store import retention
@@ -49,7 +58,7 @@ def finished_job(store, tmp_path, clock, series_uid="1.2.3", *, sent=True):
     job, _ = publish_job(store, tmp_path, ["pacs"], series_uid=series_uid, classes=[SECONDARY_CAPTURE])
     if sent:
         for item in store.due("pacs"):
-            store.sent(item, 0)
+            say_sent(store, item)
     aged(folder, clock.now)
     return job, folder, aged(tmp_path / "results" / str(job.id), clock.now)
 

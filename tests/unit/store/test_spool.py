@@ -342,28 +342,47 @@ def test_only_old_parts_are_removed(spool: Spool, tmp_path: Path) -> None:
     assert files(tmp_path) == ["incoming/1.2.3/1.2.3.4.dcm", "incoming/1.2.3/1.6.1-1.part"]
 
 
+def results(spool: Spool, contents: dict[str, bytes], claim: int = 1) -> Path:
+    directory, place = spool.draft_results(7, claim, contents)
+    place()
+    return directory
+
+
 def test_results_appear_whole_and_replace_an_earlier_attempt(spool: Spool) -> None:
-    spool.write_results(7, {"old.dcm": b"old"})
-    directory = spool.write_results(7, {"a.dcm": b"a", "result.json": b"{}"})
+    results(spool, {"old.dcm": b"old"})
+    directory = results(spool, {"a.dcm": b"a", "result.json": b"{}"}, claim=2)
     assert directory == spool.results / "7"
     assert sorted(path.name for path in directory.iterdir()) == ["a.dcm", "result.json"]
 
 
 def test_results_on_a_full_disk_leave_the_earlier_ones(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    spool.write_results(7, {"old.dcm": b"old"})
+    results(spool, {"old.dcm": b"old"})
 
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr(os, "writev", fail)
     with pytest.raises(SpoolFull):
-        spool.write_results(7, {"a.dcm": b"a"})
+        results(spool, {"a.dcm": b"a"}, claim=2)
     assert files(spool.results) == ["7/old.dcm"]
 
 
 def test_a_result_stays_in_its_folder(spool: Spool) -> None:
     with pytest.raises(ValueError, match="plain name"):
-        spool.write_results(7, {"../a.dcm": b"a"})
+        results(spool, {"../a.dcm": b"a"})
+
+
+def test_a_draft_is_no_result_until_it_is_put_in_its_place(spool: Spool) -> None:
+    _, place = spool.draft_results(7, 2, {"a.dcm": b"a"})
+    assert files(spool.results) == ["7.2.part/a.dcm"]
+    place()
+    assert files(spool.results) == ["7/a.dcm"]
+
+
+def test_the_drafts_of_earlier_claims_do_not_pile_up(spool: Spool) -> None:
+    for claim in (1, 2, 3):
+        spool.draft_results(7, claim, {"a.dcm": b"a"})
+    assert files(spool.results) == ["7.3.part/a.dcm"]
 
 
 @pytest.fixture
