@@ -14,7 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ich_node.dicom import eligibility
+from ich_node.dicom import eligibility, study
+from ich_node.dicom.study import Candidate
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Analysis
 from ich_node.domain.reasons import Reason, Why
@@ -26,8 +27,6 @@ from ich_node.report.pictures import previews
 from ich_node.report.said.reasons import english
 from ich_node.runtime import service
 from ich_node.runtime.config import Config
-
-ORDER = (eligibility.Eligible, eligibility.NotAnalysed, eligibility.SetAside)
 
 
 def run(folder: Path, out: Path, config: Config) -> int:
@@ -44,7 +43,12 @@ def run(folder: Path, out: Path, config: Config) -> int:
         target = out if len(studies) == 1 else out / study_uid
         chosen = choose(series, console)
         started = time.monotonic()
-        analysis = pipeline.analyse(chosen, model, engine, config)
+        try:
+            analysis = pipeline.analyse(chosen, model, engine, config)
+        except UnusableSeries as refusal:  # whose it is cannot be said: no results
+            console.print(f"not analysed, because {english(refusal.reason)}")
+            codes.append(service.EXIT_NOT_ANALYSED)
+            continue
         write(analysis, target, config)
         _tell(analysis, console, target, time.monotonic() - started)
         codes.append(service.EXIT_OK if analysis.status == "analysed" else service.EXIT_NOT_ANALYSED)
@@ -66,12 +70,13 @@ def find_studies(folder: Path) -> dict[str, dict[str, list[Path]]]:
 
 def choose(series: Mapping[str, list[Path]], console: Console) -> list[Path]:
     """The series of a study to analyse: an eligible one, else a head CT that gets its reason, else any."""
-    verdicts = {uid: eligibility.verdict(pipeline.read_headers(paths)) for uid, paths in series.items()}
-    ranked = sorted(series, key=lambda uid: (ORDER.index(type(verdicts[uid])), -len(series[uid]), uid))
-    for uid in ranked[1:]:
-        reason = getattr(verdicts[uid], "reason", Reason(Why.OTHER_SERIES_ANALYSED))
-        console.print(f"series {uid}: left out, {english(reason)}")
-    return series[ranked[0]]
+    best, *others = study.choose(
+        Candidate(uid, eligibility.verdict(pipeline.read_headers(paths)), len(paths)) for uid, paths in series.items()
+    )
+    for other in others:
+        reason = getattr(other.verdict, "reason", Reason(Why.OTHER_SERIES_ANALYSED))
+        console.print(f"series {other.series_uid}: left out, {english(reason)}")
+    return series[best.series_uid]
 
 
 def write(analysis: Analysis, out: Path, config: Config) -> None:

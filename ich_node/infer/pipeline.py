@@ -14,6 +14,7 @@ from pathlib import Path
 from pydicom import Dataset
 
 from ich_node.dicom import eligibility, vocabulary
+from ich_node.dicom.owner import owners
 from ich_node.domain.dicom import input_digest
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Analysis, ModelCard
@@ -32,11 +33,13 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
     """Analyse the CT images of one series, whatever their order.
 
     A series that can not or must not be analysed is a result too: status "not_analysed" with the reason.
-    Raises UnusableSeries only when not one file can be read, EngineFailure when inference failed.
+    Raises UnusableSeries only when there is nobody to answer to: not one file can be read, or they name several
+    patients or studies. Raises EngineFailure when inference failed.
     """
     watch = Stopwatch()
     with watch("headers"):
         headers = read_headers(paths)
+        study_uid, series_uid, digest = identity(headers)
         verdict = eligibility.verdict(headers)
     try:
         if not isinstance(verdict, eligibility.Eligible):
@@ -57,7 +60,6 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
             key_slices = explain.key_slices(prediction, findings, box, config.report.pictures, space)
     except UnusableSeries as refusal:
         return not_analysed(headers, model.card, engine.name, refusal.reason, watch.seconds)
-    study_uid, series_uid, digest = identity(headers)
     return Analysis(
         status="analysed",
         reason=None,
@@ -96,7 +98,7 @@ def not_analysed(
     reason: Reason,
     timings_s: Mapping[str, float] | None = None,
 ) -> Analysis:
-    """The result of a series that was not analysed, because `reason`."""
+    """The result of a series that was not analysed, because `reason`; raises UnusableSeries as `identity` does."""
     with pixels.quiet():
         for header in headers:
             vocabulary.drop_unreadable(header)
@@ -115,7 +117,12 @@ def not_analysed(
 
 
 def identity(headers: Sequence[Dataset]) -> tuple[str, str, str]:
-    """Study UID, series UID, and the digest of exactly these images (as domain.Series makes it)."""
+    """Study UID, series UID, and the digest of exactly these images (as domain.Series makes it).
+
+    Raises UnusableSeries when the images name several owners: whose record would results go to?
+    """
+    if len(owners(headers)) > 1:
+        raise UnusableSeries(Reason(Why.SEVERAL_OWNERS))
     digest = input_digest(str(header.SOPInstanceUID) for header in headers)
     return str(headers[0].StudyInstanceUID), str(headers[0].SeriesInstanceUID), digest
 

@@ -96,6 +96,17 @@ def test_a_contrast_study_is_not_analysed_and_says_why(tmp_path, capsys):
     assert "contrast" in capsys.readouterr().err
 
 
+def test_images_of_two_patients_in_one_series_get_no_result_in_either_name(bleeding, tmp_path, capsys):
+    for number, path in enumerate(sorted(bleeding.glob("*.dcm"))):
+        image = pydicom.dcmread(path)
+        image.PatientID = f"PATIENT{number % 2}"
+        (tmp_path / "in").mkdir(exist_ok=True)
+        image.save_as(tmp_path / "in" / path.name)
+    assert analyse(tmp_path / "in", tmp_path / "out") == 3
+    assert not (tmp_path / "out").exists()
+    assert "more than one patient" in capsys.readouterr().err
+
+
 def test_a_folder_without_dicom_is_unusable_input(tmp_path, capsys):
     (tmp_path / "a.txt").write_text("nothing")
     assert analyse(tmp_path, tmp_path / "out") == 1
