@@ -34,6 +34,7 @@ from ich_node.phantom import head, series
 from ich_node.receive.scp import Scp
 from ich_node.report.pictures import previews
 from ich_node.runtime import config, service
+from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
 
@@ -227,7 +228,7 @@ def _write(patient: Patient, job: Job, pacs: Spool, state_dir: Path, out: Path) 
     """What the PACS holds of a patient, for people: DICOM, PNG, text; returns the node's result.json."""
     folder = out / patient.folder
     folder.mkdir()
-    source = state_dir / "results" / str(job.id) / "result.json"
+    source = StateDir(state_dir).results_of(job.id) / "result.json"
     result: dict[str, Any] = json.loads(source.read_bytes())
     shutil.copyfile(source, folder / "result.json")
     uids = [item["sop_instance_uid"] for item in result["objects"]]

@@ -38,12 +38,14 @@ from ich_node.report.sr.predecessor import Predecessor
 from ich_node.runtime import logs, service
 from ich_node.runtime.config import Config
 from ich_node.runtime.patience import Patience
+from ich_node.store import durable
+from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.ledger.protocols import Work
 from ich_node.store.routes import route
 from ich_node.store.spool import Spool
 
-POLL_S = 0.2
+POLL_S = 0.5  # for what no bell told; a stop waits for it
 SPACE_WAIT_S = 10.0
 LONGEST_RETRY_S = 3600.0  # a reader waits for the answer: an hour is already late
 RENEW_S = 5.0  # a sixth of a lease: five renewals may fail
@@ -66,14 +68,14 @@ def run(config: Config, stop: service.Stop) -> None:
     heartbeat = service.Heartbeat()
     status = f"{engine.name}, model {model.card.id} {model.card.version}"
     try:
-        with only_one(config.state_dir, name) as alone:
+        with only_one(config.state_dir, name) as alone, StateDir(config.state_dir).queue_bell.listen() as bell:
             if alone and (recovered := jobs.recover(name)):
                 log.warning("jobs_recovered", count=recovered)
             service.notify("READY=1", f"STATUS={status}")
             while not stop.is_set():
                 heartbeat.beat(status)
                 if not worker.work_once():
-                    stop.wait(POLL_S)
+                    bell.wait(POLL_S)
     finally:
         jobs.close()
 
@@ -84,8 +86,8 @@ def only_one(state_dir: Path, name: str) -> Iterator[bool]:
 
     The kernel lets go of the lock when its holder dies, however it dies; a stopped holder keeps it: its lease decides.
     """
-    path = state_dir / "workers" / f"{name}.lock"
-    path.parent.mkdir(mode=0o750, exist_ok=True)
+    path = StateDir(state_dir).worker_lock(name)
+    durable.make_directory(path.parent)
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -238,7 +240,7 @@ class Worker:
         """The reports that this job's corrected ones replace, in the forms in which they went out or are to go out."""
         if job.predecessor is None:
             return None
-        folder = self._spool.results / str(job.predecessor)
+        folder = StateDir(self._config.state_dir).results_of(job.predecessor)
         headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in sorted(folder.glob("*.dcm"))]
         owed = self._jobs.deliveries(job.predecessor)
         named = {item.sent_sop_instance_uid or item.sop_instance_uid for item in owed}

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import json
-import os
 import ssl
 import threading
 import time
@@ -34,6 +33,8 @@ from ich_node.receive.transport import peer_of
 from ich_node.runtime import logs, tls
 from ich_node.runtime.config import Config, TlsConfig
 from ich_node.runtime.service import Stop
+from ich_node.store import durable
+from ich_node.store.layout import StateDir
 from ich_node.store.ledger.proof import Report, settle
 from ich_node.store.ledger.protocols import Ledger
 from ich_node.store.spool import Spool
@@ -79,8 +80,8 @@ class Commitments:
         self._spool = spool
         self._jobs = jobs
         self._clock = clock
-        self._folder = config.state_dir / "commitments"
-        self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._folder = StateDir(config.state_dir).commitments
+        durable.make_directory(self._folder)
         self._associations: WeakValueDictionary[str, Any] = WeakValueDictionary()
         self._not_before: dict[str, float] = {}
         self._wake = threading.Event()
@@ -107,7 +108,7 @@ class Commitments:
         if sum(1 for _ in self._folder.iterdir()) >= MOST_PENDING:
             return RESOURCE_LIMITATION, None
         try:
-            write_durably(self._folder / f"{request.transaction_uid}.json", request)
+            durable.replace_file(self._folder / f"{request.transaction_uid}.json", json.dumps(asdict(request)).encode())
         except OSError:
             return PROCESSING_FAILURE, None
         self._associations[request.transaction_uid] = event.assoc
@@ -272,21 +273,6 @@ def event_information(request: Request, report: Report) -> Dataset:
     if failed:
         information.FailedSOPSequence = failed
     return information
-
-
-def write_durably(path: Path, request: Request) -> None:
-    """Write and fsync, file and name; raises OSError."""
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        json.dump(asdict(request), file)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _send(association: Any, request: Request, report: Report) -> str:

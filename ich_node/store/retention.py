@@ -22,9 +22,11 @@ from ich_node.dicom.identity import is_uid
 from ich_node.domain.ledger import FINISHED, DeliveryState, Job
 from ich_node.runtime import logs
 from ich_node.runtime.config import Config
+from ich_node.store.durable import PART, make_directory, sync_directory
+from ich_node.store.layout import IMAGE, StateDir
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.ledger.protocols import Desk
-from ich_node.store.spool import PART, SUFFIX, Spool
+from ich_node.store.spool import Spool
 
 STALE_S = 24 * 3600.0
 SERIES, ASIDE, RESULTS = "incoming", "set_aside", "results"
@@ -152,7 +154,7 @@ def _is_over(config: Config, store: Desk, job: Job, now: float) -> bool:
 def _unseen(folder: Path, jobs: Sequence[Job]) -> list[Path]:
     """Instances that no job knows: they came late and are still to be looked at."""
     known = {uid for job in jobs for uid in job.sop_instance_uids}
-    return [path for path in folder.glob(f"*{SUFFIX}") if path.stem not in known]
+    return [path for path in folder.glob(f"*{IMAGE}") if path.stem not in known]
 
 
 # --- trash ---------------------------------------------------------------------------------------------------------
@@ -175,8 +177,8 @@ def empty_trash(config: Config, store: Desk) -> int:
 
 def _move_to_trash(folder: Folder, trash: Path) -> None:
     folder.path.rename(trash / f"{folder.kind}@{folder.path.name}@{time.time_ns()}")
-    _fsync(trash)  # before the first file goes: after a crash the folder is whole in one place, or in the trash
-    _fsync(folder.path.parent)
+    sync_directory(trash)  # before the first file goes: after a crash the folder is whole in one place, or in the trash
+    sync_directory(folder.path.parent)
 
 
 def _put_back(files: Sequence[Path], home: Path) -> None:
@@ -186,13 +188,13 @@ def _put_back(files: Sequence[Path], home: Path) -> None:
     for path in files:
         if not (home / path.name).exists():
             path.rename(home / path.name)
-    _fsync(home)
-    _fsync(home.parent)
+    sync_directory(home)
+    sync_directory(home.parent)
 
 
 def _trash(config: Config) -> Path:
-    trash = config.state_dir / "trash"
-    trash.mkdir(mode=0o750, exist_ok=True)
+    trash = StateDir(config.state_dir).trash
+    make_directory(trash)
     return trash
 
 
@@ -231,11 +233,3 @@ def _folders(root: Path, untouched_since: float = math.inf) -> Iterator[Path]:
 def _last_used(folder: Path) -> float:
     """When something was last put into a folder, Unix seconds."""
     return folder.stat().st_mtime
-
-
-def _fsync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -27,8 +27,9 @@ from ich_node.dicom.part10 import dataset_offset, file_head, read_instance
 from ich_node.domain.dicom import Instance, Peer
 from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
 from ich_node.runtime import logs
+from ich_node.store import durable
+from ich_node.store.layout import IMAGE, StateDir
 
-FILE_MODE, DIRECTORY_MODE = 0o640, 0o750
 OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 MOST_BUFFERS = 512  # buffers in one writev; IOV_MAX is 1024
 MOST_NAMED = 1000
@@ -36,7 +37,6 @@ RECOVERY_FACTOR = 1.05
 MOST_COPIES = 8
 """Different datasets under one SOP Instance UID that are kept: corrected demographics come once or twice."""
 COMPARED_AT_A_TIME = 1 << 20  # bytes: of the order of one image
-PART, SUFFIX = ".part", ".dcm"
 
 
 class Spool:
@@ -44,14 +44,14 @@ class Spool:
 
     def __init__(self, root: Path, min_free_bytes: int) -> None:
         """Use `root`, created with its folders as needed."""
-        self.incoming, self.aside, self.results = root / "incoming", root / "set_aside", root / "results"
+        self._state = state = StateDir(root)
+        self.incoming, self.aside, self.results = state.incoming, state.aside, state.results
         self._min_free_bytes = min_free_bytes
         self._full = False
         self._lock = threading.Lock()
         self._sync = GroupCommit()
         self._named: set[Path] = set()  # folders of series whose own names are durable
-        for directory in (root, self.incoming, self.aside, self.results):
-            _make_directory(directory)
+        state.make()
 
     # --- writing ---------------------------------------------------------------------------------------------------
 
@@ -126,8 +126,7 @@ class Spool:
         claim (≥ 1): tells the drafts of two workers apart, of which one has lost the job. Results of earlier claims,
         which were never published, are replaced. Both steps raise SpoolFull or OSError.
         """
-        final = self.results / str(int(job_id))
-        draft = self.results / f"{final.name}.{int(claim)}{PART}"
+        final, draft = self._state.results_of(job_id), self._state.draft_of(job_id, claim)
 
         def place() -> None:
             try:
@@ -138,14 +137,14 @@ class Spool:
                 raise _as_spool_full(error) from error
 
         for earlier in range(1, claim + 1):
-            shutil.rmtree(self.results / f"{final.name}.{earlier}{PART}", ignore_errors=True)
+            shutil.rmtree(self._state.draft_of(job_id, earlier), ignore_errors=True)
         try:
-            draft.mkdir(mode=DIRECTORY_MODE)
+            draft.mkdir(mode=durable.DIRECTORY_MODE)
             for name, data in files.items():
                 if Path(name).name != name:
                     raise ValueError(f"a result file has a plain name, not {name!r}")
-                _write_file(draft / name, [data])
-            _fsync_directory(draft)
+                durable.write_file(draft / name, [data])
+            durable.sync_directory(draft)
         except OSError as error:
             shutil.rmtree(draft, ignore_errors=True)
             raise _as_spool_full(error) from error
@@ -154,7 +153,7 @@ class Spool:
     def make_series_directory(self, directory: Path) -> None:
         """Create the folder of a series if it is not there."""
         try:
-            directory.mkdir(mode=DIRECTORY_MODE)
+            directory.mkdir(mode=durable.DIRECTORY_MODE)
         except FileExistsError:
             return
         with self._lock:
@@ -180,8 +179,8 @@ class Spool:
     def sop_instance_uids(self, series_uid: str) -> list[str]:
         """The SOP Instance UIDs of a series, from file names alone; empty when it is not there."""
         with suppress(FileNotFoundError), os.scandir(self.directory(series_uid)) as entries:
-            names = [entry.name for entry in entries if entry.name.endswith(SUFFIX)]
-            return sorted(name.removesuffix(SUFFIX) for name in names)
+            names = [entry.name for entry in entries if entry.name.endswith(IMAGE)]
+            return sorted(name.removesuffix(IMAGE) for name in names)
         return []
 
     def instances(self, series_uid: str) -> list[Instance]:
@@ -200,7 +199,7 @@ class Spool:
         """The files of a series, or of some of its instances."""
         directory = self.directory(series_uid)
         uids = self.sop_instance_uids(series_uid) if sop_instance_uids is None else sop_instance_uids
-        return [directory / f"{uid}{SUFFIX}" for uid in uids]
+        return [directory / f"{uid}{IMAGE}" for uid in uids]
 
     def directory(self, series_uid: str) -> Path:
         """The folder of a series."""
@@ -215,7 +214,7 @@ class Spool:
         for root in (self.incoming, self.aside):
             for directory in root.iterdir():
                 for uid in wanted - found.keys():
-                    path = directory / f"{uid}{SUFFIX}"
+                    path = directory / f"{uid}{IMAGE}"
                     if path.exists():
                         found[uid] = path
         return found
@@ -227,7 +226,7 @@ class Spool:
         before = time.time() - older_than_s
         removed = 0
         for root in (self.incoming, self.aside):
-            for part in root.glob(f"*/*{PART}"):
+            for part in root.glob(f"*/*{durable.PART}"):
                 with suppress(FileNotFoundError):
                     if part.stat().st_mtime < before:
                         part.unlink()
@@ -241,7 +240,7 @@ class Writer:
     def __init__(self, spool: Spool, directory: Path, sop_instance_uid: str, head: bytes) -> None:
         self._spool = spool
         self._directory = directory
-        self._final = directory / f"{sop_instance_uid}{SUFFIX}"
+        self._final = directory / f"{sop_instance_uid}{IMAGE}"
         self._head: bytes | None = head
         self._part: Path | None = None
         self._descriptor = -1
@@ -255,7 +254,7 @@ class Writer:
             else:
                 self._spool.check_space()
             for first in range(0, len(parts), MOST_BUFFERS):
-                _write_all(self._descriptor, parts[first : first + MOST_BUFFERS])
+                durable.write_all(self._descriptor, parts[first : first + MOST_BUFFERS])
         except OSError as error:
             self.discard()
             raise _as_spool_full(error) from error
@@ -287,20 +286,20 @@ class Writer:
 
     def _open(self) -> None:
         token = f"{os.getpid()}-{threading.get_native_id()}"
-        part = self._directory / f"{self._final.stem}.{token}{PART}"
+        part = self._directory / f"{self._final.stem}.{token}{durable.PART}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            self._descriptor = os.open(part, flags, FILE_MODE)
+            self._descriptor = os.open(part, flags, durable.FILE_MODE)
         except FileNotFoundError:  # a new series, or one that retention has just taken away
             self._spool.make_series_directory(self._directory)
-            self._descriptor = os.open(part, flags, FILE_MODE)
+            self._descriptor = os.open(part, flags, durable.FILE_MODE)
         self._part = part
 
     def _name_of_its_own(self) -> Path:
         """Link the file under its name, or find the same dataset there; a different one leaves it the next name."""
         assert self._part is not None  # noqa: S101
         for copy in range(1, MOST_COPIES + 1):
-            final = self._final if copy == 1 else self._final.with_name(f"{self._final.stem}~{copy}{SUFFIX}")
+            final = self._final if copy == 1 else self._final.with_name(f"{self._final.stem}~{copy}{IMAGE}")
             try:
                 final.hardlink_to(self._part)  # a rename that never replaces
             except FileExistsError:
@@ -339,7 +338,7 @@ class GroupCommit:
             self._busy.add(directory)
         error: OSError | None = None
         try:
-            _fsync_directory(directory)
+            durable.sync_directory(directory)
         except OSError as failure:
             error = failure
         with self._condition:
@@ -379,43 +378,6 @@ def _same_dataset(one: Path, other: Path) -> bool:
 
 
 # --- the system calls ----------------------------------------------------------------------------------------------
-
-
-def _write_file(path: Path, parts: Sequence[Buffer]) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE)
-    try:
-        _write_all(descriptor, parts)
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _write_all(descriptor: int, parts: Sequence[Buffer]) -> None:
-    """writev until everything is written: a disk that fills up takes a part, and tells only the next time."""
-    views = [memoryview(part) for part in parts if len(part)]
-    while views:
-        written = os.writev(descriptor, views)
-        while views and written >= len(views[0]):
-            written -= len(views.pop(0))
-        if written:
-            views[0] = views[0][written:]
-
-
-def _make_directory(directory: Path) -> None:
-    """Create a directory whose name is durable when this returns."""
-    try:
-        directory.mkdir(mode=DIRECTORY_MODE, parents=True)
-    except FileExistsError:
-        return
-    _fsync_directory(directory.parent)
-
-
-def _fsync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _as_spool_full(error: OSError) -> Exception:

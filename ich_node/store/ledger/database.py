@@ -21,6 +21,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from ich_node.domain.errors import StoreError
+from ich_node.store.layout import StateDir
 from ich_node.store.ledger import rebuild
 
 BUSY_TIMEOUT_S = 30
@@ -31,17 +32,18 @@ def open_database(state_dir: Path) -> sa.Engine:
 
     Raises StoreError when the file is damaged or was written by a newer version.
     """
+    state = StateDir(state_dir)
     try:
-        state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        state.make()
     except OSError as error:
-        raise StoreError(f"{state_dir}: {error.strerror}") from error
-    path = state_dir / "node.db"
+        raise StoreError(f"{state_dir}: {error.strerror or error}") from error
+    path = state.database
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
     sa.event.listen(engine, "connect", _settle_connection)
     sa.event.listen(engine, "begin", _begin_immediate)
     with as_store_errors():
         _check_integrity(engine, path)
-        _migrate(engine, state_dir)
+        _migrate(engine, state)
     return engine
 
 
@@ -73,7 +75,7 @@ def _check_integrity(engine: sa.Engine, path: Path) -> None:
         raise StoreError(f"{path} is damaged ({verdict}); move it away and start again: it is rebuilt from the files")
 
 
-def _migrate(engine: sa.Engine, state_dir: Path) -> None:
+def _migrate(engine: sa.Engine, state: StateDir) -> None:
     settings = AlembicConfig()
     settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     newest = ScriptDirectory.from_config(settings).get_current_head()
@@ -87,4 +89,4 @@ def _migrate(engine: sa.Engine, state_dir: Path) -> None:
         settings.attributes["connection"] = db
         command.upgrade(settings, "head")
         if current is None:  # a new database, in a new state directory or in one that lost its own
-            rebuild.restore_jobs(db, state_dir, time.time())
+            rebuild.restore_jobs(db, state, time.time())

@@ -130,7 +130,7 @@ class LedgerRows(Rows):
         with self._write() as db:
             restored = db.execute(sa.select(job).where(job.c.state == JobState.DELIVERING, without)).all()
             for row in map(as_job, restored):
-                owed = route(rebuild.result_files(self._state_dir, row.id))
+                owed = route(rebuild.result_files(self._state, row.id))
                 if rows := self._owed_rows(row.id, owed, row.priority):
                     db.execute(sqlite.insert(delivery).on_conflict_do_nothing(), rows)
                 self._finish_if_settled(db, row.id)

@@ -81,7 +81,9 @@ class DeskRows(Rows):
             else:
                 afresh = {"attempts": 0, "not_before": 0.0, "refusal": None, "priority": None, "trouble": None}
                 self._move_job(db, job_id, stuck.state, JobState.QUEUED, **afresh)
-            return self._job(db, job_id)
+            again = self._job(db, job_id)
+        self._ring()
+        return again
 
     def drop(self, job_id: int) -> None:
         """It is over: it is not computed any more, and what it still owes is not sent."""
@@ -107,7 +109,9 @@ class DeskRows(Rows):
             fresh |= {"created_at": now, "updated_at": now}
             values = sa.select(*copied.values(), *(sa.literal(value) for value in fresh.values()))
             inserted = sa.insert(job).from_select([*copied, *fresh], values.where(job.c.id == job_id))
-            return self._job(db, db.execute(inserted.returning(job.c.id)).scalar_one())
+            again = self._job(db, db.execute(inserted.returning(job.c.id)).scalar_one())
+        self._ring()
+        return again
 
     def resend(self, job_id: int, destination: str | None = None, owed: Sequence[Owed] = ()) -> int:
         """The same bytes once more, to one destination or all that had them; returns how many items.
@@ -127,7 +131,8 @@ class DeskRows(Rows):
                 raise WrongState(f"job {job_id} has no results that could be sent again")
             if old.state is not JobState.DELIVERING:
                 self._move_job(db, job_id, old.state, JobState.DELIVERING, trouble=None)
-            return count
+        self._ring()
+        return count
 
     def hurry(self, destinations: Sequence[str]) -> int:
         """What waits for these destinations goes now, whatever back-off it is in; returns how many items wait."""
@@ -137,7 +142,13 @@ class DeskRows(Rows):
                 asked = sqlite.insert(hurry).values(destination=name, asked_at=now)
                 db.execute(asked.on_conflict_do_update(index_elements=["destination"], set_={"asked_at": now}))
             waiting = delivery.c.destination.in_(destinations) & (delivery.c.state == DeliveryState.PENDING)
-            return db.execute(sa.update(delivery).where(waiting).values(not_before=0.0)).rowcount
+            count = db.execute(sa.update(delivery).where(waiting).values(not_before=0.0)).rowcount
+        self._ring()
+        return count
+
+    def _ring(self) -> None:
+        self._state.queue_bell.ring()
+        self._state.owed_bell.ring()
 
     def _owe_again(self, db: sa.Connection, which: sa.ColumnElement[bool]) -> int:
         """Back to pending, as if newly owed; returns how many."""

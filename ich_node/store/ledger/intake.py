@@ -32,7 +32,9 @@ class IntakeRows(Rows):
             older = (job.c.series_uid == series.series_uid) & (job.c.id != job_id)
             superseded = {"trouble": f"superseded by job {job_id}"}
             db.execute(self._moved(JobState.QUEUED, JobState.INELIGIBLE, **superseded).where(older))
-            return self._job(db, job_id)
+            queued = self._job(db, job_id)
+        self._state.queue_bell.ring()
+        return queued
 
     def set_ineligible(self, series: Series, refusal: str, *, origin: Origin = NOWHERE) -> None:
         """Record that a series is not analysed and why; a series with a row already keeps it."""

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ich_node.store.layout import StateDir
 from ich_node.store.ledger import database
 from ich_node.store.ledger.deliveries import LedgerRows
 from ich_node.store.ledger.desk import DeskRows
@@ -23,7 +24,7 @@ class JobStore(IntakeRows, WorkRows, LedgerRows, DeskRows):
     @classmethod
     def open(cls, state_dir: Path, clock: Callable[[], float] = time.time, lease_s: float = LEASE_S) -> JobStore:
         """Open the database of `state_dir`, created or migrated as needed; raises StoreError when it is damaged."""
-        return cls(database.open_database(state_dir), state_dir, clock, lease_s)
+        return cls(database.open_database(state_dir), StateDir(state_dir), clock, lease_s)
 
     def close(self) -> None:
         """Give back every connection."""

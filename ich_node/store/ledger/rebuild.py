@@ -17,13 +17,14 @@ import sqlalchemy as sa
 from ich_node.domain.dicom import input_digest
 from ich_node.domain.ledger import JobState, ResultInstance
 from ich_node.runtime import logs
+from ich_node.store.layout import StateDir
 from ich_node.store.ledger.tables import job
 
 
-def restore_jobs(db: sa.Connection, state_dir: Path, now: float) -> int:
-    """Insert a job for every finished result below `state_dir`, in the caller's transaction; returns how many."""
+def restore_jobs(db: sa.Connection, state: StateDir, now: float) -> int:
+    """Insert a job for every finished result in `state`, in the caller's transaction; returns how many."""
     restored = 0
-    for job_id, result in _results(state_dir / "results"):
+    for job_id, result in _results(state.results):
         uids = sorted(result["sop_instance_uids"])
         row = {
             "id": job_id,
@@ -49,9 +50,9 @@ def restore_jobs(db: sa.Connection, state_dir: Path, now: float) -> int:
     return restored
 
 
-def result_files(state_dir: Path, job_id: int) -> list[ResultInstance]:
+def result_files(state: StateDir, job_id: int) -> list[ResultInstance]:
     """The result objects of a job in the order of delivery, as its result.json lists them."""
-    folder = state_dir / "results" / str(job_id)
+    folder = state.results_of(job_id)
     listed = json.loads((folder / "result.json").read_bytes())["objects"]
     return [
         ResultInstance(item["sop_class_uid"], item["sop_instance_uid"], folder / f"{item['sop_instance_uid']}.dcm")

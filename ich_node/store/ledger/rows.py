@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +24,7 @@ from ich_node.domain.ledger import (
     check_delivery_move,
     check_job_move,
 )
+from ich_node.store.layout import StateDir
 from ich_node.store.ledger import database
 from ich_node.store.ledger.tables import delivery, job
 
@@ -35,9 +35,9 @@ NOT_URGENT = 2
 class Rows:
     """Base of the views. Safe for several threads and processes. `clock`: Unix seconds."""
 
-    def __init__(self, engine: sa.Engine, state_dir: Path, clock: Callable[[], float], lease_s: float) -> None:
+    def __init__(self, engine: sa.Engine, state: StateDir, clock: Callable[[], float], lease_s: float) -> None:
         self._engine = engine
-        self._state_dir = state_dir
+        self._state = state
         self._clock = clock
         self._lease_s = lease_s
 
@@ -114,7 +114,7 @@ class Rows:
                     "sequence": sequence,
                     "urgency": URGENCY.get(priority or "", NOT_URGENT),
                     "sop_class_uid": one.item.sop_class_uid if isinstance(one.item, ResultInstance) else "",
-                    "path": str(one.item.path.relative_to(self._state_dir)),
+                    "path": str(one.item.path.relative_to(self._state.root)),
                     "state": DeliveryState.PENDING,
                     "attempts": 0,
                     "not_before": 0.0,
@@ -130,7 +130,7 @@ class Rows:
 
     def _as_delivery(self, row: sa.Row[Any]) -> Delivery:
         fields = {name: getattr(row, name) for name in Delivery.__dataclass_fields__}
-        fields |= {"state": DeliveryState(row.state), "path": self._state_dir / row.path}
+        fields |= {"state": DeliveryState(row.state), "path": self._state.root / row.path}
         return Delivery(**fields)
 
     def deliveries(self, job_id: int) -> list[Delivery]:

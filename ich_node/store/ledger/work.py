@@ -118,6 +118,7 @@ class WorkRows(Rows):
             if place is not None:
                 place()
             self._finish_if_settled(db, claimed.id)
+        self._state.owed_bell.ring()
 
 
 def _held(claimed: Job) -> sa.ColumnElement[bool]:

@@ -193,7 +193,7 @@ def test_a_crash_at_any_moment_harms_nothing(config, store, tmp_path, clock, mon
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(retention, "_fsync", fragile(retention._fsync))
+        patch.setattr(retention, "sync_directory", fragile(retention.sync_directory))
         patch.setattr(retention.Path, "rename", fragile(Path.rename))
         patch.setattr(os, "unlink", fragile(os.unlink))
         try:

@@ -393,7 +393,7 @@ def slow_fsync(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Even
         served.append(directory)
         assert gate.wait(10)
 
-    monkeypatch.setattr(spool_module, "_fsync_directory", fsync)
+    monkeypatch.setattr(spool_module.durable, "sync_directory", fsync)
     yield gate, served
     gate.set()
 
