@@ -16,6 +16,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from itertools import islice
 
 from pydicom import Dataset
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
@@ -27,6 +28,11 @@ from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 from ich_node.dicom.geometry import BROKEN
 
 HEAD = "head"
+LONGEST_TEXT = 1024
+"""Characters of one value, the length of VR ST (PS3.5 6.2): the rest is cut off before anybody looks at it. Some
+senders write more than the 64 of LO and the 16 of DS, and mean it."""
+MOST_VALUES = 64
+"""Values of one attribute that are looked at; no attribute that is asked for has more than a few."""
 
 HEAD_WORDS = re.compile(
     r"\b(HEAD|BRAIN|SKULL|CRANI\w*|CEREBR\w*|NEUROCRAN\w*|NCCT|CCT|SCHADEL\w*|SCHAEDEL\w*|KOPF|HIRN|GEHIRN|CRANE|TETE"
@@ -107,7 +113,8 @@ def texts(header: Dataset, keyword: str) -> list[str]:
     try:
         value = header.get(keyword)
         values: Iterable[object] = value if isinstance(value, MultiValue | list | tuple) else [value]
-        return [stripped for item in values if item is not None and (stripped := str(item).strip())]
+        shown = (str(item)[:LONGEST_TEXT].strip() for item in islice(values, MOST_VALUES) if item is not None)
+        return [words for words in shown if words]
     except BROKEN:
         return []
 
@@ -164,8 +171,12 @@ def drop_unreadable(header: Dataset) -> None:
 
 
 def plain(words: str) -> str:
-    """Upper case, without accents; everything but letters, digits and "+" is a blank; "+" says "plus"."""
-    bare = unicodedata.normalize("NFKD", words.replace("_", " ")).encode("ascii", "ignore").decode().upper()
+    """Upper case, without accents; everything but letters, digits and "+" is a blank; "+" says "plus".
+
+    Only the first LONGEST_TEXT characters: normalisation is quadratic, and holds the interpreter.
+    """
+    bare = unicodedata.normalize("NFKD", words[:LONGEST_TEXT].replace("_", " "))
+    bare = bare.encode("ascii", "ignore").decode().upper()
     bare = re.sub(r"\bC ?\+|\+ ?C\b", " C PLUS ", re.sub(r"\bC ?- *(?=$|[ )/,])|\(-C\)", " NATIV ", bare))
     return " ".join(re.sub(r"[^A-Z0-9]+", " ", bare).split())
 

@@ -19,7 +19,7 @@ from pynetdicom.association import Association
 
 from ich_node.dicom.identity import clean_uid
 from ich_node.receive.reception import Answer, Incoming, Reception, Request
-from ich_node.receive.transport import LONGEST_PDU, QUICK_S, BoundedSocket, MessageMemory, Stream, peer_of
+from ich_node.receive.transport import LONGEST_PDU, QUICK_S, BoundedSocket, MessageMemory, Pace, Stream, peer_of
 from ich_node.runtime.config import ReceiveConfig
 
 BUFFER = 1 << 20
@@ -71,7 +71,7 @@ class FastSocket(BoundedSocket):
     @property
     def ready(self) -> bool:
         """Whether there is something for the ordinary route."""
-        if self.assoc.dul.state_machine.current_state != "Sta6" or self.busy:
+        if self.assoc.dul.state_machine.current_state != "Sta6" or self.busy or self._answering:
             return bool(super().ready)
         if not self.assoc.is_established:  # for a moment after the A-ASSOCIATE-AC: a first C-STORE-RQ waits here
             time.sleep(QUICK_S)
@@ -80,13 +80,14 @@ class FastSocket(BoundedSocket):
             return False
         try:
             served = self._serve()
-        except ProtocolError:
+        except ProtocolError as error:
             self._forget()
+            self.cause = f"the peer broke the protocol: {error}"
             self.event_queue.put("Evt19")
             return False
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
             self._forget()
-            self.lost()
+            self.lost(error)
             return False
         if served:
             self.assoc.dul._idle_timer.restart()
@@ -95,7 +96,7 @@ class FastSocket(BoundedSocket):
     def _serve(self) -> bool:
         """Serve one C-STORE-RQ; False when what comes next is something else, which then lies in `_ahead`."""
         self._load()
-        self._message_deadline = time.monotonic() + self._config.dimse_timeout_s
+        self._pace = Pace(self._config.dimse_timeout_s)
         try:
             command = self._command()
             answer = None
@@ -107,7 +108,7 @@ class FastSocket(BoundedSocket):
                 return False
             self.stream.send_all(_response(command, answer), time.monotonic() + self._config.dimse_timeout_s)
         finally:
-            self.busy, self._message_deadline = False, None
+            self.busy, self._pace = False, None
         self._last_activity = time.monotonic()
         return True
 
@@ -211,7 +212,7 @@ class FastSocket(BoundedSocket):
             self._receive()
 
     def _receive(self) -> None:
-        got = self.stream.receive_into(self._view[self._end :], self.deadline())
+        got = self.receive_into(self._view[self._end :])
         if not got:
             raise ConnectionError("the peer has closed in the middle of a message")
         self._end += got

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,6 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt, register_uid
 from pynetdicom.association import Association
-from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.presentation import AllStoragePresentationContexts, PresentationContext, build_context
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.sop_class import Verification
@@ -28,11 +28,13 @@ from ich_node.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSI
 from ich_node.domain.errors import IchNodeError
 from ich_node.receive import transport
 from ich_node.receive.admission import Admission
+from ich_node.receive.association_request import NO_CLASS, Proposal
+from ich_node.receive.door import Handler, MakeSocket, Server
 from ich_node.receive.fast_path import FastSocket
 from ich_node.receive.reception import SUCCESS, Hints, Reception, Request
-from ich_node.receive.transport import BoundedSocket, Handler, MessageMemory, Server, Stream, peer_of
+from ich_node.receive.transport import MOST_MESSAGE_BYTES, BoundedSocket, MessageMemory, Stream, peer_of
 from ich_node.runtime import audit, logs, tls
-from ich_node.runtime.config import Config
+from ich_node.runtime.config import CallerConfig, Config
 from ich_node.store.spool import Spool
 
 TRANSFER_SYNTAXES = (
@@ -78,23 +80,46 @@ class Extension:
     handlers: tuple[tuple[Any, Callable[..., Any]], ...] = ()
 
 
-def storage_contexts(request: A_ASSOCIATE) -> list[PresentationContext]:
+MOST_REGISTERED = 512
+"""Storage classes that nobody knows and that the ordinary route learns; the direct one needs to learn none."""
+_registered: set[str] = set()
+
+
+def supports(transfer_syntax_uid: str) -> bool:
+    """Whether we take datasets in this transfer syntax."""
+    return transfer_syntax_uid in TRANSFER_SYNTAXES
+
+
+def is_storage(uid: str, *, any_class: bool) -> bool:
+    """Whether an abstract syntax is that of a storage class. any_class: whatever is private or of the future, too."""
+    if uid in STORAGE_CLASSES or not any_class:
+        return uid in STORAGE_CLASSES
+    return uid.startswith(_PREFIX) or not (uid.startswith("1.2.840.10008.") or uid == NO_CLASS)
+
+
+def storage_contexts(proposal: Proposal, *, any_class: bool) -> list[PresentationContext]:
     """What we support of the storage classes that a requestor proposes.
 
     Each with the transfer syntaxes in the requestor's own order, because it lists first what it holds; implicit VR goes
     last, because it loses what private elements are.
     """
     proposed: dict[str, dict[str, None]] = {}
-    for context in request.presentation_context_definition_list:
-        if context.abstract_syntax in STORAGE_CLASSES:
-            proposed.setdefault(str(context.abstract_syntax), {}).update(
-                dict.fromkeys(map(str, context.transfer_syntax))
-            )
+    for context in proposal.contexts.values():
+        if is_storage(context.abstract_syntax, any_class=any_class):
+            proposed.setdefault(context.abstract_syntax, {}).update(dict.fromkeys(context.transfer_syntaxes))
     found = []
     for abstract_syntax, order in proposed.items():
-        supported = [uid for uid in order if uid in TRANSFER_SYNTAXES and uid != ImplicitVRLittleEndian]
+        _register(abstract_syntax)
+        supported = [uid for uid in order if supports(uid) and uid != ImplicitVRLittleEndian]
         found.append(build_context(abstract_syntax, [*supported, ImplicitVRLittleEndian]))
     return found
+
+
+def _register(uid: str) -> None:
+    """Teach pynetdicom's ordinary route that a class is a storage class."""
+    if uid not in STORAGE_CLASSES and uid not in _registered and len(_registered) < MOST_REGISTERED:
+        _registered.add(uid)
+        register_uid(uid, f"UnknownStorage{len(_registered)}", StorageServiceClass)
 
 
 class Scp:
@@ -148,7 +173,8 @@ class Scp:
         self._thread.join(within_s)
 
     def _make_server(self, config: Config, extension: Extension, port: int) -> Server:
-        entity = AE(config.ae_title)
+        self._entity = entity = AE(config.ae_title)
+        self._extension = extension
         entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
         entity.maximum_pdu_size = transport.MAX_PDU
@@ -171,13 +197,23 @@ class Scp:
         server.admission = self.admission
         server.config = self._config
         server.tls = tls.Reloading(self._config.tls, tls.server_context) if self._config.tls else None
-        server.storage_contexts = storage_contexts
+        server.contexts_for = self._contexts_for
+        server.supports = supports
         server.make_socket = self._socket_maker()
         return server
 
-    def _socket_maker(self) -> transport.MakeSocket:
+    def _contexts_for(self, proposal: Proposal, caller: CallerConfig) -> list[PresentationContext]:
+        """What a caller may use: the node's services, as far as `services` of its entry names them."""
+        offered = {"echo": [str(Verification)], "commitment": [*self._extension.abstract_syntaxes]}
+        allowed = {uid for service, uids in offered.items() if service in caller.services for uid in uids}
+        found = [context for context in self._entity.supported_contexts if context.abstract_syntax in allowed]
+        if "store" in caller.services:
+            found += storage_contexts(proposal, any_class=self._config.any_storage_class)
+        return deepcopy(found)
+
+    def _socket_maker(self) -> MakeSocket:
         """The direct route unless the configuration wants the ordinary one."""
-        memory = MessageMemory(2 * (self._config.max_instance_mb << 20))
+        memory = MessageMemory(min(MOST_MESSAGE_BYTES, 2 * (self._config.max_instance_mb << 20)))
 
         def make(assoc: Association, stream: Stream, first: bytes) -> BoundedSocket:
             if self._config.fast_path:
@@ -211,6 +247,15 @@ class Scp:
         audit.get().association_ended(id(event.assoc))
 
     def _on_aborted(self, event: evt.Event) -> None:
-        logs.get().info("association_aborted", address=event.assoc.requestor.address)
+        requestor = event.assoc.requestor
+        reason = getattr(event.assoc.dul.socket, "cause", "") or "the peer aborted, or nothing came for too long"
+        if count := self.admission.trouble(("aborted", requestor.address, requestor.ae_title, reason)):
+            logs.get().info(
+                "association_aborted",
+                address=requestor.address,
+                calling_ae_title=str(requestor.ae_title),
+                reason=reason,
+                count=count,
+            )
         self._hints.ended(id(event.assoc), released=False)
         audit.get().association_ended(id(event.assoc))

@@ -20,6 +20,10 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.timer import Timer
 
 SLEEP_S = 0.1
+LONGEST_COMMAND = 1 << 16
+"""A command set: a few hundred bytes, and what retired elements some senders add."""
+LONGEST_OTHER = 1 << 22
+"""Any message but a C-STORE-RQ: 20,000 references of a Storage Commitment request have 2.3 MB."""
 
 
 def calm(association: Association, most_bytes: int) -> None:
@@ -60,7 +64,8 @@ class SleepingDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom h
     """pynetdicom's DIMSE provider whose acceptor waits for work instead of asking for it every millisecond.
 
     What a C-STORE-RQ brings beyond `most_bytes` is dropped as it comes: what is left is still too large, and refused
-    with a status. Any other message of that size ends the association.
+    with a status. A command beyond LONGEST_COMMAND, and any other message beyond LONGEST_OTHER, ends the association
+    before it is decoded.
     """
 
     def __init__(self, association: Association, most_bytes: int) -> None:
@@ -69,11 +74,14 @@ class SleepingDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom h
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Add a P-DATA to the message at hand; raises ValueError when that is too long."""
-        message = self.message
-        if message is not None and message.encoded_command_set.tell() + message.data_set.tell() > self._most_bytes:
-            if not isinstance(message, C_STORE_RQ):
-                raise ValueError("a message is too long")
-            values = primitive.presentation_data_value_list
+        message, values = self.message, primitive.presentation_data_value_list
+        command = message.encoded_command_set.tell() if message is not None else 0
+        if command + sum(len(value) for _, value in values if value[0] & 1) > LONGEST_COMMAND:
+            raise ValueError("a command is too long")
+        size = message.data_set.tell() if message is not None else 0
+        if not isinstance(message, C_STORE_RQ) and size + sum(len(value) for _, value in values) > LONGEST_OTHER:
+            raise ValueError("a message is too long")
+        if size > self._most_bytes:
             primitive.presentation_data_value_list = [[context_id, value[:1]] for context_id, value in values]
         super().receive_primitive(primitive)
 

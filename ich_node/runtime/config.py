@@ -24,6 +24,7 @@ from ich_node.runtime import yaml_file
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]
 AE = Annotated[str, AfterValidator(AETitle)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Service = Literal["echo", "store", "commitment"]
 
 
 class Section(BaseModel):
@@ -48,6 +49,9 @@ class TlsConfig(Section):
     certificate: Path = Field(description="own certificate chain")
     private_key: Path = Field(description="own private key, readable by the service account only")
     ca: Path = Field(description="authorities that the peer's certificate must come from")
+    revoked: Path | None = Field(
+        None, description="revocation lists of those authorities; when they have run out, nobody is let in"
+    )
     profile: Literal["bcp195", "bcp195-non-downgrading"] = Field(
         "bcp195-non-downgrading", description="bcp195 also takes the CBC suites of older peers"
     )
@@ -56,11 +60,24 @@ class TlsConfig(Section):
 class CallerConfig(Section):
     """A calling AE title that may open associations, and the addresses that it may come from."""
 
-    ae_title: AE = Field(description="calling AE title, or * for any")
+    ae_title: AE = Field(description="calling AE title; * stands for any characters, ? for one")
     addresses: tuple[str, ...] = Field(("127.0.0.0/8", "::1/128"), description="addresses or networks in CIDR notation")
     commitment_port: Port | None = Field(
         None, description="its port for Storage Commitment reports; none: they go on the association that asked"
     )
+
+    services: tuple[Service, ...] = Field(("echo", "store", "commitment"), description="what it may do")
+    certificate: str | None = Field(
+        None,
+        description="with tls: common name, subject, alternative name or SHA-256 of its certificate; none: any of ca",
+    )
+
+    @field_validator("certificate")
+    @classmethod
+    def _fingerprint(cls, value: str | None) -> str | None:
+        if value is not None and re.fullmatch(r"([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2}", value):
+            return value.replace(":", "")
+        return value
 
     @field_validator("addresses")
     @classmethod
@@ -83,10 +100,15 @@ class ReceiveConfig(Section):
     )
     check_called_ae_title: bool = Field(True, description="reject associations that call another AE title")
     tls: TlsConfig | None = Field(None, description="none: plain TCP")
+    any_storage_class: bool = Field(
+        True, description="accept storage classes that nobody knows, private ones too, and set them aside"
+    )
     max_associations: int = Field(64, ge=1, description="associations at the same time")
     max_associations_per_peer: int = Field(16, ge=1, description="associations at the same time from one address")
     acse_timeout_s: float = Field(10, gt=0, description="an association request must arrive within")
-    dimse_timeout_s: float = Field(60, gt=0, description="a started message must be complete within")
+    dimse_timeout_s: float = Field(
+        60, gt=0, description="a started message is cut off after such a silence, or at less than 32 KB/s"
+    )
     idle_timeout_s: float = Field(120, gt=0, description="a silent association is aborted after")
     max_instance_mb: int = Field(2048, ge=1, description="a larger instance is refused")
     fast_path: bool = Field(True, description="serve C-STORE on the direct route; false: pynetdicom's ordinary route")
@@ -96,6 +118,12 @@ class ReceiveConfig(Section):
     urgent_rule: dict[str, str] = Field(
         default_factory=dict, description="DICOM keyword: regular expression; a match is analysed before all others"
     )
+
+    @model_validator(mode="after")
+    def _certificates(self) -> ReceiveConfig:
+        if self.tls is None and any(caller.certificate for caller in self.callers):
+            raise ValueError("callers are bound to certificates, but there is no tls")
+        return self
 
     @field_validator("urgent_rule")
     @classmethod

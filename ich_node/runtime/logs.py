@@ -25,6 +25,7 @@ EVENTS = frozenset(
         # receive
         "association_rejected",
         "association_aborted",
+        "contexts_refused",
         "instance_stored",
         "instance_refused",
         "instance_set_aside",

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ich_node.domain.errors import ConfigError
 from ich_node.runtime import logs
@@ -26,6 +27,17 @@ SUITES = {
     "bcp195-non-downgrading": AEAD,
     "bcp195": f"{AEAD}:ECDHE+AES256+SHA384:ECDHE+AES128+SHA256:ECDHE+AES+SHA1:!aNULL:!eNULL:!PSK:!SRP",
 }
+
+
+SHORT_NAMES = {
+    "commonName": "CN",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "countryName": "C",
+    "localityName": "L",
+    "stateOrProvinceName": "ST",
+}
+"""RFC 4514 table 3, as `openssl x509 -subject` prints them."""
 
 
 def server_context(config: TlsConfig) -> ssl.SSLContext:
@@ -54,6 +66,9 @@ def _completed(context: ssl.SSLContext, config: TlsConfig) -> ssl.SSLContext:
     try:
         context.load_cert_chain(config.certificate, config.private_key, password=_no_passphrase)
         context.load_verify_locations(cafile=config.ca)
+        if config.revoked is not None:
+            context.load_verify_locations(cafile=config.revoked)
+            context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         files = ", ".join(str(path) for path in files_of(config))
         raise ConfigError([f"tls: {error}; one of {files}"]) from error
@@ -65,9 +80,23 @@ def _no_passphrase() -> str:
     raise ValueError("the private key is encrypted; the node keeps no secrets, so it can not open it")
 
 
-def files_of(config: TlsConfig) -> tuple[Path, Path, Path]:
+def files_of(config: TlsConfig) -> tuple[Path, ...]:
     """The files that a context depends on."""
-    return config.certificate, config.private_key, config.ca
+    files = (config.certificate, config.private_key, config.ca, config.revoked)
+    return tuple(path for path in files if path is not None)
+
+
+def certificate_names(certificate: Mapping[str, Any], sha256: str) -> frozenset[str]:
+    """By what a checked certificate may be bound to a caller, in lower case.
+
+    certificate: as `SSLSocket.getpeercert()` has it; sha256: hexadecimal digest of its DER form. Names are common name,
+    whole subject ("CN=ct1, O=hospital"), every subject alternative name, and the fingerprint.
+    """
+    subject = [pair for part in certificate.get("subject", ()) for pair in part]
+    names = {str(value) for key, value in subject if key == "commonName"}
+    names.add(", ".join(f"{SHORT_NAMES.get(key, key)}={value}" for key, value in subject))
+    names |= {str(value) for _, value in certificate.get("subjectAltName", ())}
+    return frozenset({name.lower() for name in names if name} | {sha256.lower()})
 
 
 class Reloading:

@@ -43,18 +43,21 @@ def test_a_wrong_called_title_is_told(receiver: Receiver) -> None:
         assert scu.receive()[0] == 0
 
 
-def test_a_wrong_calling_title_or_address_is_told(tmp_path: Path) -> None:
+def test_a_wrong_calling_title_is_told_and_a_wrong_address_is_closed(tmp_path: Path) -> None:
     callers = (CallerConfig(ae_title="CT1", addresses=("127.0.0.2",)),)
     with Receiver(tmp_path, callers=callers) as running:
         for calling, source, answer in (
             (b"CT1", "127.0.0.2", ASSOCIATE_AC),
-            (b"CT1", "127.0.0.1", ASSOCIATE_RJ),
+            (b"CT1", "127.0.0.1", 0),
             (b"CT2", "127.0.0.2", ASSOCIATE_RJ),
         ):
             with RawScu(running.port, source=source) as scu:
-                kind, body = scu.associate(associate_rq(calling=calling))
+                try:
+                    kind, body = scu.associate(associate_rq(calling=calling))
+                except ConnectionError:  # closed before it was asked
+                    kind, body = 0, b""
                 assert kind == answer
-                assert kind == ASSOCIATE_AC or body == bytes((0, 1, 1, 3))
+                assert kind != ASSOCIATE_RJ or body == bytes((0, 1, 1, 3))
 
 
 def test_a_blank_calling_title_is_rejected(receiver: Receiver) -> None:
@@ -155,16 +158,17 @@ def test_what_is_no_request_is_aborted_at_once(receiver: Receiver, garbage: byte
 
 def test_a_request_of_nonsense_is_aborted_at_once(receiver: Receiver) -> None:
     with RawScu(receiver.port, timeout_s=1.5) as scu:
-        scu.send(pdu(1, b"\0\1\0\0" + b"\xff" * 500))
+        scu.send(pdu(1, b"\0\1\0\0" + b"ICHNODE".ljust(16) + b"\xff" * 500))
         assert scu.receive()[0] == ABORT
 
 
-def test_a_presentation_context_without_an_abstract_syntax_is_no_request(receiver: Receiver) -> None:
+def test_a_presentation_context_without_an_abstract_syntax_is_not_accepted(receiver: Receiver) -> None:
     proposed = item(0x20, bytes((1, 0, 0, 0)) + item(0x40, b"1.2.840.10008.1.2"))
     head = associate_rq(contexts=())
     with RawScu(receiver.port, timeout_s=1.5) as scu:
         scu.send(pdu(1, head[6:] + proposed))
-        assert scu.receive()[0] == ABORT
+        kind, body = scu.receive()
+        assert (kind, b"\x21\0\0\x08\1\0\3\0" in body or b"\x21\0\0" in body) == (ASSOCIATE_AC, True)
     assert works(receiver)
 
 
