@@ -18,8 +18,8 @@ FLOORS = (
     {"dicom"},
     {"runtime"},
     {"store", "report", "phantom"},
-    {"receive", "infer", "deliver", "board"},
-    {"training"},
+    {"receive", "infer", "deliver"},
+    {"training", "board"},
     {"commands"},
 )
 WALLS = {
@@ -28,6 +28,9 @@ WALLS = {
     "highdicom": {"report"},
     "sqlalchemy": {"store/ledger"},
     "alembic": {"store/ledger"},
+    "starlette": {"board"},
+    "uvicorn": {"board"},
+    "prometheus_client": {"board"},
     "torch": {"training"},
     "simpy": {"training"},
     "matplotlib": {"training"},

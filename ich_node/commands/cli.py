@@ -6,6 +6,7 @@ Exit codes: 0 success, 1 failure, 3 not analysed (`analyse`), 78 a configuration
 from __future__ import annotations
 
 import argparse
+import getpass
 import importlib
 import sys
 import zlib
@@ -72,12 +73,17 @@ def _add_roles(verb: Callable[[str, Run, str], argparse.ArgumentParser]) -> None
         ("deliver", "run the sender of results"),
     ):
         _config_option(verb(role, _role(role), text))
+    board = verb("board", _board, "run the triage board, or add a user to it")
+    _config_option(board)
+    board.add_argument("--add", metavar="NAME", help="print the line of a new user for the file board.users")
+    board.add_argument("--role", choices=("reader", "operator"), default="reader", help="what the new user may do")
 
 
 ROLE_MODULES = {
     "receive": "ich_node.receive.role",
     "infer": "ich_node.infer.worker",
     "deliver": "ich_node.deliver.role",
+    "board": "ich_node.board.role",
 }
 
 
@@ -102,6 +108,18 @@ def _role(name: str) -> Run:
         return service.EXIT_OK
 
     return run
+
+
+def _board(arguments: argparse.Namespace) -> int:
+    if arguments.add is None:
+        return _role("board")(arguments)
+    from ich_node.board import people
+
+    try:
+        print(people.line_for(arguments.add, arguments.role, getpass.getpass("password: ")))
+    except ValueError as error:
+        raise ConfigError([str(error)]) from error
+    return service.EXIT_OK
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -130,6 +148,25 @@ def _add_tools(verb: Callable[[str, Run, str], argparse.ArgumentParser]) -> None
     _config_option(jobs)
     jobs.add_argument("action", nargs="?", choices=("list", "show", "retry", "drop"), default="list")
     jobs.add_argument("id", nargs="?", type=int, metavar="ID")
+
+    status = verb("status", _status, "how the node is: parts, queue, destinations, newest results")
+    _config_option(status)
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--watch", action="store_true", help="again and again")
+
+    why = verb("why", _why, "the story of a study: received, judged, analysed, sent, and why not")
+    why.add_argument(
+        "wanted", metavar="UID|ACCESSION|ID", help="Study or Series UID, accession number, Patient ID or job"
+    )
+    _config_option(why)
+
+    _config_option(verb("doctor", _doctor, "look at the machine under the node, with a remedy for each finding"))
+
+    for name, text in (("install", "put units, account and configuration in place"), ("uninstall", "remove the units")):
+        installer = verb(name, _install, f"{text} (systemd); data and configuration are kept")
+        installer.add_argument("--dry-run", action="store_true", help="only say what would be done")
+        installer.add_argument("--no-start", action="store_true", help="do not start the node")
+        installer.set_defaults(remove=name == "uninstall")
 
     echo = verb("echo", _echo, "ask a destination for a C-ECHO")
     echo.add_argument("destination", metavar="DESTINATION", help="a name out of deliver.destinations")
@@ -177,6 +214,37 @@ def _jobs(arguments: argparse.Namespace) -> int:
     from ich_node.commands import job_table
 
     return job_table.run(config.load(arguments.config), arguments.action, arguments.id)
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from ich_node.commands import status
+
+    return status.status(config.load(arguments.config), as_json=arguments.json, watch=arguments.watch)
+
+
+def _why(arguments: argparse.Namespace) -> int:
+    from ich_node.commands import status
+
+    return status.why(config.load(arguments.config), arguments.wanted.strip())
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from ich_node.commands import doctor
+
+    well = True
+    for item in doctor.findings(config.load(arguments.config)):
+        well &= item.well
+        print(f"{'ok  ' if item.well else 'LOOK'}  {item.subject}: {item.detail}", flush=True)
+        if not item.well and item.remedy:
+            print(f"      -> {item.remedy}")
+    return service.EXIT_OK if well else service.EXIT_FAILURE
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    from ich_node.commands import install
+
+    installer = install.Installer(dry_run=arguments.dry_run)
+    return install.run(installer, remove=arguments.remove, start=not arguments.no_start)
 
 
 def _echo(arguments: argparse.Namespace) -> int:

@@ -192,6 +192,17 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveryTally:
+    """How many deliveries are in one state at one destination. cause, updated_at: of the one that changed last."""
+
+    destination: str
+    state: DeliveryState
+    count: int
+    cause: str | None
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sent:
     """A destination's yes to a delivery; sop_… name what went out if it was an alternate."""
 

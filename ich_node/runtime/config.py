@@ -204,6 +204,17 @@ class StoreConfig(Section):
     max_used_gb: float | None = Field(None, gt=0, description="oldest finished go first above this; none: no quota")
 
 
+class BoardConfig(Section):
+    """The triage board (`ich-node board`): a web page for readers and operators."""
+
+    address: str = Field("127.0.0.1", description="address that the board listens on; TLS is a reverse proxy's")
+    port: Port = Field(8090, description="TCP port of the board")
+    users: Path | None = Field(None, description="file of users (ich-node board --add NAME); none: no names are shown")
+    proxy_secret: Path | None = Field(None, description="file with the secret of a reverse proxy that signs people in")
+    proxy_user_header: str = Field("X-Remote-User", description="header with the name of whom the proxy signed in")
+    proxy_role_header: str = Field("X-Remote-Role", description="header with the role: reader or operator")
+
+
 class AuditConfig(Section):
     """Audit trail by PS3.15 A.5 to a syslog receiver; off without a host."""
 
@@ -229,6 +240,7 @@ class Config(Section):
     report: ReportConfig = ReportConfig()
     deliver: DeliverConfig = DeliverConfig()
     store: StoreConfig = StoreConfig()
+    board: BoardConfig = BoardConfig()
     audit: AuditConfig = AuditConfig()
     log: LogConfig = LogConfig()
 

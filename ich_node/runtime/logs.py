@@ -47,6 +47,8 @@ EVENTS = frozenset(
         "delivery_refused",
         "commitment_requested",
         "commitment_finished",
+        # board
+        "board_open",
         # house-keeping
         "retention_finished",
         "database_rebuilt",

@@ -29,8 +29,8 @@ from ich_node.runtime.config import Config
 
 __all__ = ["Node", "SyslogTrail", "Trail", "get", "running"]
 
-AUDITED = ("receive", "deliver")
-"""The roles that exchange data with others; the worker has no network at all."""
+AUDITED = ("receive", "deliver", "board")
+"""The roles that show or exchange data; the worker has no network at all."""
 QUEUE_LIMIT = 10_000
 RETRY_S = 5.0
 FLUSH_S = 2.0
@@ -59,6 +59,18 @@ class Trail:
 
     def turned_away(self, peer: Node, reason: str) -> None:
         """An association was refused, or TLS failed."""
+
+    def signed_in(self, user: str, address: str, *, success: bool) -> None:
+        """Somebody signed in, or tried to."""
+
+    def signed_out(self, user: str, address: str) -> None:
+        """Somebody signed out."""
+
+    def viewed(self, user: str, address: str, study_uid: str, sample: Path) -> None:
+        """Somebody looked at a study; `sample` is one of its files."""
+
+    def acted(self, user: str, address: str, study_uid: str, sample: Path) -> None:
+        """Somebody had a study analysed or sent anew, or gave feedback on it."""
 
 
 class SyslogTrail(Trail):
@@ -125,6 +137,33 @@ class SyslogTrail(Trail):
         """Security Alert."""
         moment = self._clock()
         self._say(lambda: messages.security_alert(self._source, moment, peer, reason))
+
+    def signed_in(self, user: str, address: str, *, success: bool) -> None:
+        """User Authentication, Login."""
+        moment = self._clock()
+        self._say(lambda: messages.user_authenticated(self._source, moment, user, address, login=True, success=success))
+
+    def signed_out(self, user: str, address: str) -> None:
+        """User Authentication, Logout."""
+        moment = self._clock()
+        self._say(lambda: messages.user_authenticated(self._source, moment, user, address, login=False))
+
+    def viewed(self, user: str, address: str, study_uid: str, sample: Path) -> None:
+        """DICOM Instances Accessed, read."""
+        self._accessed(user, address, study_uid, sample, "R")
+
+    def acted(self, user: str, address: str, study_uid: str, sample: Path) -> None:
+        """DICOM Instances Accessed, updated."""
+        self._accessed(user, address, study_uid, sample, "U")
+
+    def _accessed(self, user: str, address: str, study_uid: str, sample: Path, action: str) -> None:
+        moment = self._clock()
+
+        def make() -> Message:
+            study = Study(study_uid, {}, _patient_id(sample))
+            return messages.instances_accessed(self._source, moment, user, address, study, action=action)
+
+        self._say(make)
 
     def close(self) -> None:
         """Send what is queued, for at most FLUSH_S."""

@@ -14,10 +14,14 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 # (code, coding scheme, meaning): PS3.16 CID 400 to 405
 APPLICATION_ACTIVITY = ("110100", "DCM", "Application Activity")
+INSTANCES_ACCESSED = ("110103", "DCM", "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED = ("110104", "DCM", "DICOM Instances Transferred")
 SECURITY_ALERT = ("110113", "DCM", "Security Alert")
+USER_AUTHENTICATION = ("110114", "DCM", "User Authentication")
 APPLICATION_START = ("110120", "DCM", "Application Start")
 APPLICATION_STOP = ("110121", "DCM", "Application Stop")
+LOGIN = ("110122", "DCM", "Login")
+LOGOUT = ("110123", "DCM", "Logout")
 NODE_AUTHENTICATION = ("110126", "DCM", "Node Authentication")
 APPLICATION = ("110150", "DCM", "Application")
 DESTINATION_ROLE = ("110152", "DCM", "Destination Role ID")
@@ -105,6 +109,32 @@ def security_alert(source: Source, moment: datetime, peer: Node, description: st
     return message.done()
 
 
+def user_authenticated(
+    source: Source, moment: datetime, user: str, address: str, *, login: bool, success: bool = True
+) -> Message:
+    """User Authentication, Login or Logout (A.5.3.13)."""
+    kind = LOGIN if login else LOGOUT
+    message = _Builder(source, USER_AUTHENTICATION, "E", moment, "0" if success else "4", kind)
+    message.user(user, address)
+    message.own_process(APPLICATION, requestor=False)
+    message.audit_source()
+    return message.done()
+
+
+def instances_accessed(
+    source: Source, moment: datetime, user: str, address: str, study: Study, *, action: str
+) -> Message:
+    """DICOM Instances Accessed (A.5.3.6): action "R" for looking at a study, "U" for having it made or sent anew."""
+    message = _Builder(source, INSTANCES_ACCESSED, action, moment, "0")
+    message.user(user, address)
+    message.own_process(APPLICATION, requestor=False)
+    message.audit_source()
+    message.study(study)
+    if study.patient_id:
+        message.patient(study.patient_id)
+    return message.done()
+
+
 def syslog(source: Source, message: Message) -> bytes:
     """The message as one RFC 5424 line: facility authpriv, severity by outcome, UTF-8 with BOM (A.6)."""
     priority = FACILITY_AUTHPRIV * 8 + SEVERITY[message.outcome]
@@ -160,6 +190,14 @@ class _Builder:
             participant.set("NetworkAccessPointTypeCode", "2")  # IP address
         if role is not None:
             _coded(participant, "RoleIDCode", role)
+
+    def user(self, name: str, address: str) -> None:
+        """A person, by the name of the account, and where the request came from."""
+        attributes = {"UserID": _legal(name) or "unknown", "UserIsRequestor": "true"}
+        participant = SubElement(self._root, "ActiveParticipant", attributes)
+        if address:
+            participant.set("NetworkAccessPointID", address)
+            participant.set("NetworkAccessPointTypeCode", "2")  # IP address
 
     def audit_source(self) -> None:
         """This system."""
