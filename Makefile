@@ -20,6 +20,9 @@ lint: $(VENV)/installed-dev  ## ruff and mypy, as in CI
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/installed-dev  ## write the tables of the documents that mirror the code
+	$(BIN)/python -m tests.documents
+
 bench: $(VENV)/installed-dev  ## measure; prints figures, judges none
 	$(BIN)/python -m pytest tests/benchmarks -s --override-ini=addopts= -p no:randomly
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from ich_node.commands import cli
 from ich_node.runtime import config
+from tests import documents
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "config" / "ich_node.yaml"
@@ -49,3 +50,14 @@ def verbs() -> list[str]:
 def test_every_verb_is_documented(verb):
     texts = [path.read_text() for path in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]]
     assert any(f"ich-node {verb}" in text for text in texts)
+
+
+@pytest.mark.parametrize("path", documents.DOCUMENTS, ids=lambda path: path.name)
+def test_the_made_parts_of_a_document_are_as_the_code_says(path):
+    text = path.read_text(encoding="utf-8")
+    assert text == documents.made_anew(text), "run make docs"
+
+
+def test_every_table_that_is_made_stands_in_a_document():
+    used = {part[2] for path in documents.DOCUMENTS for part in documents.MADE.finditer(path.read_text())}
+    assert used == set(documents.TABLES)

@@ -1,0 +1,87 @@
+"""The tables of the documents that mirror the code, made from the code: python -m tests.documents writes them.
+
+A table stands between `<!-- made: NAME -->` and `<!-- end -->`; tests/test_docs.py compares what stands there with what
+the code says now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from ich_node.commands import cli
+from ich_node.deliver.dicom import answers
+from ich_node.domain.ledger import DELIVERY_TRANSITIONS, JOB_TRANSITIONS
+from ich_node.runtime import logs
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+MADE = re.compile(r"(<!-- made: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """A Markdown table."""
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def verbs() -> str:
+    """Every verb of the command line with what it does."""
+    parser = cli._parser([])
+    verb = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    helped = {choice.dest: choice.help or "" for choice in verb._choices_actions}
+    return table(("command", "what it does"), [(f"`ich-node {name}`", text) for name, text in helped.items()])
+
+
+def pacs_answers() -> str:
+    """What the node makes of a C-STORE status."""
+    words = {"sent": "counts as sent", "refused": "given up", "later": "tried again"}
+    rows = []
+    for low, high, verdict, cause in answers.STATUSES:
+        span = f"0x{low:04X}" if low == high else f"0x{low:04X} to 0x{high:04X}"
+        rows.append((span, cause, words[verdict.value]))
+    return table(("status", "meaning", "the node"), [*rows, ("any other, or none", "", "tried again")])
+
+
+def rejections() -> str:
+    """What the node says of a rejected association."""
+    rows = [(f"{source}, {reason}", words) for (source, reason), words in answers.REJECTIONS.items()]
+    return table(("source, reason", "the peer rejects associations:"), rows)
+
+
+def moves() -> str:
+    """The legal moves of jobs and deliveries."""
+    rows = [("job", old, ", ".join(sorted(new)) or "none") for old, new in JOB_TRANSITIONS.items()]
+    rows += [("delivery", old, ", ".join(sorted(new)) or "none") for old, new in DELIVERY_TRANSITIONS.items()]
+    return table(("what", "from", "to"), rows)
+
+
+def events() -> str:
+    """The closed list of log events."""
+    return ", ".join(f"`{event}`" for event in sorted(logs.EVENTS)) + "\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    made.__name__: made for made in (verbs, pacs_answers, rejections, moves, events)
+}
+
+
+def made_anew(text: str) -> str:
+    """The document with every made part as the code says now. KeyError for a part that nothing makes."""
+    return MADE.sub(lambda part: part[1] + TABLES[part[2]]() + part[4], text)
+
+
+def main() -> None:
+    """Write every document whose made parts have changed."""
+    for path in DOCUMENTS:
+        before = path.read_text(encoding="utf-8")
+        after = made_anew(before)
+        if after != before:
+            path.write_text(after, encoding="utf-8")
+            print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
