@@ -8,15 +8,16 @@ does not say is left to the gates, which look at the pixels. What the words mean
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from ich_node.dicom import vocabulary
-from ich_node.dicom.geometry import BROKEN, Plane, Stack, frame_attributes, planes_of, stack_of
-from ich_node.dicom.vocabulary import number, text, texts
+from ich_node.dicom.geometry import MAX_GAP_MM, Plane, Stack, frame_attributes, planes_of, stack_of
+from ich_node.dicom.reading import items, number, text, texts
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.reasons import Reason, Why
 
@@ -27,7 +28,6 @@ MIN_SLICES = 10
 MAX_THICKNESS_MM = 6.0
 MAX_SPACING_MM = 7.5
 COVERAGE_MM = (100.0, 320.0)
-MAX_GAP_MM = 20.0
 HEAD_FIELD_MM = 320.0
 """Without a word on the body part, a wider field of view than this is not taken for a head."""
 
@@ -37,7 +37,8 @@ KEYWORDS = (
     *("ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusVolume", "ConvolutionKernel"),
     *("SliceThickness", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "FrameOfReferenceUID"),
-    *("TemporalPositionIdentifier", "AcquisitionNumber", "NumberOfFrames", "SpecificCharacterSet"),
+    *("TemporalPositionIdentifier", "TemporalPositionIndex", "AcquisitionNumber", "AcquisitionDate", "AcquisitionTime"),
+    *("AcquisitionDateTime", "InstanceNumber", "KVP", "NumberOfFrames", "SpecificCharacterSet"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 """All that `verdict` looks at: a reader of headers needs no more."""
@@ -67,39 +68,46 @@ Verdict = Eligible | NotAnalysed | SetAside
 
 def verdict(headers: Sequence[Dataset]) -> Verdict:
     """Judge one series by its headers; their order does not matter."""
-    try:
-        return _judged(headers)
-    except BROKEN:
-        return NotAnalysed(Reason(Why.HEADER_UNREADABLE))
-
-
-def _judged(headers: Sequence[Dataset]) -> Verdict:
-    images = [header for header in headers if header.get("SOPClassUID") in CT_CLASSES]
+    images = [header for header in headers if text(header, "SOPClassUID") in CT_CLASSES]
     if not images:
         return SetAside(_no_ct(headers))
     if any(is_own(header) for header in images):
         return SetAside(Reason(Why.OWN_RESULT))
     images = [header for header in images if "LOCALIZER" not in _image_type(header)]
-    if not images:
-        return SetAside(Reason(Why.LOCALIZER))
+    return _judged(images) if images else SetAside(Reason(Why.LOCALIZER))
+
+
+def _judged(images: Sequence[Dataset]) -> Verdict:
+    places, without = _placed(images)
+    if not places:
+        return _without_geometry(images, without.most_common(1)[0][0])
     try:
-        places = [(header, plane) for header in images for plane in planes_of(header)]
         stack = stack_of([plane for _, plane in places])
     except UnusableSeries as error:
         return _without_geometry(images, error.reason)
-    views = [_View(*places[index], stack) for index in stack.order]
-    middle = views[len(views) // 2]
-    for judge in (_other_purpose, _other_body_part):
-        if reason := judge(middle):
-            return SetAside(reason)
-    reason = unfit(stack) or _unfit_image(middle)
+    slices = [places[index] for index in stack.order]
+    if reason := _other_purpose(stack) or _other_body_part(slices):
+        return SetAside(reason)
+    reason = unfit(stack) or _unfit_slices(slices)
     return NotAnalysed(reason) if reason else Eligible()
+
+
+def _placed(images: Sequence[Dataset]) -> tuple[list[tuple[Dataset, Plane]], Counter[Reason]]:
+    """Every slice with its plane, and why others have none: a slice that is lost must not take the series with it."""
+    places: list[tuple[Dataset, Plane]] = []
+    without: Counter[Reason] = Counter()
+    for header in images:
+        try:
+            places += [(header, plane) for plane in planes_of(header)]
+        except UnusableSeries as error:
+            without[error.reason] += 1
+    return places, without or Counter([Reason(Why.NO_POSITION)])
 
 
 def is_own(header: Dataset) -> bool:
     """Whether an instance was made by this project, by its equipment or a contribution to it."""
     makers = [text(header, "Manufacturer")]
-    makers += [text(item, "Manufacturer") for item in header.get("ContributingEquipmentSequence") or ()]
+    makers += [text(item, "Manufacturer") for item in items(header, "ContributingEquipmentSequence")]
     return OWN_MANUFACTURER in makers
 
 
@@ -123,34 +131,13 @@ def unfit(stack: Stack) -> Reason | None:
 # --- what the header says ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """One slice of the stack: its header, its plane, and the stack."""
-
-    header: Dataset
-    plane: Plane
-    stack: Stack
-
-    @property
-    def frame(self) -> Dataset:
-        """The attributes of the frame itself (of the image, when it is a classic one)."""
-        return frame_attributes(self.header, self.plane.frame_number)
-
-    def said(self, keyword: str) -> str:
-        """What the frame says, else the instance."""
-        return text(self.frame, keyword) or text(self.header, keyword)
-
-
 def _no_ct(headers: Sequence[Dataset]) -> Reason:
     names = sorted({UID(text(header, "SOPClassUID") or "1").name for header in headers})
     return Reason(Why.NOT_CT, classes=", ".join(names)) if names else Reason(Why.NO_IMAGES)
 
 
 def _image_type(header: Dataset) -> frozenset[str]:
-    values = [*texts(header, "ImageType")]
-    if header.get("SharedFunctionalGroupsSequence") and header.get("PerFrameFunctionalGroupsSequence"):
-        values += texts(frame_attributes(header, 1), "FrameType")
-    return frozenset(value.upper() for value in values)
+    return frozenset(value.upper() for value in texts(header, "ImageType"))
 
 
 def _without_geometry(images: Sequence[Dataset], reason: Reason) -> Verdict:
@@ -159,64 +146,42 @@ def _without_geometry(images: Sequence[Dataset], reason: Reason) -> Verdict:
     return NotAnalysed(reason) if part == vocabulary.HEAD else SetAside(reason)
 
 
-def _other_purpose(view: _View) -> Reason | None:
+def _other_purpose(stack: Stack) -> Reason | None:
     """Images that are not the CT slices themselves."""
-    if not view.stack.axial:
+    if not stack.axial:
         return Reason(Why.NOT_AXIAL)
-    if found := _image_type(view.header) & vocabulary.DERIVED_TYPES:
-        return Reason(Why.NOT_THE_SLICES, word=", ".join(sorted(found)))
-    if word := vocabulary.other_purpose(view.said("SeriesDescription")):
-        return Reason(Why.NOT_THE_SLICES, word=word)
-    if len(view.stack.order) == 1 and len(view.stack.left_out) > 1:
+    if reason := next((made.purpose for made in stack.made if made.purpose is not None), None):
+        return reason
+    if len(stack.order) == 1 and len(stack.left_out) > 1:
         return Reason(Why.BOLUS_TRACKING)
-    return None
+    return Reason(Why.OVER_TIME) if stack.over_time else None
 
 
-def _other_body_part(view: _View) -> Reason | None:
-    part = vocabulary.body_part(view.header)
+def _other_body_part(slices: Sequence[tuple[Dataset, Plane]]) -> Reason | None:
+    header, plane = slices[len(slices) // 2]
+    part = vocabulary.body_part(header)
     if part is None:
-        field_mm = max(size * mm for size, mm in zip(view.plane.shape, view.plane.pixel_mm, strict=True))
+        field_mm = max(size * mm for size, mm in zip(plane.shape, plane.pixel_mm, strict=True))
         return Reason(Why.WIDE_FIELD, field_mm=field_mm) if field_mm > HEAD_FIELD_MM else None
     return None if part == vocabulary.HEAD else Reason(Why.OTHER_BODY_PART, part=part)
 
 
-def _unfit_image(view: _View) -> Reason | None:
-    """The first reason against the slices of a head CT; None when there is none."""
-    checks: tuple[Callable[[_View], Reason | None], ...] = (_contrast, _kernel, _thickness, _rescale)
-    return next((reason for check in checks if (reason := check(view))), None)
-
-
-def _contrast(view: _View) -> Reason | None:
-    if vocabulary.is_agent(view.said("ContrastBolusAgent")):  # free text, not quoted: reasons go to logs
-        return Reason(Why.CONTRAST_NAMED)
-    if view.header.get("ContrastBolusAgentSequence") or (number(view.header, "ContrastBolusVolume") or 0) > 0:
-        return Reason(Why.CONTRAST_RECORDED)
-    description = view.said("SeriesDescription")
-    if word := vocabulary.contrast_word(description):
-        return Reason(Why.CONTRAST_DESCRIBED, word=word)
-    return None
-
-
-def _kernel(view: _View) -> Reason | None:
-    kernels = texts(view.frame, "ConvolutionKernel")
-    if sharp := vocabulary.sharp_kernel(kernels):
-        return Reason(Why.SHARP_KERNEL, kernel=sharp)
-    if not kernels and (word := vocabulary.sharp_word(view.said("SeriesDescription"))):
-        return Reason(Why.SHARP_DESCRIBED, word=word)
-    return None
-
-
-def _thickness(view: _View) -> Reason | None:
-    thickness_mm = number(view.frame, "SliceThickness")
-    if thickness_mm is not None and thickness_mm > MAX_THICKNESS_MM:
+def _unfit_slices(slices: Sequence[tuple[Dataset, Plane]]) -> Reason | None:
+    """The first reason against any slice of a head CT: every one is asked, because a series may change within."""
+    mades = [plane.made for _, plane in slices]
+    if reason := next((found for made in mades if (found := made.contrast or made.sharp)), None):
+        return reason
+    thickness_mm = max(made.thickness_mm or 0.0 for made in mades)
+    if thickness_mm > MAX_THICKNESS_MM:
         return Reason(Why.THICK_SLICES, thickness_mm=thickness_mm, limit_mm=MAX_THICKNESS_MM)
-    return None
+    return next(
+        (found for header, plane in slices if (found := _rescale(frame_attributes(header, plane.frame_number)))), None
+    )
 
 
-def _rescale(view: _View) -> Reason | None:
-    if view.frame.get("ModalityLUTSequence"):
+def _rescale(frame: Dataset) -> Reason | None:
+    if items(frame, "ModalityLUTSequence"):
         return Reason(Why.MODALITY_LUT)
-    if number(view.frame, "RescaleSlope") is None or number(view.frame, "RescaleIntercept") is None:
+    if number(frame, "RescaleSlope") is None or number(frame, "RescaleIntercept") is None:
         return Reason(Why.NO_RESCALE)
-    kind = text(view.frame, "RescaleType").upper()
-    return None if kind in ("", "HU", "US") else Reason(Why.NOT_HOUNSFIELD)
+    return None if vocabulary.is_hounsfield(text(frame, "RescaleType")) else Reason(Why.NOT_HOUNSFIELD)

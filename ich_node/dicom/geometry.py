@@ -2,53 +2,45 @@
 
 In: pydicom headers (no pixels). Out: `Plane`s, one per slice, and a `Stack` of those that form one volume. Pure: no
 I/O, no clock. Coordinates are the patient's LPS in mm (PS3.3 C.7.6.2.1.1). Slices are ordered by their position along
-the normal of the image plane, foot to head; InstanceNumber plays no part, because no rule ties it to the position.
+the normal of the image plane, foot to head; InstanceNumber plays no part in that, because no rule ties it to the
+position. Which of several images at a place belong to the stack is decided in passes.py.
 """
 
 from __future__ import annotations
 
 import math
-import struct
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 from pydicom import Dataset
-from pydicom.errors import BytesLengthException, InvalidDicomError
 
+from ich_node.dicom import passes
+from ich_node.dicom.decoding import decoding
+from ich_node.dicom.making import Made, made_of
+from ich_node.dicom.reading import items, numbers, text, whole
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.reasons import Reason, Why
 
 Vector = tuple[float, float, float]
 Array = npt.NDArray[np.float64]
 
-BROKEN = (
-    InvalidDicomError,
-    BytesLengthException,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    EOFError,
-    OSError,
-    RuntimeError,  # decoders; NotImplementedError; RecursionError of nested sequences
-    ArithmeticError,
-    MemoryError,
-    struct.error,
-    zlib.error,
-)
-"""What pydicom and its decoders raise on bytes that are not what they claim to be."""
-
 SAME_DIRECTION = math.cos(math.radians(1.0))
 AXIAL = math.cos(math.radians(45.0))
 """A plane whose normal is within 45° of the body axis counts as axial: gantry and head tilt stay far below."""
-SAME_POSITION_MM = 0.05
 EVEN_FRACTION, EVEN_MM = 0.1, 0.11
 """Positions are often written with one decimal, so that 0.625 mm reads 0.6, 0.7, 0.6."""
 GAP_FACTOR = 1.5
+UNIT_TOLERANCE, SQUARE_TOLERANCE = 0.1, 0.05
+"""How far direction cosines may be from unit length and from a right angle: some senders write two decimals."""
+STRAYS = 0.1
+"""At most this share of the slices, or one, may be images that lie apart from the others."""
+STRAY_SIDEWAYS_MM = 50.0
+"""Further aside from both neighbours than any gantry or table shifts a slice: a head is 150 mm wide."""
+MAX_GAP_MM = 20.0
+"""A stretch that a hemorrhage can lie in unseen; beyond it slices do not belong together."""
 TILT_WARN_DEG = 1.0
 SIDEWAYS_MM = 5.0
 PIXEL_MM = (0.05, 5.0)
@@ -60,7 +52,7 @@ MOST_GROUPS = 512
 class Plane:
     """One slice in space. `row` points along increasing columns, `column` along increasing rows (unit vectors).
 
-    pixel_mm: distance between rows, between columns. `acquisition` orders repeated scans; frame_number is 1-based.
+    pixel_mm: distance between rows, between columns. made: how the image was made. frame_number is 1-based.
     """
 
     sop_instance_uid: str
@@ -69,8 +61,7 @@ class Plane:
     column: Vector
     pixel_mm: tuple[float, float]
     shape: tuple[int, int]
-    frame_of_reference: str
-    acquisition: tuple[int, int] = (0, 0)
+    made: Made = field(default_factory=Made)
     frame_number: int | None = None
 
     @property
@@ -93,7 +84,9 @@ class Stack:
     positions_mm: float64 [n, 3]. distances_mm: float64 [n - 1], between neighbours along the normal.
     spacing_mm: (median distance, between rows, between columns). affine: (slice, row, column, 1) → LPS mm; its slice
     axis is the median step along the line through the positions, oblique when the gantry was tilted.
-    tilt_deg: angle between that line and the normal. gaps: (index of the slice below, missing mm).
+    tilt_deg: angle between that line and the normal. gaps: (index of the slice below, missing mm). made: how each slice
+    was made. rivals: the indices of the images at each place where headers do not tell which one belongs to the stack.
+    over_time: the series shows the same places again and again.
     """
 
     order: tuple[int, ...]
@@ -106,11 +99,16 @@ class Stack:
     gaps: tuple[tuple[int, float], ...]
     axial: bool
     warnings: tuple[Reason, ...]
+    made: tuple[Made, ...]
+    rivals: tuple[tuple[int, ...], ...]
+    over_time: bool
 
     @property
     def coverage_mm(self) -> float:
-        """From the lower face of the first slice to the upper face of the last."""
-        return float(self.distances_mm.sum()) + self.spacing_mm[0]
+        """From the lower face of the first slice to the upper face of the last; a slice fills its step, or more."""
+        ends = (self.distances_mm[0], self.distances_mm[-1]) if len(self.distances_mm) else (0.0, 0.0)
+        thick = (self.made[end].thickness_mm or 0.0 for end in (0, -1))
+        return float(self.distances_mm.sum() + sum(max(step, mm) / 2 for step, mm in zip(ends, thick, strict=True)))
 
     @property
     def missing_mm(self) -> float:
@@ -137,13 +135,11 @@ def planes_of(header: Dataset) -> tuple[Plane, ...]:
 
     Raises UnusableSeries with the reason when the header does not say where the slice lies.
     """
-    try:
-        if "PerFrameFunctionalGroupsSequence" not in header:
-            return (_plane(header, header, None),)
-        frames = range(1, len(header.PerFrameFunctionalGroupsSequence) + 1)
-        return tuple(_plane(header, frame_attributes(header, number), number) for number in frames)
-    except BROKEN as error:
-        raise UnusableSeries(Reason(Why.POSITION_UNREADABLE)) from error
+    described = items(header, "PerFrameFunctionalGroupsSequence")
+    if not described and "PerFrameFunctionalGroupsSequence" not in header:
+        return (_plane(header, header, None),)
+    frames = range(1, len(described) + 1)
+    return tuple(_plane(header, frame_attributes(header, number), number) for number in frames)
 
 
 def frame_attributes(header: Dataset, frame_number: int | None) -> Dataset:
@@ -153,90 +149,140 @@ def frame_attributes(header: Dataset, frame_number: int | None) -> Dataset:
     """
     if frame_number is None:
         return header
-    shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    shared = items(header, "SharedFunctionalGroupsSequence")[:1]
+    own = items(header, "PerFrameFunctionalGroupsSequence")[frame_number - 1 : frame_number]
     flat = Dataset()
-    for groups in (shared[0], header.PerFrameFunctionalGroupsSequence[frame_number - 1]):
-        for element in groups:
-            if element.VR == "SQ" and element.value:
-                flat.update(element.value[0])
+    with decoding(Reason(Why.FRAMES_UNREADABLE)):
+        for groups in (*shared, *own):
+            for element in groups:
+                if element.VR == "SQ" and element.value:
+                    flat.update(element.value[0])
     return flat
 
 
 def _plane(header: Dataset, source: Dataset, frame_number: int | None) -> Plane:
-    position = _numbers(source.get("ImagePositionPatient"), 3, "Image Position (Patient)")
-    cosines = _numbers(source.get("ImageOrientationPatient"), 6, "Image Orientation (Patient)")
-    pixel = _numbers(source.get("PixelSpacing"), 2, "Pixel Spacing")
-    row, column = cosines[:3], cosines[3:]
-    if not (_unit(row) and _unit(column) and abs(sum(a * b for a, b in zip(row, column, strict=True))) < 0.01):
-        raise UnusableSeries(Reason(Why.NOT_PERPENDICULAR))
+    position = _numbers(source, "ImagePositionPatient", 3, "Image Position (Patient)")
+    row, column = _directions(_numbers(source, "ImageOrientationPatient", 6, "Image Orientation (Patient)"))
+    pixel = _numbers(source, "PixelSpacing", 2, "Pixel Spacing")
     if not all(PIXEL_MM[0] <= value <= PIXEL_MM[1] for value in pixel):
         raise UnusableSeries(Reason(Why.PIXEL_SPACING, rows_mm=pixel[0], columns_mm=pixel[1]))
     return Plane(
-        sop_instance_uid=str(header.get("SOPInstanceUID", "")),
+        sop_instance_uid=text(header, "SOPInstanceUID"),
         position=(position[0], position[1], position[2]),
-        row=(row[0], row[1], row[2]),
-        column=(column[0], column[1], column[2]),
+        row=row,
+        column=column,
         pixel_mm=(pixel[0], pixel[1]),
-        shape=(int(header.get("Rows") or 0), int(header.get("Columns") or 0)),
-        frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
-        acquisition=_acquisition(source),
+        shape=(whole(header, "Rows") or 0, whole(header, "Columns") or 0),
+        made=made_of(header, source),
         frame_number=frame_number,
     )
 
 
-def _numbers(value: object, count: int, name: str) -> list[float]:
-    values = [float(item) for item in value] if isinstance(value, Iterable) and not isinstance(value, str) else []
+def _numbers(source: Dataset, keyword: str, count: int, name: str) -> list[float]:
+    values = numbers(source, keyword)
     if len(values) != count:
         raise UnusableSeries(Reason(Why.ATTRIBUTE_MISSING, attribute=name))
-    if not all(math.isfinite(item) and abs(item) < 1e5 for item in values):
+    if not all(abs(item) < 1e5 for item in values):
         raise UnusableSeries(Reason(Why.ATTRIBUTE_IMPOSSIBLE, attribute=name))
     return values
 
 
-def _unit(vector: Sequence[float]) -> bool:
-    return abs(math.hypot(*vector) - 1) < 0.01
-
-
-def _acquisition(source: Dataset) -> tuple[int, int]:
-    """(temporal position, acquisition number): a repeated scan has the higher one."""
-
-    def number(*keywords: str) -> int:
-        for keyword in keywords:
-            value = source.get(keyword)
-            if value is not None and str(value).strip().lstrip("+-").isdigit():
-                return int(str(value))
-        return 0
-
-    return (
-        number("TemporalPositionIndex", "TemporalPositionIdentifier"),
-        number("FrameAcquisitionNumber", "AcquisitionNumber"),
-    )
+def _directions(cosines: list[float]) -> tuple[Vector, Vector]:
+    """Row and column direction as perpendicular unit vectors; they are often written with few decimals."""
+    row, column = np.array(cosines[:3]), np.array(cosines[3:])
+    lengths = float(np.linalg.norm(row)), float(np.linalg.norm(column))
+    if any(abs(length - 1) > UNIT_TOLERANCE for length in lengths) or abs(row @ column) > SQUARE_TOLERANCE:
+        raise UnusableSeries(Reason(Why.NOT_PERPENDICULAR))
+    row = row / lengths[0]
+    column = column - (column @ row) * row
+    column = column / np.linalg.norm(column)
+    return (float(row[0]), float(row[1]), float(row[2])), (float(column[0]), float(column[1]), float(column[2]))
 
 
 # --- planes → stack ------------------------------------------------------------------------------------------------
 
 
 def stack_of(planes: Sequence[Plane]) -> Stack:
-    """The largest set of parallel, equally sized planes, one per position; axial ones go before all others.
+    """The slices of one pass of the scanner, parallel and equally sized, one per place; axial ones before all others.
 
     Raises UnusableSeries when no plane is given, or when hardly two of them have anything in common.
     """
     if not planes:
         raise UnusableSeries(Reason(Why.NO_POSITION))
-    groups = _groups(planes)
-    best = max(groups, key=lambda group: (planes[group[0]].axial, _distinct(planes, group), -group[0]))
-    left_out = {
-        index: _why_other(planes[best[0]], planes[index]) for group in groups for index in group if group != best
+    left_out = {index: plane.made.purpose for index, plane in enumerate(planes) if plane.made.purpose is not None}
+    if len(planes) - len(left_out) < min(passes.ENOUGH, len(planes) / 2):
+        left_out = {}  # the series is about these images
+    groups = _groups(planes, [index for index in range(len(planes)) if index not in left_out])
+    best = max(groups, key=lambda group: (*_worth(planes, group), planes[group[0]].pixel_mm, planes[group[0]].shape))
+    left_out |= {
+        index: _why_other(planes[best[0]], planes[index]) for group in groups for index in group if group is not best
     }
-    order, repeated = _one_per_position(planes, best)
-    left_out.update(repeated)
-    return _stack(planes, order, left_out)
+    heights = _heights(planes, best)
+    uids = [(planes[index].sop_instance_uid, planes[index].frame_number) for index in best]
+    choice = passes.choose(heights, [planes[index].made for index in best], uids)
+    left_out |= {best[index]: reason for index, reason in choice.left_out.items()}
+    apart = _apart(np.array([planes[best[index]].position for index in choice.order]), planes[best[0]].normal)
+    left_out |= {best[choice.order[place]]: reason for place, reason in apart.items()}
+    order = [best[index] for place, index in enumerate(choice.order) if place not in apart]
+    several = [Reason(Why.ONE_OF_SEVERAL, passes=choice.passes, detail=choice.detail)] if choice.passes > 1 else []
+    rivals = tuple(tuple(best[index] for index in place) for place in choice.rivals if best[place[0]] in order)
+    return _stack(planes, order, left_out, rivals, choice.over_time, several)
 
 
-def _groups(planes: Sequence[Plane]) -> list[list[int]]:
-    """Indices of planes with the same orientation, size, pixel spacing and Frame of Reference."""
+def _worth(planes: Sequence[Plane], group: list[int]) -> tuple[bool, bool, bool, bool, int]:
+    """The higher, the more likely a group is what the series is about; the rule of choice of passes.py."""
+    count = _distinct(planes, group)
+    plain = not any(planes[index].made.contrast for index in group)
+    soft = not any(planes[index].made.sharp for index in group)
+    return planes[group[0]].axial, count >= passes.ENOUGH, plain, soft, count
+
+
+def _apart(positions: Array, normal: Array) -> dict[int, Reason]:
+    """Places in a stack, foot to head, of a few images that lie apart from the others: far away, aside, in between."""
+    count = len(positions)
+    few = max(1, int(STRAYS * count))
+    heights = positions @ normal
+    steps = np.diff(heights)
+    if count < 4:
+        return {}
+    across = positions - heights[:, None] * normal
+    aside = [
+        index
+        for index in range(count)
+        if all(
+            np.linalg.norm(across[index] - across[other]) > STRAY_SIDEWAYS_MM
+            for other in (index - 1, index + 1)
+            if 0 <= other < count
+        )
+    ]
+    if 0 < len(aside) <= few:
+        rest = [index for index in range(count) if index not in aside]
+        return dict.fromkeys(aside, Reason(Why.ASIDE)) | {
+            rest[place]: reason for place, reason in _apart(positions[rest], normal).items()
+        }
+    pieces = np.split(np.arange(count), np.flatnonzero(steps > MAX_GAP_MM) + 1)
+    main = max(pieces, key=len)
+    far = [int(index) for piece in pieces if piece is not main for index in piece]
+    if 0 < len(far) <= few:
+        return dict.fromkeys(far, Reason(Why.FAR_AWAY))
+    usual = float(np.median(steps))
+    between = [
+        index
+        for index in range(1, count - 1)
+        if abs(heights[index + 1] - heights[index - 1] - usual) <= max(EVEN_FRACTION * usual, EVEN_MM)
+        and max(steps[index - 1], steps[index]) < usual - EVEN_MM
+    ]
+    rest = [index for index in range(count) if index not in between]
+    if 0 < len(between) <= few and _even(np.diff(heights[rest])):
+        return dict.fromkeys(between, Reason(Why.SECOND_IMAGE))
+    return {}
+
+
+def _groups(planes: Sequence[Plane], candidates: Sequence[int]) -> list[list[int]]:
+    """Indices out of `candidates` of planes with the same orientation, size and pixel spacing."""
     groups: list[list[int]] = []
-    for index, plane in enumerate(planes):
+    for index in candidates:
+        plane = planes[index]
         for group in groups:
             if _alike(planes[group[0]], plane):
                 group.append(index)
@@ -251,7 +297,6 @@ def _groups(planes: Sequence[Plane]) -> list[list[int]]:
 def _alike(one: Plane, other: Plane) -> bool:
     return (
         one.shape == other.shape
-        and one.frame_of_reference == other.frame_of_reference
         and _parallel(one, other)
         and all(abs(a - b) <= 0.01 * a for a, b in zip(one.pixel_mm, other.pixel_mm, strict=True))
     )
@@ -271,8 +316,6 @@ def _why_other(main: Plane, other: Plane) -> Reason:
         return Reason(Why.OTHER_ORIENTATION)
     if main.shape != other.shape:
         return Reason(Why.OTHER_SIZE)
-    if main.frame_of_reference != other.frame_of_reference:
-        return Reason(Why.OTHER_FRAME_OF_REFERENCE)
     return Reason(Why.OTHER_PIXEL_SPACING)
 
 
@@ -282,49 +325,7 @@ def _heights(planes: Sequence[Plane], indices: Sequence[int]) -> Array:
 
 
 def _distinct(planes: Sequence[Plane], indices: Sequence[int]) -> int:
-    return 1 + int((np.diff(np.sort(_heights(planes, indices))) > SAME_POSITION_MM).sum())
-
-
-def _one_per_position(planes: Sequence[Plane], group: list[int]) -> tuple[list[int], dict[int, Reason]]:
-    """Indices foot to head with one plane per position, and why the others went.
-
-    Where positions repeat, the acquisition with the most positions is taken, of equals the latest: a scan is
-    repeated because the first one was not good enough.
-    """
-    by_acquisition: dict[tuple[int, int], list[int]] = {}
-    for index in group:
-        by_acquisition.setdefault(planes[index].acquisition, []).append(index)
-    rank = {key: (_distinct(planes, members), key) for key, members in by_acquisition.items()}
-    whole = max(by_acquisition, key=lambda key: rank[key])
-    if len(by_acquisition) > 1 and _interleaved(planes, group, by_acquisition[whole]):
-        left_out = dict.fromkeys(set(group) - set(by_acquisition[whole]), Reason(Why.OTHER_ACQUISITION))
-        group = by_acquisition[whole]
-    else:
-        left_out = {}
-    heights = dict(zip(group, _heights(planes, group), strict=True))
-    order: list[int] = []
-    preference = sorted(
-        group, key=lambda index: (-rank[planes[index].acquisition][0], *(-n for n in planes[index].acquisition), index)
-    )
-    place = {index: number for number, index in enumerate(preference)}
-    for index in sorted(group, key=lambda index: (heights[index], place[index])):
-        if order and heights[index] - heights[order[-1]] <= SAME_POSITION_MM:
-            keep, drop = sorted((order[-1], index), key=place.__getitem__)
-            order[-1] = keep
-            same = planes[keep].sop_instance_uid == planes[drop].sop_instance_uid
-            left_out[drop] = Reason(Why.SAME_INSTANCE if same else Why.SECOND_IMAGE)
-        else:
-            order.append(index)
-    return order, left_out
-
-
-def _interleaved(planes: Sequence[Plane], group: list[int], members: list[int]) -> bool:
-    """Whether `members` alone are an even stack of nearly all of `group`'s extent, and all together are not."""
-    all_heights, heights = np.unique(np.round(_heights(planes, group), 2)), np.sort(_heights(planes, members))
-    if len(heights) < 3 or _even(np.diff(all_heights)):
-        return False
-    extent = all_heights[-1] - all_heights[0]
-    return bool(_even(np.diff(heights)) and heights[-1] - heights[0] >= 0.8 * extent)
+    return 1 + int((np.diff(np.sort(_heights(planes, indices))) > passes.SAME_PLACE_MM).sum())
 
 
 def _even(distances: Array) -> bool:
@@ -332,7 +333,14 @@ def _even(distances: Array) -> bool:
     return bool((np.abs(distances - middle) <= max(EVEN_FRACTION * middle, EVEN_MM)).all())
 
 
-def _stack(planes: Sequence[Plane], order: list[int], left_out: dict[int, Reason]) -> Stack:
+def _stack(
+    planes: Sequence[Plane],
+    order: list[int],
+    left_out: dict[int, Reason],
+    rivals: tuple[tuple[int, ...], ...],
+    over_time: bool,
+    several: list[Reason],
+) -> Stack:
     first = planes[order[0]]
     normal = first.normal
     positions = np.array([planes[index].position for index in order], np.float64)
@@ -345,11 +353,14 @@ def _stack(planes: Sequence[Plane], order: list[int], left_out: dict[int, Reason
     affine[:3, 2] = np.array(first.row) * first.pixel_mm[1]
     affine[:3, 3] = positions[0]
     gaps = _gaps(distances, step_mm)
+    frames = {planes[index].made.frame_of_reference for index in order}
     warnings = [
+        *several,
         *_spacing_warnings(distances, gaps),
         *([Reason(Why.TILT, degrees=tilt_deg)] if tilt_deg > TILT_WARN_DEG else []),
         *([Reason(Why.SIDEWAYS, sideways_mm=sideways_mm)] if sideways_mm > SIDEWAYS_MM else []),
-        *([] if first.frame_of_reference else [Reason(Why.NO_FRAME_OF_REFERENCE)]),
+        *([Reason(Why.NO_FRAME_OF_REFERENCE)] if "" in frames else []),
+        *([Reason(Why.SEVERAL_FRAMES_OF_REFERENCE, count=len(frames - {""}))] if len(frames - {""}) > 1 else []),
     ]
     return Stack(
         order=tuple(order),
@@ -362,6 +373,9 @@ def _stack(planes: Sequence[Plane], order: list[int], left_out: dict[int, Reason
         gaps=gaps,
         axial=first.axial,
         warnings=tuple(warnings),
+        made=tuple(planes[index].made for index in order),
+        rivals=rivals,
+        over_time=over_time,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from ich_node.dicom.vocabulary import text
+from ich_node.dicom.reading import text
 
 KEYWORDS = ("StudyInstanceUID", "PatientID", "IssuerOfPatientID", "PatientName", "PatientBirthDate")
 """All that `Owner.of` looks at."""

@@ -12,27 +12,14 @@ FC50 to FC59 for lung. A name nobody knows is left to the gate that measures sha
 
 from __future__ import annotations
 
-import math
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
-from itertools import islice
 
 from pydicom import Dataset
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.dataelem import RawDataElement
-from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag
-from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
-from ich_node.dicom.geometry import BROKEN
+from ich_node.dicom.reading import items, text
 
 HEAD = "head"
-LONGEST_TEXT = 1024
-"""Characters of one value, the length of VR ST (PS3.5 6.2): the rest is cut off before anybody looks at it. Some
-senders write more than the 64 of LO and the 16 of DS, and mean it."""
-MOST_VALUES = 64
-"""Values of one attribute that are looked at; no attribute that is asked for has more than a few."""
 
 HEAD_WORDS = re.compile(
     r"\b(HEAD|BRAIN|SKULL|CRANI\w*|CEREBR\w*|NEUROCRAN\w*|NCCT|CCT|SCHADEL\w*|SCHAEDEL\w*|KOPF|HIRN|GEHIRN|CRANE|TETE"
@@ -105,69 +92,7 @@ CANON_SHARP = (*range(30, 40), *range(50, 60), *range(80, 90))
 SHARP_WORD = re.compile(r"\b(V?SHARP|BONE\w*|KNOCHEN\w*|OSSEUX|OSSEA?|OSEO|LUNG|EDGE|INNER EAR)\b")
 
 
-# --- reading -------------------------------------------------------------------------------------------------------
-
-
-def texts(header: Dataset, keyword: str) -> list[str]:
-    """The values of an attribute as text, without empty ones; [] when it is absent or can not be read."""
-    try:
-        value = header.get(keyword)
-        values: Iterable[object] = value if isinstance(value, MultiValue | list | tuple) else [value]
-        shown = (str(item)[:LONGEST_TEXT].strip() for item in islice(values, MOST_VALUES) if item is not None)
-        return [words for words in shown if words]
-    except BROKEN:
-        return []
-
-
-def text(header: Dataset, keyword: str) -> str:
-    """The values of an attribute as one text; empty when it is absent or can not be read."""
-    return " ".join(texts(header, keyword))
-
-
-def number(header: Dataset, keyword: str) -> float | None:
-    """The first value of an attribute as a finite number; None when it is absent or can not be read."""
-    for value in texts(header, keyword)[:1]:
-        try:
-            found = float(value)
-        except ValueError:
-            return None
-        return found if math.isfinite(found) else None
-    return None
-
-
-def keep_sent_text(header: Dataset) -> None:
-    """Remember the bytes of text that nobody has decoded yet, for `sent_text`: decoding loses what it cannot read.
-
-    Which character set a sender really wrote in is known to its archive, not to us.
-    """
-    kept: dict[BaseTag, RawDataElement] = {}
-    for tag in list(header.keys()):
-        raw = header.get_item(tag)
-        if not isinstance(raw, RawDataElement) or not raw.value:
-            continue
-        vr = dictionary_VR(tag) if dictionary_has_tag(tag) else ""
-        if vr in CUSTOMIZABLE_CHARSET_VR and raw.VR in (None, vr) and len(raw.value) % 2 == 0:
-            kept[tag] = raw._replace(VR=vr)
-    header.sent_text = kept
-
-
-def sent_text(header: Dataset) -> Mapping[BaseTag, RawDataElement]:
-    """Text elements as they were sent, as far as they were kept."""
-    kept: Mapping[BaseTag, RawDataElement] = getattr(header, "sent_text", {})
-    return kept
-
-
-def drop_unreadable(header: Dataset) -> None:
-    """Remove every value that can not be read, so that nobody stumbles over it later."""
-    for tag in list(header.keys()):
-        try:
-            element = header[tag]
-        except BROKEN:
-            del header[tag]
-            continue
-        if element.VR == "SQ":
-            for item in element.value or ():
-                drop_unreadable(item)
+# --- words ---------------------------------------------------------------------------------------------------------
 
 
 def plain(words: str) -> str:
@@ -198,7 +123,7 @@ def body_part(header: Dataset) -> str | None:
     ):
         if part := part_named(words):
             return part
-    codes = {text(item, "CodeValue") for item in header.get("AnatomicRegionSequence") or ()}
+    codes = {text(item, "CodeValue") for item in items(header, "AnatomicRegionSequence")}
     if codes & HEAD_CODES:
         return HEAD
     return None
@@ -244,6 +169,20 @@ def sharp_word(description: str) -> str:
     """The word by which a description speaks of a sharp kernel; empty when it does not."""
     found = SHARP_WORD.search(plain(description))
     return found.group(0).lower() if found else ""
+
+
+def is_hounsfield(rescale_type: str) -> bool:
+    """Whether a Rescale Type stands for Hounsfield units, in any spelling; unspecified ones are left to the pixels."""
+    return (
+        not (words := plain(rescale_type))
+        or words in ("US", "UNSPECIFIED", "HU")
+        or "HOUNSFIELD" in words.replace(" ", "")
+    )
+
+
+def derived_types(types: tuple[str, ...]) -> str:
+    """The values of Image Type that stand for something else than slices of the scanner, as one text."""
+    return ", ".join(sorted(DERIVED_TYPES.intersection(types)))
 
 
 def other_purpose(description: str) -> str:

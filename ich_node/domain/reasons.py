@@ -54,7 +54,6 @@ class Why(StrEnum):
 
     # where the slices lie
     NO_POSITION = "no_position"
-    POSITION_UNREADABLE = "position_unreadable"
     ATTRIBUTE_MISSING = "attribute_missing", "attribute"
     ATTRIBUTE_IMPOSSIBLE = "attribute_impossible", "attribute"
     NOT_PERPENDICULAR = "not_perpendicular"
@@ -70,22 +69,27 @@ class Why(StrEnum):
     TILT = "tilt", "degrees"
     SIDEWAYS = "sideways", "sideways_mm"
     NO_FRAME_OF_REFERENCE = "no_frame_of_reference"
+    SEVERAL_FRAMES_OF_REFERENCE = "several_frames_of_reference", "count"
+    ONE_OF_SEVERAL = "one_of_several", "passes", "detail"
+    SEVERAL_UNNAMED = "several_unnamed", "images"
+    INSEPARABLE = "inseparable"
+    OVER_TIME = "over_time"
 
     # images left out of the stack
     LEFT_OUT = "left_out", "count", "because"
     OTHER_ORIENTATION = "other_orientation"
     OTHER_SIZE = "other_size"
-    OTHER_FRAME_OF_REFERENCE = "other_frame_of_reference"
     OTHER_PIXEL_SPACING = "other_pixel_spacing"
     OTHER_ACQUISITION = "other_acquisition"
     SECOND_IMAGE = "second_image"
     SAME_INSTANCE = "same_instance"
+    FAR_AWAY = "far_away"
+    ASIDE = "aside"
 
     # files and stored pixels
     NOTHING_READABLE = "nothing_readable"
     NOT_READABLE = "not_readable"
     NAMELESS = "nameless"
-    PIXELS_UNDESCRIBED = "pixels_undescribed"
     IMAGE_SIZE = "image_size", "rows", "columns"
     IN_COLOUR = "in_colour"
     BITS = "bits", "stored", "allocated"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from ich_node.dicom import eligibility, vocabulary
+from ich_node.dicom import eligibility, reading
 from ich_node.dicom.owner import owners
 from ich_node.domain.dicom import input_digest
 from ich_node.domain.errors import UnusableSeries
@@ -101,7 +101,7 @@ def not_analysed(
     """The result of a series that was not analysed, because `reason`; raises UnusableSeries as `identity` does."""
     with pixels.quiet():
         for header in headers:
-            vocabulary.drop_unreadable(header)
+            reading.drop_unreadable(header)
     study_uid, series_uid, digest = identity(headers)
     return Analysis(
         status="not_analysed",

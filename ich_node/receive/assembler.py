@@ -23,7 +23,7 @@ from pydicom import Dataset
 from ich_node.dicom import eligibility
 from ich_node.dicom.eligibility import Eligible, NotAnalysed, SetAside, Verdict
 from ich_node.dicom.part10 import read_header
-from ich_node.dicom.vocabulary import text
+from ich_node.dicom.reading import text
 from ich_node.domain.dicom import Series, input_digest
 from ich_node.domain.errors import UnidentifiableInstance
 from ich_node.domain.ledger import Job, JobState

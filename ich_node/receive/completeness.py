@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from ich_node.dicom.geometry import Stack, frame_attributes, planes_of, stack_of
-from ich_node.dicom.vocabulary import number
+from ich_node.dicom.reading import number
 from ich_node.domain.errors import UnusableSeries
 
 HEAD_MM = 100.0

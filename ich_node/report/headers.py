@@ -20,7 +20,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from ich_node import __version__
-from ich_node.dicom import vocabulary
+from ich_node.dicom import reading
 from ich_node.domain.findings import ModelCard
 from ich_node.report.identifiers import Identity
 
@@ -128,7 +128,7 @@ def stamp(dataset: Dataset, source: Dataset, equipment: Equipment, made_at: date
 
 def copy_elements(dataset: Dataset, source: Dataset, keywords: Iterable[str], empty: Iterable[str] = ()) -> None:
     """Copy elements verbatim, text as its bytes; one that the source lacks is removed, or left empty if in `empty`."""
-    type_2, sent = frozenset(empty), vocabulary.sent_text(source)
+    type_2, sent = frozenset(empty), reading.sent_text(source)
     for keyword in keywords:
         if keyword in source:
             tag = Tag(keyword)
@@ -177,7 +177,7 @@ def local_time(made_at: datetime, source: Dataset) -> datetime:
     """
     if made_at.tzinfo is None:
         raise ValueError("made_at needs a time zone")
-    offset = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", vocabulary.text(source, "TimezoneOffsetFromUTC"))
+    offset = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", reading.text(source, "TimezoneOffsetFromUTC"))
     if offset is None or offset[0] == "-0000":  # which is not allowed: it says that nobody knows
         return made_at.astimezone()
     minutes = int(f"{offset[1]}1") * (int(offset[2]) * 60 + int(offset[3]))
@@ -215,7 +215,7 @@ def _holds(character: str, encodings: list[str]) -> bool:
 
 def _say_how_identity_was_removed(dataset: Dataset) -> None:
     """YES needs a method beside it."""
-    if vocabulary.text(dataset, "PatientIdentityRemoved").upper() != "YES":
+    if reading.text(dataset, "PatientIdentityRemoved").upper() != "YES":
         return
     if not dataset.get("DeidentificationMethodCodeSequence") and "DeidentificationMethod" not in dataset:
         dataset.DeidentificationMethod = METHOD_UNKNOWN

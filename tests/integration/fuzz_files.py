@@ -42,7 +42,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ich_node.dicom import eligibility, vocabulary
+from ich_node.dicom import eligibility, reading
 from ich_node.dicom.identity import identify, is_uid
 from ich_node.dicom.part10 import MOST_ITEMS, read_header, read_instance
 from ich_node.domain.errors import UnidentifiableInstance, UnusableSeries
@@ -145,7 +145,7 @@ class FuzzFiles:
         verdict = eligibility.verdict([header] * r.choice((1, 1, 12)))
         assert isinstance(completeness.is_whole_stack([header]), bool)
         for keyword in KEYWORDS:
-            assert isinstance(vocabulary.text(header, keyword), str)
+            assert isinstance(reading.text(header, keyword), str)
         return f"{kind}: {outcome}, {type(verdict).__name__}"
 
     def series(self, r: random.Random) -> str:

@@ -276,7 +276,6 @@ def _stack(volume: Volume) -> geometry.Stack:
                 column=(column[0], column[1], column[2]),
                 pixel_mm=volume.spacing_mm[1:],
                 shape=(volume.hu.shape[1], volume.hu.shape[2]),
-                frame_of_reference="",
             )
             for uid, position in zip(volume.sop_instance_uids, volume.positions_mm, strict=True)
         ]

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import pydicom
 from pydicom import Dataset
 from pydicom.encaps import encapsulate, get_frame
+from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
@@ -46,9 +47,10 @@ from pydicom.uid import (
 from scipy import ndimage
 
 from ich_node.dicom import part10
-from ich_node.dicom.geometry import BROKEN, frame_attributes
+from ich_node.dicom.decoding import decoding
+from ich_node.dicom.geometry import frame_attributes
 from ich_node.dicom.identity import is_uid
-from ich_node.dicom.vocabulary import keep_sent_text, text
+from ich_node.dicom.reading import items, keep_sent_text, number, text, whole
 from ich_node.domain.errors import UnidentifiableInstance, UnusableSeries
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see.codestream import codestream_size
@@ -59,8 +61,13 @@ AIR_HU = -1024
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 SIZE_LIMITS = (64, 4096)
 HEADER_LIMIT = 64 << 20
+UNREADABLE = Reason(Why.NOT_READABLE)
+FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
+"""How a file without preamble begins: meta information, or a dataset in little or big endian."""
 INFLATE_LIMIT = 1 << 30
 COARSEST_STEP_HU = 2.0
+HIGHEST_HU = 32767
+"""Beyond the extended CT scale, which ends at 30,710 HU: a negative value in an unsigned cell, that is, nothing."""
 TISSUE_HU = (-200, 2000)
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
 ENCAPSULATED = (
@@ -82,8 +89,8 @@ class Image:
 
     @property
     def frames(self) -> int:
-        """Number of frames that the header promises."""
-        return int(self.header.get("NumberOfFrames") or 1)
+        """Number of frames that the header promises; 0 when it says so, or cannot be read."""
+        return 1 if not self.header.get_item("NumberOfFrames") else whole(self.header, "NumberOfFrames") or 0
 
 
 @contextmanager
@@ -101,33 +108,51 @@ def open_image(path: Path) -> Image:
     """
     try:
         identity = part10.check_header(path)
-        with path.open("rb") as file:
-            meta = (
-                pydicom.filereader._read_file_meta_info(file) if pydicom.filereader.read_preamble(file, False) else None
-            )
-            transfer_syntax = UID(str(meta.TransferSyntaxUID)) if meta is not None else UID("")
-            if transfer_syntax != DeflatedExplicitVRLittleEndian:
-                file.seek(0)
-                header = pydicom.dcmread(file, stop_before_pixels=True, defer_size=HEADER_LIMIT)
-                part10.agree(header, identity)
-                return _checked(Image(path, header, transfer_syntax, file.tell()))
+    except UnidentifiableInstance as error:
+        raise UnusableSeries(UNREADABLE) from error
+    with path.open("rb") as file, decoding(UNREADABLE):
+        transfer_syntax = _transfer_syntax(file)
+        if transfer_syntax != DeflatedExplicitVRLittleEndian:
+            file.seek(0)
+            header = pydicom.dcmread(file, stop_before_pixels=True, defer_size=HEADER_LIMIT, force=True)
+            image = Image(path, header, transfer_syntax, file.tell())
+        else:
             stream = io.BytesIO(_inflate(file, HEADER_LIMIT))
-        inflated = read_dataset(stream, False, True, stop_when=_at_pixel_data)
-        part10.agree(inflated, identity)
-        return _checked(Image(path, inflated, transfer_syntax, stream.tell()))
-    except (*BROKEN, UnidentifiableInstance) as error:
-        raise UnusableSeries(Reason(Why.NOT_READABLE)) from error
-
-
-def _checked(image: Image) -> Image:
-    """Values are decoded when they are asked for: ask now for those that everybody relies on."""
-    keep_sent_text(image.header)
-    image.header.get("SpecificCharacterSet")
+            inflated = read_dataset(stream, False, True, stop_when=_at_pixel_data)
+            image = Image(path, inflated, transfer_syntax, stream.tell())
+        keep_sent_text(image.header)
+        image.header.get("SpecificCharacterSet")  # decoded when asked for: everybody relies on it
+    try:
+        part10.agree(image.header, identity)
+    except UnidentifiableInstance as error:
+        raise UnusableSeries(UNREADABLE) from error
     if image.frames < 1:
-        raise ValueError("an image has at least one frame")
+        raise UnusableSeries(UNREADABLE)
     if not all(is_uid(text(image.header, keyword)) for keyword in IDENTITY):
         raise UnusableSeries(Reason(Why.NAMELESS))
     return image
+
+
+def _transfer_syntax(file: BinaryIO) -> UID:
+    """The transfer syntax of a file, which is left where its dataset begins.
+
+    Preamble and File Meta Information may be missing, as in files of old archives and of DCMTK's `+F`: then the
+    first element shows how it is encoded. Raises InvalidDicomError when it does not look like one.
+    """
+    if file.read(132)[128:] != b"DICM":
+        file.seek(0)
+        if file.read(2) not in FIRST_GROUPS:
+            raise InvalidDicomError("neither a preamble nor a dataset")
+        file.seek(0)
+    meta = pydicom.filereader._read_file_meta_info(file)
+    if uid := text(meta, "TransferSyntaxUID"):
+        return UID(uid)
+    start = file.tell()
+    first = file.read(6)
+    file.seek(start)
+    if first[:2] == FIRST_GROUPS[-1]:
+        return ExplicitVRBigEndian
+    return ExplicitVRLittleEndian if first[4:].isalpha() and first[4:].isupper() else ImplicitVRLittleEndian
 
 
 def _at_pixel_data(tag: Any, _vr: str | None, _length: int) -> bool:
@@ -142,28 +167,36 @@ def _inflate(file: BinaryIO, limit: int) -> bytes:
 # --- stored values -------------------------------------------------------------------------------------------------
 
 
-def check_pixels(image: Image) -> None:
-    """Raise UnusableSeries with the reason when the header describes pixels that can not be a CT slice."""
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """How stored values lie in their cells (PS3.5 8.1.1); whole numbers, checked."""
+
+    rows: int
+    columns: int
+    allocated: int
+    stored: int
+    high_bit: int
+    signed: bool
+
+
+def check_pixels(image: Image) -> Cells:
+    """How the pixels of a CT slice are stored; raises UnusableSeries with the reason when they cannot be one's."""
     header = image.header
-    try:
-        rows, columns, bits, stored = (
-            int(header.get(keyword) or 0) for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored")
-        )
-        samples, high_bit = int(header.get("SamplesPerPixel") or 1), int(header.get("HighBit") or stored - 1)
-        photometric = str(header.get("PhotometricInterpretation") or "MONOCHROME2")
-    except BROKEN as error:
-        raise UnusableSeries(Reason(Why.PIXELS_UNDESCRIBED)) from error
+    rows, columns, allocated, stored = (
+        whole(header, keyword) or 0 for keyword in ("Rows", "Columns", "BitsAllocated", "BitsStored")
+    )
+    high_bit = whole(header, "HighBit")
+    high_bit = stored - 1 if high_bit is None else high_bit
     if not all(SIZE_LIMITS[0] <= value <= SIZE_LIMITS[1] for value in (rows, columns)):
         raise UnusableSeries(Reason(Why.IMAGE_SIZE, rows=rows, columns=columns))
-    if samples != 1 or photometric not in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-    ):
+    grey = text(header, "PhotometricInterpretation") in ("", "MONOCHROME1", "MONOCHROME2")
+    if (whole(header, "SamplesPerPixel") or 1) != 1 or not grey:
         raise UnusableSeries(Reason(Why.IN_COLOUR))
-    if bits not in (8, 16) or not 1 <= stored <= bits or high_bit != stored - 1:
-        raise UnusableSeries(Reason(Why.BITS, stored=stored, allocated=bits))
+    if allocated not in (8, 16, 32) or not 1 <= stored <= high_bit + 1 <= allocated:
+        raise UnusableSeries(Reason(Why.BITS, stored=stored, allocated=allocated))
     if image.transfer_syntax not in (*NATIVE, *ENCAPSULATED):
         raise UnusableSeries(Reason(Why.TRANSFER_SYNTAX, uid=str(image.transfer_syntax) or "(none)"))
+    return Cells(rows, columns, allocated, stored, high_bit, bool(whole(header, "PixelRepresentation")))
 
 
 def frame_hu(image: Image, frame_number: int | None) -> Hu:
@@ -171,56 +204,45 @@ def frame_hu(image: Image, frame_number: int | None) -> Hu:
 
     Raises UnusableSeries with the reason: cut-off or undecodable pixels, no rescale to HU.
     """
-    check_pixels(image)
-    try:
-        slope, intercept = rescale_of(frame_attributes(image.header, frame_number))
-        padding = _padding(image.header)
-        with image.path.open("rb") as file:
-            stream: BinaryIO = file
-            if image.transfer_syntax == DeflatedExplicitVRLittleEndian:
-                stream = io.BytesIO(_inflated(image, file))
-            read = _native if image.transfer_syntax in NATIVE else _encapsulated
-            stored = read(image, stream, (frame_number or 1) - 1)
-    except BROKEN as error:
-        raise UnusableSeries(Reason(Why.PIXELS_UNDECODABLE)) from error
-    except BaseException as error:  # a panic in a decoder written in Rust is no Exception in Python
-        if type(error).__name__ != "PanicException":
-            raise
-        raise UnusableSeries(Reason(Why.PIXELS_UNDECODABLE)) from error
-    return _to_hu(stored, slope, intercept, padding)
+    cells = check_pixels(image)
+    slope, intercept = rescale_of(frame_attributes(image.header, frame_number))
+    padding = _padding(image.header, cells)
+    with image.path.open("rb") as file:
+        stream: BinaryIO = file
+        if image.transfer_syntax == DeflatedExplicitVRLittleEndian:
+            stream = io.BytesIO(_inflated(image, cells, file))
+        read = _native if image.transfer_syntax in NATIVE else _encapsulated
+        raw = read(image, cells, stream, (frame_number or 1) - 1)
+    stored, nothing = _stored(raw, cells, padding)
+    return _to_hu(stored, nothing, slope, intercept, padding)
 
 
 def rescale_of(attributes: Dataset) -> tuple[float, float]:
     """Rescale slope and intercept to HU (PS3.3 C.11.1). Raises UnusableSeries when there is no such rescale."""
-    if attributes.get("ModalityLUTSequence"):
+    if items(attributes, "ModalityLUTSequence"):
         raise UnusableSeries(Reason(Why.MODALITY_LUT))
-    slope, intercept = attributes.get("RescaleSlope"), attributes.get("RescaleIntercept")
+    slope, intercept = number(attributes, "RescaleSlope"), number(attributes, "RescaleIntercept")
     if slope is None or intercept is None:
-        raise UnusableSeries(Reason(Why.NO_RESCALE))
-    try:
-        slope, intercept = float(slope), float(intercept)
-    except (TypeError, ValueError) as error:
-        raise UnusableSeries(Reason(Why.RESCALE_UNREADABLE)) from error
+        there = all(attributes.get_item(keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
+        raise UnusableSeries(Reason(Why.RESCALE_UNREADABLE if there else Why.NO_RESCALE))
     if not (0 < slope <= COARSEST_STEP_HU and abs(intercept) <= 32768):
         raise UnusableSeries(Reason(Why.RESCALE_IMPOSSIBLE, slope=slope, intercept=intercept))
     return slope, intercept
 
 
-def _inflated(image: Image, file: BinaryIO) -> bytes:
-    header = image.header
-    needed = image.pixel_offset + 12 + image.frames * int(header.Rows) * int(header.Columns) * 2
-    pydicom.filereader.read_preamble(file, False)
-    pydicom.filereader._read_file_meta_info(file)
-    return _inflate(file, min(needed, INFLATE_LIMIT))
+def _inflated(image: Image, cells: Cells, file: BinaryIO) -> bytes:
+    needed = image.pixel_offset + 12 + image.frames * cells.rows * cells.columns * cells.allocated // 8
+    with decoding(Reason(Why.PIXELS_UNDECODABLE)):
+        _transfer_syntax(file)
+        return _inflate(file, min(needed, INFLATE_LIMIT))
 
 
-def _native(image: Image, file: BinaryIO, index: int) -> npt.NDArray[Any]:
-    """Stored values of a frame that lies in the file as it is (PS3.5 8.2, A.1, A.2)."""
-    header = image.header
+def _native(image: Image, cells: Cells, file: BinaryIO, index: int) -> npt.NDArray[Any]:
+    """Cells of a frame that lies in the file as it is (PS3.5 8.2, A.1, A.2)."""
     little = image.transfer_syntax != ExplicitVRBigEndian
     size, at = _element(file, image, little)
-    rows, columns, width = int(header.Rows), int(header.Columns), int(header.BitsAllocated) // 8
-    length = rows * columns * width
+    width = cells.allocated // 8
+    length = cells.rows * cells.columns * width
     if size == 0xFFFFFFFF:
         raise UnusableSeries(Reason(Why.UNEXPECTEDLY_COMPRESSED))
     file.seek(at + index * length)
@@ -229,9 +251,9 @@ def _native(image: Image, file: BinaryIO, index: int) -> npt.NDArray[Any]:
         raise UnusableSeries(Reason(Why.PIXELS_CUT_OFF))
     if not little and _vr(file, image) == b"OW" and width == 1:
         data = np.frombuffer(data, ">u2").astype("<u2").tobytes()
-    signed = int(header.get("PixelRepresentation") or 0)
-    values = np.frombuffer(data, f"{'<' if little else '>'}{'i' if signed else 'u'}{width}").reshape(rows, columns)
-    return _without_high_bits(values.astype(values.dtype.newbyteorder("="), copy=False), int(header.BitsStored))
+    kind = f"{'<' if little else '>'}{'i' if cells.signed else 'u'}{width}"
+    values = np.frombuffer(data, kind).reshape(cells.rows, cells.columns)
+    return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
 def _element(file: BinaryIO, image: Image, little: bool) -> tuple[int, int]:
@@ -252,26 +274,38 @@ def _vr(file: BinaryIO, image: Image) -> bytes:
     return file.read(2)
 
 
-def _without_high_bits(values: npt.NDArray[Any], bits_stored: int) -> npt.NDArray[Any]:
-    """Bits above the stored ones may hold anything, once overlays (PS3.5 8.1.1): clear them, or extend the sign."""
-    spare = values.dtype.itemsize * 8 - bits_stored
-    if spare == 0:
-        return values
-    if values.dtype.kind == "u":
-        return np.asarray(values & values.dtype.type((1 << bits_stored) - 1))
-    return np.asarray((values << spare) >> spare)
+def _stored(
+    raw: npt.NDArray[Any], cells: Cells, padding: tuple[int, int] | None
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """Stored values, and where there is none.
+
+    Bits around the stored ones may hold anything, once overlays (PS3.5 8.1.1): they are cleared, or the sign extended.
+    But senders also write negative values, mostly −2000 around the round field of view, into unsigned cells: with all
+    spare bits set, or as a padding value that does not fit into the stored bits.
+    """
+    spare, shift = cells.allocated - cells.high_bit - 1, cells.high_bit + 1 - cells.stored
+    if spare == shift == 0:
+        return raw, None
+    if raw.dtype.kind == "i":
+        return np.asarray((raw << spare) >> (spare + shift)), None
+    nothing = np.zeros(raw.shape, np.bool_)
+    if spare >= 3:  # three overlays in one place, and nowhere else, are rarer than such senders
+        nothing |= raw >> (cells.high_bit + 1) == (1 << spare) - 1
+    if padding is not None and padding[0] >= 1 << (cells.high_bit + 1):
+        nothing |= (raw >= padding[0]) & (raw <= padding[1])
+    return np.asarray((raw >> shift) & raw.dtype.type((1 << cells.stored) - 1)), nothing
 
 
-def _encapsulated(image: Image, file: BinaryIO, index: int) -> npt.NDArray[Any]:
-    """Stored values of a compressed frame (PS3.5 A.4)."""
-    header = image.header
+def _encapsulated(image: Image, cells: Cells, file: BinaryIO, index: int) -> npt.NDArray[Any]:
+    """Cells of a compressed frame (PS3.5 A.4)."""
     size, at = _element(file, image, little=True)
     if size != 0xFFFFFFFF:
         raise UnusableSeries(Reason(Why.NOT_COMPRESSED))
     file.seek(at)
-    frame = get_frame(file, index, number_of_frames=image.frames)
-    rows, columns = int(header.Rows), int(header.Columns)
-    claimed = codestream_size(frame)
+    rows, columns = cells.rows, cells.columns
+    with decoding(Reason(Why.PIXELS_UNDECODABLE)):
+        frame = get_frame(file, index, number_of_frames=image.frames)
+        claimed = codestream_size(frame)
     if claimed is not None and claimed != (rows, columns):
         raise _other_size(claimed, (rows, columns))
     description: dict[str, Any] = {
@@ -280,15 +314,16 @@ def _encapsulated(image: Image, file: BinaryIO, index: int) -> npt.NDArray[Any]:
         "number_of_frames": 1,
         "samples_per_pixel": 1,
         "photometric_interpretation": "MONOCHROME2",
-        "bits_allocated": int(header.BitsAllocated),
-        "bits_stored": int(header.BitsStored),
-        "pixel_representation": int(header.get("PixelRepresentation") or 0),
+        "bits_allocated": cells.allocated,
+        "bits_stored": cells.stored,
+        "pixel_representation": int(cells.signed),
         "pixel_keyword": "PixelData",
         "transfer_syntax_uid": image.transfer_syntax,
     }
     plugin = PLUGINS.get(image.transfer_syntax, "")
-    decoder = get_decoder(image.transfer_syntax)
-    values, _ = decoder.as_array(encapsulate([frame]), raw=True, decoding_plugin=plugin, **description)
+    with decoding(Reason(Why.PIXELS_UNDECODABLE)):
+        decoder = get_decoder(image.transfer_syntax)
+        values, _ = decoder.as_array(encapsulate([frame]), raw=True, decoding_plugin=plugin, **description)
     if values.shape != (rows, columns):
         raise _other_size(values.shape, (rows, columns))
     return np.asarray(values)
@@ -303,24 +338,38 @@ def _other_size(found: tuple[int, ...], described: tuple[int, int]) -> UnusableS
 # --- stored values → HU --------------------------------------------------------------------------------------------
 
 
-def _to_hu(stored: npt.NDArray[Any], slope: float, intercept: float, padding: tuple[int, int] | None) -> Hu:
+def _to_hu(
+    stored: npt.NDArray[Any],
+    nothing: npt.NDArray[np.bool_] | None,
+    slope: float,
+    intercept: float,
+    padding: tuple[int, int] | None,
+) -> Hu:
+    hu: npt.NDArray[Any]
     if slope == 1 and intercept == round(intercept):
-        hu = stored.astype(np.int32) + int(intercept)
+        hu = stored.astype(np.int32 if stored.dtype.itemsize < 4 else np.int64) + int(intercept)
     else:
-        hu = np.rint(stored * np.float32(slope) + np.float32(intercept)).astype(np.int32)
+        hu = np.rint(stored * np.float64(slope) + intercept).astype(np.int64)
     if padding is not None:
         hu[_padded(stored, padding, slope, intercept)] = AIR_HU
-    return np.clip(hu, AIR_HU, 32767, out=hu).astype(np.int16)
+    if nothing is not None:
+        hu[nothing] = AIR_HU
+    hu[np.greater(hu, HIGHEST_HU)] = AIR_HU
+    return np.clip(hu, AIR_HU, HIGHEST_HU, out=hu).astype(np.int16)
 
 
-def _padding(header: Dataset) -> tuple[int, int] | None:
+def _padding(header: Dataset, cells: Cells) -> tuple[int, int] | None:
     """Lowest and highest stored value that stand for "no value here" (PS3.3 C.7.5.1.1.2)."""
-    ends = [header.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    if not isinstance(ends[0], int):
+    ends = [whole(header, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if ends[0] is None:
         return None
-    values = [int(value) for value in ends if isinstance(value, int)]
-    if int(header.get("PixelRepresentation") or 0):
-        values = [value - 0x10000 if value > 0x7FFF else value for value in values]  # written with the other VR
+    values = [value for value in ends if value is not None]
+    if cells.signed:
+        values = [
+            value - 0x10000 if 0x7FFF < value <= 0xFFFF else value for value in values
+        ]  # written with the other VR
+    else:
+        values = [value + (1 << cells.allocated) if value < 0 else value for value in values]
     return min(values), max(values)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +16,16 @@ from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConve
 
 from ich_node.dicom import geometry
 from ich_node.dicom.geometry import Plane, Stack
-from ich_node.dicom.vocabulary import drop_unreadable, text
+from ich_node.dicom.reading import drop_unreadable, text
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Volume
 from ich_node.domain.reasons import Reason, Why
-from ich_node.infer.see import pixels
+from ich_node.infer.see import pixels, rivals
 from ich_node.infer.see.pixels import Hu, Image
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+OVERLAPPING = 1.4
+"""A slice that much thicker than the step to the next overlaps it by nearly half, or belongs to another scan."""
 MAX_VOXELS = 1 << 28
 """Half a GiB of HU: 1,000 slices of 512², 250 of 1024². The gates need 25 bytes a voxel (12 GB for 28 × 4096²)."""
 
@@ -39,6 +42,7 @@ def read_volume(paths: Sequence[Path]) -> Volume:
         if not places:
             raise UnusableSeries(_most_common(reasons))
         stack = geometry.stack_of([plane for _, plane in places])
+        stack = _one_scan(places, stack)
         slices, hu = _read([places[index] for index in stack.order], reasons)
         left_out = stack.left_out_warnings
         if len(slices) < len(stack.order):  # drawn up again around the slices that could not be decoded
@@ -76,11 +80,59 @@ def _places(images: Sequence[Image], reasons: Counter[Reason]) -> list[tuple[Ima
                 raise UnusableSeries(Reason(Why.FRAMES_WITHOUT_POSITION))
         except UnusableSeries as error:
             reasons[error.reason] += 1
-        except geometry.BROKEN:
-            reasons[Reason(Why.FRAMES_UNREADABLE)] += 1
         else:
             places += [(image, plane) for plane in planes]
     return places
+
+
+def _one_scan(places: list[tuple[Image, Plane]], stack: Stack) -> Stack:
+    """The stack of one scan by the pixels, where several images share places and headers tell nothing apart."""
+    here = {place[0]: place for place in stack.rivals}
+    others: set[int] = set()
+    if here:
+        candidates = [here.get(index, (index,)) for index in stack.order]
+        images = [[_hu_or_nothing(*places[index]) for index in place] for place in candidates]
+        numbers = rivals.separate(images)
+        others = {index for place, kept in zip(candidates, numbers, strict=True) for index in place} - {
+            place[kept] for place, kept in zip(candidates, numbers, strict=True)
+        }
+    elif _may_be_zipped(stack):
+        start = rivals.parity([_hu_or_nothing(*places[index]) for index in stack.order])
+        others = set() if start is None else set(stack.order) - set(stack.order[start::2])
+    if not others:
+        return stack
+    left = [index for index in range(len(places)) if index not in others]
+    again = geometry.stack_of([places[index][1] for index in left])
+    return replace(
+        again,
+        order=tuple(left[index] for index in again.order),
+        left_out=(
+            *((left[i], why) for i, why in again.left_out),
+            *((i, Reason(Why.OTHER_ACQUISITION)) for i in others),
+        ),
+        warnings=(*again.warnings, *_several(stack, others)),
+    )
+
+
+def _several(stack: Stack, others: set[int]) -> tuple[Reason, ...]:
+    """That there was another scan, when it was more than a few images."""
+    if 2 * len(others) < len(stack.order):
+        return ()
+    return (Reason(Why.SEVERAL_UNNAMED, images=len(others)),)
+
+
+def _may_be_zipped(stack: Stack) -> bool:
+    """Whether slices overlap by half, as they do when two scans half a step apart look like one."""
+    thickness_mm = [made.thickness_mm or 0.0 for made in stack.made]
+    return bool(len(stack.order) > 1 and min(thickness_mm) > OVERLAPPING * stack.spacing_mm[0])
+
+
+def _hu_or_nothing(image: Image, plane: Plane) -> Hu:
+    """The HU of an image; air where it cannot be read, which `_read` names."""
+    try:
+        return pixels.frame_hu(image, plane.frame_number)
+    except UnusableSeries:
+        return np.full(plane.shape, pixels.AIR_HU, np.int16)
 
 
 def _read(slices: list[tuple[Image, Plane]], reasons: Counter[Reason]) -> tuple[list[tuple[Image, Plane]], Hu]:

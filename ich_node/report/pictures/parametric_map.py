@@ -14,7 +14,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 
-from ich_node.dicom import vocabulary
+from ich_node.dicom import reading
 from ich_node.domain.findings import DISCLAIMER, LABELS, Analysis, KeySlice, Volume
 from ich_node.report import headers
 from ich_node.report.identifiers import Identity
@@ -51,7 +51,7 @@ def _map(
     positions = [hd.PlanePositionSequence("PATIENT", list(volume.positions_mm[key.slice_index])) for key in keys]
     sources = [headers.complete(volume.headers[key.slice_index]) for key in keys]
     for source in sources:  # highdicom needs the one, and takes the other as it comes
-        source.SliceThickness = vocabulary.number(source, "SliceThickness") or float(volume.spacing_mm[0])
+        source.SliceThickness = reading.number(source, "SliceThickness") or float(volume.spacing_mm[0])
         source.SpacingBetweenSlices = float(volume.spacing_mm[0])
     pixel_map: Dataset = hd.pm.ParametricMap(
         source_images=sources if volume.frame_numbers is None else sources[:1],

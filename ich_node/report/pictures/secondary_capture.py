@@ -22,7 +22,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
 from pydicom.valuerep import DSfloat
 
-from ich_node.dicom import geometry, vocabulary
+from ich_node.dicom import geometry, reading
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import DISCLAIMER, LABELS, Analysis, KeySlice, Volume
 from ich_node.report import headers
@@ -214,7 +214,7 @@ def _numbered_from_the_head(volume: Volume) -> bool:
     """Whether the source's own numbers run from head to foot, so that a viewer that goes by them shows it that way."""
     if volume.frame_numbers:
         return volume.frame_numbers[0] > volume.frame_numbers[-1]
-    first, last = (vocabulary.number(volume.headers[index], "InstanceNumber") for index in (0, -1))
+    first, last = (reading.number(volume.headers[index], "InstanceNumber") for index in (0, -1))
     return first is not None and last is not None and first > last
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 from pydicom.sr.coding import Code
 
 from ich_node import __version__
-from ich_node.dicom import vocabulary
+from ich_node.dicom import reading
 from ich_node.domain.findings import DISCLAIMER, Analysis, Finding, KeySlice, Peak
 from ich_node.report import headers
 from ich_node.report.said import reasons
@@ -252,7 +252,7 @@ def _position(index: int, analysis: Analysis, words: Wording) -> tuple[str, ...]
     name = words.one_slice.format(first=index + 1, count=len(analysis.volume.hu))
     if analysis.volume.frame_numbers is not None:
         return name, words.frame.format(number=analysis.volume.frame_numbers[index])
-    number = vocabulary.text(analysis.volume.headers[index], "InstanceNumber")
+    number = reading.text(analysis.volume.headers[index], "InstanceNumber")
     return (name, words.image.format(number=number)) if number else (name,)
 
 
@@ -274,7 +274,7 @@ def _facts(analysis: Analysis, words: Wording, made_at: datetime) -> tuple[str, 
     card, source = analysis.card, analysis.headers[0]
     made = headers.local_time(made_at, source).strftime(words.time)
     model = words.model.format(id=card.id, version=card.version, sha256=card.sha256[:12], node=__version__)
-    number = vocabulary.text(source, "SeriesNumber") or "?"
+    number = reading.text(source, "SeriesNumber") or "?"
     images = words.images.format(count=len(analysis.headers), number=number)
     provider = words.provider.format(provider=analysis.provider.removesuffix("ExecutionProvider"))
     return (f"{model}. {provider}.", f"{images}. {words.made.format(time=made)}.")

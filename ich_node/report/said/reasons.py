@@ -186,12 +186,6 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
         # where the slices lie
         case Why.NO_POSITION:
             return Words("no image says where it lies", "kein Bild sagt, wo es liegt", SCANNER)
-        case Why.POSITION_UNREADABLE:
-            return Words(
-                "the image position or orientation cannot be read",
-                "Bildposition oder -orientierung sind nicht lesbar",
-                SCANNER,
-            )
         case Why.ATTRIBUTE_MISSING:
             return Words("{attribute} is missing", "{attribute} fehlt", SCANNER)
         case Why.ATTRIBUTE_IMPOSSIBLE:
@@ -261,6 +255,35 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
                 "slices are displaced sideways by up to {sideways_mm:.0f} mm",
                 "Schichten sind seitlich um bis zu {sideways_mm:.0f} mm versetzt",
             )
+        case Why.SEVERAL_FRAMES_OF_REFERENCE:
+            return Words(
+                "the images name {count} different Frames of Reference: they were put in order by their positions",
+                "die Bilder nennen {count} verschiedene Bezugssysteme (Frame of Reference): nach Positionen geordnet",
+            )
+        case Why.ONE_OF_SEVERAL:
+            return Words(
+                "the series holds {passes} scans of the same region; only one of them was analysed ({detail})",
+                "die Serie enthält {passes} Aufnahmen derselben Region; nur eine davon wurde analysiert ({detail})",
+            )
+        case Why.SEVERAL_UNNAMED:
+            return Words(
+                "two or more scans share this series and nothing in the headers tells them apart: the one with the "
+                "calmer images was analysed, {images:images} of others were not",
+                "zwei oder mehr Aufnahmen teilen sich diese Serie, und nichts in den Headern unterscheidet sie: "
+                "analysiert wurde die ruhigere, {images:images} anderer nicht",
+            )
+        case Why.INSEPARABLE:
+            return Words(
+                "several images lie at each place, and nothing tells them apart",
+                "an jeder Stelle liegen mehrere Bilder, und nichts unterscheidet sie",
+                Words("send every scan as a series of its own", "jede Aufnahme als eigene Serie senden"),
+            )
+        case Why.OVER_TIME:
+            return Words(
+                "the images show the same places over time (perfusion or bolus tracking)",
+                "die Bilder zeigen dieselben Stellen im Zeitverlauf (Perfusion oder Bolus-Tracking)",
+                PLAIN,
+            )
         case Why.NO_FRAME_OF_REFERENCE:
             return Words(
                 "the images have no Frame of Reference", "die Bilder haben kein Bezugssystem (Frame of Reference)"
@@ -273,14 +296,16 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
             return Words("another orientation", "andere Orientierung")
         case Why.OTHER_SIZE:
             return Words("another image size", "andere Bildgröße")
-        case Why.OTHER_FRAME_OF_REFERENCE:
-            return Words("another Frame of Reference", "anderes Bezugssystem (Frame of Reference)")
         case Why.OTHER_PIXEL_SPACING:
             return Words("another pixel spacing", "anderer Pixelabstand")
         case Why.OTHER_ACQUISITION:
             return Words("another acquisition of the same region", "eine andere Aufnahme derselben Region")
         case Why.SECOND_IMAGE:
             return Words("a second image at the same position", "ein zweites Bild an derselben Stelle")
+        case Why.FAR_AWAY:
+            return Words("far away from the other slices", "weit entfernt von den übrigen Schichten")
+        case Why.ASIDE:
+            return Words("beside the other slices, not above them", "neben den übrigen Schichten statt über ihnen")
         case Why.SAME_INSTANCE:
             return Words("the same instance", "dasselbe Bild")
 
@@ -292,10 +317,6 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
         case Why.NAMELESS:
             return Words(
                 "a file does not say which image it is", "eine Datei sagt nicht, welches Bild sie ist", SCANNER
-            )
-        case Why.PIXELS_UNDESCRIBED:
-            return Words(
-                "the description of the pixels cannot be read", "die Beschreibung der Pixel ist nicht lesbar", SCANNER
             )
         case Why.IMAGE_SIZE:
             return Words(

@@ -141,15 +141,13 @@ def test_axial_slices_go_before_a_larger_coronal_stack():
     assert found.axial and len(found.order) == 20
 
 
-def test_images_of_another_size_or_frame_of_reference_are_left_out():
+def test_images_of_another_size_or_pixel_spacing_are_left_out():
     headers = [header((0, 0, 5 * index)) for index in range(12)]
     headers[2].Rows = 256
-    headers[5].FrameOfReferenceUID = "1.2.4"
     headers[8].PixelSpacing = [0.4, 0.4]
     found = stack(headers)
     assert dict(found.left_out) == {
         2: Reason(Why.OTHER_SIZE),
-        5: Reason(Why.OTHER_FRAME_OF_REFERENCE),
         8: Reason(Why.OTHER_PIXEL_SPACING),
     }
 
@@ -165,7 +163,7 @@ def test_of_two_complete_acquisitions_the_later_one_is_taken():
     again = [header((0, 0, 5 * index), AcquisitionNumber=2, SOPInstanceUID=f"2.{index}") for index in range(12)]
     found = stack(first + again)
     assert found.order == tuple(range(12, 24))
-    assert found.left_out_warnings == (Reason(Why.LEFT_OUT, count=12, because=Reason(Why.SECOND_IMAGE)),)
+    assert found.left_out_warnings == (Reason(Why.LEFT_OUT, count=12, because=Reason(Why.OTHER_ACQUISITION)),)
 
 
 def test_a_repeated_scan_that_broke_off_does_not_replace_the_complete_one():
@@ -191,6 +189,14 @@ def test_sequential_scans_with_a_number_for_every_slice_stay_together():
 def test_slices_moved_sideways_are_named():
     headers = [header((20 if index > 10 else 0, 0, 5 * index)) for index in range(24)]
     assert Why.SIDEWAYS in [warning.code for warning in stack(headers).warnings]
+
+
+def test_slices_with_frames_of_reference_of_their_own_are_ordered_by_position_with_a_warning():
+    headers = [header((0, 0, 5 * index), FrameOfReferenceUID=f"1.2.{index + 1}") for index in range(12)]
+    found = stack(headers)
+    assert len(found.order) == 12 and found.warnings == (Reason(Why.SEVERAL_FRAMES_OF_REFERENCE, count=12),)
+    headers[3].FrameOfReferenceUID = ""
+    assert Reason(Why.NO_FRAME_OF_REFERENCE) in stack(headers).warnings
 
 
 def test_a_missing_frame_of_reference_is_named():

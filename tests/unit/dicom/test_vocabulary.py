@@ -7,7 +7,7 @@ from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
 
-from ich_node.dicom import vocabulary
+from ich_node.dicom import reading, vocabulary
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_an_anatomic_region_code_counts():
 def test_a_number_is_finite_or_absent(value, number):
     header = Dataset()
     header.ImageComments = value
-    assert vocabulary.number(header, "ImageComments") == number
+    assert reading.number(header, "ImageComments") == number
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -180,6 +180,6 @@ def test_values_that_can_not_be_read_are_dropped_also_within_sequences() -> None
         for tag, (vr, value) in unreadable.items():
             place._dict[BaseTag(tag)] = RawDataElement(BaseTag(tag), vr, len(value), value, 0, False, True)
     header.RequestAttributesSequence = [item]
-    vocabulary.drop_unreadable(header)
+    reading.drop_unreadable(header)
     assert [element.keyword for element in header] == ["PatientID", "RequestAttributesSequence"]
     assert [element.keyword for element in header.RequestAttributesSequence[0]] == ["PatientID"]

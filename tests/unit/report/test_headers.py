@@ -15,7 +15,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 
-from ich_node.dicom import vocabulary
+from ich_node.dicom import reading
 from ich_node.report import files, headers
 from ich_node.report.pictures.secondary_capture import set_file_meta
 
@@ -152,7 +152,7 @@ def raw_file(**text: bytes) -> Dataset:
         padded = value + b" " * (len(value) % 2)
         tag = Tag(keyword)
         file[tag] = RawDataElement(tag, dictionary_VR(tag), len(padded), padded, 0, False, True)
-    vocabulary.keep_sent_text(file)
+    reading.keep_sent_text(file)
     return file
 
 
@@ -178,7 +178,7 @@ def to_bytes(dataset: Dataset) -> bytes:
 )
 def test_text_keeps_the_bytes_of_the_source_whatever_its_character_set_claims(character_set, name):
     header = raw_file(SpecificCharacterSet=character_set, PatientName=name, PatientID=name, StudyDescription=name)
-    vocabulary.drop_unreadable(header)  # decodes everything
+    reading.drop_unreadable(header)  # decodes everything
     result = stamped(header)
     result.SOPClassUID, result.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3.4"
     set_file_meta(result)
@@ -192,7 +192,7 @@ def test_text_keeps_the_bytes_of_the_source_whatever_its_character_set_claims(ch
 
 
 def test_text_under_a_tag_of_another_kind_is_not_kept():
-    assert Tag("ReferencedStudySequence") not in vocabulary.sent_text(raw_file(PatientID=b"P1"))
+    assert Tag("ReferencedStudySequence") not in reading.sent_text(raw_file(PatientID=b"P1"))
 
 
 def test_a_source_whose_identity_was_removed_without_a_word_on_how_gives_a_valid_result():

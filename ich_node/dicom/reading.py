@@ -1,0 +1,131 @@
+"""Reading a header as senders write it: a value that cannot be read counts as absent, because it says nothing.
+
+Pure. Elements are decoded when they are asked for, so every question to a foreign header goes through here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from itertools import islice
+
+from pydicom import Dataset
+from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
+from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
+
+from ich_node.dicom.decoding import decoding
+from ich_node.domain.errors import UnusableSeries
+from ich_node.domain.reasons import Reason, Why
+
+UNREADABLE = Reason(Why.HEADER_UNREADABLE)
+BLANKS = " \0\t\r\n"
+LONGEST_TEXT = 1024
+"""Characters of one value, the length of VR ST (PS3.5 6.2): the rest is cut off before anybody looks at it. Some
+senders write more than the 64 of LO and the 16 of DS, and mean it."""
+MOST_VALUES = 64
+"""Values of one attribute that are looked at; no attribute that is asked for has more than a few."""
+LONGEST_NUMBERS = 4096
+"""Bytes of an unreadable numeric element that are looked at once more; six numbers have 101 at most (PS3.5 6.2)."""
+
+
+def texts(header: Dataset, keyword: str) -> list[str]:
+    """The values of an attribute as text, without empty ones; [] when it is absent or cannot be read."""
+    try:
+        with decoding(UNREADABLE):
+            value = header.get(keyword)
+            values: Iterable[object] = value if isinstance(value, MultiValue | list | tuple) else [value]
+            shown = (str(item)[:LONGEST_TEXT].strip(BLANKS) for item in islice(values, MOST_VALUES) if item is not None)
+            return [words for words in shown if words]
+    except UnusableSeries:
+        return []
+
+
+def text(header: Dataset, keyword: str) -> str:
+    """The values of an attribute as one text; empty when it is absent or cannot be read."""
+    return " ".join(texts(header, keyword))
+
+
+def numbers(header: Dataset, keyword: str) -> list[float]:
+    """The values of an attribute as finite numbers, a decimal comma understood; [] when one of them is none."""
+    found = []
+    for value in texts(header, keyword) or _raw_texts(header, keyword):
+        try:
+            number = float(value.replace(",", ".") if "." not in value else value)
+        except ValueError:
+            return []
+        if not math.isfinite(number):
+            return []
+        found.append(number)
+    return found
+
+
+def number(header: Dataset, keyword: str) -> float | None:
+    """The first value of an attribute as a finite number; None when it is absent or cannot be read."""
+    return next(iter(numbers(header, keyword)), None)
+
+
+def whole(header: Dataset, keyword: str) -> int | None:
+    """The first value of an attribute as a whole number; None when it is absent or is none."""
+    found = number(header, keyword)
+    return int(found) if found is not None and found == round(found) else None
+
+
+def items(header: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; [] when it is absent or cannot be read."""
+    try:
+        with decoding(UNREADABLE):
+            return [item for item in header.get(keyword) or () if isinstance(item, Dataset)]
+    except UnusableSeries:
+        return []
+
+
+def keep_sent_text(header: Dataset) -> None:
+    """Remember the bytes of text that nobody has decoded yet, for `sent_text`: decoding loses what it cannot read.
+
+    Which character set a sender really wrote in is known to its archive, not to us.
+    """
+    kept: dict[BaseTag, RawDataElement] = {}
+    for tag in list(header.keys()):
+        raw = header.get_item(tag)
+        if not isinstance(raw, RawDataElement) or not raw.value:
+            continue
+        vr = dictionary_VR(tag) if dictionary_has_tag(tag) else ""
+        if vr in CUSTOMIZABLE_CHARSET_VR and raw.VR in (None, vr) and len(raw.value) % 2 == 0:
+            kept[tag] = raw._replace(VR=vr)
+    header.sent_text = kept
+
+
+def sent_text(header: Dataset) -> Mapping[BaseTag, RawDataElement]:
+    """Text elements as they were sent, as far as they were kept."""
+    kept: Mapping[BaseTag, RawDataElement] = getattr(header, "sent_text", {})
+    return kept
+
+
+def drop_unreadable(header: Dataset) -> None:
+    """Remove every value that cannot be read, so that nobody stumbles over it later."""
+    for tag in list(header.keys()):
+        try:
+            with decoding(UNREADABLE):
+                element = header[tag]
+        except UnusableSeries:
+            del header[tag]
+            continue
+        if element.VR == "SQ":
+            for item in element.value or ():
+                drop_unreadable(item)
+
+
+def _raw_texts(header: Dataset, keyword: str) -> list[str]:
+    """The values of an element that pydicom cannot convert, as they were written."""
+    try:
+        with decoding(UNREADABLE):
+            element = header.get_item(keyword)
+    except UnusableSeries:
+        return []
+    if not isinstance(element, RawDataElement) or not element.value or len(element.value) > LONGEST_NUMBERS:
+        return []
+    values = element.value.decode("ascii", "replace").split("\\")
+    return [stripped for value in values if (stripped := value.strip(BLANKS))]
