@@ -17,7 +17,7 @@ import unicodedata
 
 from pydicom import Dataset
 
-from ich_node.dicom.reading import items, text
+from ich_node.dicom.reading import LONGEST_TEXT, items, text
 
 HEAD = "head"
 
