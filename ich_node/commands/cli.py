@@ -16,6 +16,7 @@ from pathlib import Path
 from ich_node import __version__
 from ich_node.domain.errors import ConfigError, IchNodeError
 from ich_node.domain.findings import DISCLAIMER, LABELS
+from ich_node.domain.ledger import JobState
 from ich_node.runtime import audit, config, logs, service
 
 Run = Callable[[argparse.Namespace], int]
@@ -144,10 +145,20 @@ def _add_tools(verb: Callable[[str, Run, str], argparse.ArgumentParser]) -> None
 
     _config_option(verb("check", _check, "check configuration, spool, database, model and destinations"))
 
-    jobs = verb("jobs", _jobs, "list, show, retry or drop jobs")
+    jobs = verb("jobs", _jobs, "list, show, retry or drop jobs, make their results anew, send them again or at once")
     _config_option(jobs)
-    jobs.add_argument("action", nargs="?", choices=("list", "show", "retry", "drop"), default="list")
+    jobs.add_argument(
+        "action", nargs="?", choices=("list", "show", "retry", "drop", "redo", "resend", "hurry"), default="list"
+    )
     jobs.add_argument("id", nargs="?", type=int, metavar="ID")
+    jobs.add_argument("--to", metavar="NAME", help="resend, hurry: to this destination only")
+    jobs.add_argument("--state", choices=[state.value for state in JobState], help="list: in this state")
+    jobs.add_argument("--study", metavar="UID", help="list: of this Study Instance UID")
+    jobs.add_argument("--patient", metavar="ID", help="list: of this Patient ID")
+    jobs.add_argument("--accession", metavar="NUMBER", help="list: of this Accession Number")
+    jobs.add_argument("--caller", metavar="AE", help="list: sent by this AE title")
+    jobs.add_argument("--since", metavar="TIME", help="list: made at or after, e.g. 2026-11-26T08:00, local time")
+    jobs.add_argument("--until", metavar="TIME", help="list: made before")
 
     status = verb("status", _status, "how the node is: parts, queue, destinations, newest results")
     _config_option(status)
@@ -213,7 +224,14 @@ def _check(arguments: argparse.Namespace) -> int:
 def _jobs(arguments: argparse.Namespace) -> int:
     from ich_node.commands import job_table
 
-    return job_table.run(config.load(arguments.config), arguments.action, arguments.id)
+    try:
+        since, until = (job_table.moment(text) if text else None for text in (arguments.since, arguments.until))
+    except ValueError as error:
+        raise ConfigError([f"--since, --until: {error}"]) from error
+    wanted = job_table.Wanted(
+        arguments.state, arguments.study, arguments.patient, arguments.accession, arguments.caller, since, until
+    )
+    return job_table.run(config.load(arguments.config), arguments.action, arguments.id, arguments.to, wanted)
 
 
 def _status(arguments: argparse.Namespace) -> int:

@@ -40,6 +40,7 @@ EVENTS = frozenset(
         "job_finished",
         "job_retried",
         "job_failed",
+        "job_superseded",
         "jobs_recovered",
         # deliver
         "delivery_finished",

@@ -14,8 +14,9 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,16 +28,25 @@ from ich_node.runtime.audit.messages import Message, Node, Source, Study
 from ich_node.runtime.audit.syslog import Transport, transport
 from ich_node.runtime.config import Config
 
-__all__ = ["Node", "SyslogTrail", "Trail", "get", "running"]
+__all__ = ["Held", "Node", "SyslogTrail", "Trail", "get", "running"]
 
-AUDITED = ("receive", "deliver", "board")
-"""The roles that show or exchange data; the worker has no network at all."""
+AUDITED = ("receive", "deliver", "board", "jobs")
+"""The roles that show or exchange data, and an operator's decisions; the worker has no network at all."""
 QUEUE_LIMIT = 10_000
 RETRY_S = 5.0
 FLUSH_S = 2.0
 COMPLAIN_EVERY_S = 300.0
 
 Make = Callable[[], Message]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the node holds of a study: SOP Class UID → instances; sample: one of the files, None when they are gone."""
+
+    study_uid: str
+    counts: Mapping[str, int]
+    sample: Path | None
 
 
 class Trail:
@@ -71,6 +81,9 @@ class Trail:
 
     def acted(self, user: str, address: str, study_uid: str, sample: Path) -> None:
         """Somebody had a study analysed or sent anew, or gave feedback on it."""
+
+    def decided(self, person: str, decision: str, action: str, studies: Sequence[Held]) -> None:
+        """An operator decided something about the results of studies; action: C, R, U or D as in A.5.3.3."""
 
 
 class SyslogTrail(Trail):
@@ -150,18 +163,24 @@ class SyslogTrail(Trail):
 
     def viewed(self, user: str, address: str, study_uid: str, sample: Path) -> None:
         """DICOM Instances Accessed, read."""
-        self._accessed(user, address, study_uid, sample, "R")
+        self._accessed(user, address, [Held(study_uid, {}, sample)], "R")
 
     def acted(self, user: str, address: str, study_uid: str, sample: Path) -> None:
         """DICOM Instances Accessed, updated."""
-        self._accessed(user, address, study_uid, sample, "U")
+        self._accessed(user, address, [Held(study_uid, {}, sample)], "U")
 
-    def _accessed(self, user: str, address: str, study_uid: str, sample: Path, action: str) -> None:
+    def decided(self, person: str, decision: str, action: str, studies: Sequence[Held]) -> None:
+        """DICOM Instances Accessed, with the decision in words."""
+        self._accessed(person, "", studies, action, decision)
+
+    def _accessed(self, user: str, address: str, studies: Sequence[Held], action: str, decision: str = "") -> None:
         moment = self._clock()
 
         def make() -> Message:
-            study = Study(study_uid, {}, _patient_id(sample))
-            return messages.instances_accessed(self._source, moment, user, address, study, action=action)
+            about = [Study(one.study_uid, one.counts, _patient_id(one.sample)) for one in studies]
+            return messages.instances_accessed(
+                self._source, moment, user, address, about, action=action, decision=decision
+            )
 
         self._say(make)
 
@@ -231,8 +250,8 @@ def running(config: Config, role: str) -> Iterator[Trail]:
         trail.close()
 
 
-def _patient_id(path: Path) -> str | None:
-    return _value(path, "PatientID") or None
+def _patient_id(path: Path | None) -> str | None:
+    return None if path is None else _value(path, "PatientID") or None
 
 
 def _study_uid(path: Path) -> str:

@@ -94,8 +94,7 @@ def instances_transferred(
     message.audit_source()
     for study in studies:
         message.study(study)
-    for patient_id in dict.fromkeys(study.patient_id for study in studies if study.patient_id):
-        message.patient(patient_id)
+    message.patients(studies)
     return message.done()
 
 
@@ -122,16 +121,26 @@ def user_authenticated(
 
 
 def instances_accessed(
-    source: Source, moment: datetime, user: str, address: str, study: Study, *, action: str
+    source: Source,
+    moment: datetime,
+    user: str,
+    address: str,
+    studies: Sequence[Study],
+    *,
+    action: str,
+    decision: str = "",
 ) -> Message:
-    """DICOM Instances Accessed (A.5.3.6): action "R" for looking at a study, "U" for having it made or sent anew."""
+    """DICOM Instances Accessed (A.5.3.6): a person looked at studies, or had something done about their results.
+
+    action: "R" looked at or sent again, "C" made anew, "U" any other change. decision: what was asked for, in words.
+    """
     message = _Builder(source, INSTANCES_ACCESSED, action, moment, "0")
     message.user(user, address)
     message.own_process(APPLICATION, requestor=False)
     message.audit_source()
-    message.study(study)
-    if study.patient_id:
-        message.patient(study.patient_id)
+    for study in studies:
+        message.study(study, decision)
+    message.patients(studies)
     return message.done()
 
 
@@ -204,16 +213,20 @@ class _Builder:
         source = SubElement(self._root, "AuditSourceIdentification", {"AuditSourceID": self._source.source_id})
         SubElement(source, "AuditSourceTypeCode", {"csd-code": APPLICATION_SERVER})
 
-    def study(self, study: Study) -> None:
-        """A study as a participant object: system object, report."""
+    def study(self, study: Study, detail: str = "") -> None:
+        """A study as a participant object: system object, report. detail: what was done to it, in plain words."""
         item = self._object(study.study_uid, "2", "3", STUDY_UID)
+        if detail:
+            value = base64.b64encode(detail.encode()).decode()
+            SubElement(item, "ParticipantObjectDetail", {"type": "Decision", "value": value})
         description = SubElement(item, "ParticipantObjectDescription")
         for sop_class_uid, count in sorted(study.counts.items()):
             SubElement(description, "SOPClass", {"UID": sop_class_uid, "NumberOfInstances": str(count)})
 
-    def patient(self, patient_id: str) -> None:
-        """A patient as a participant object: by ID only, the name is not needed to find out who was concerned."""
-        self._object(patient_id, "1", "1", PATIENT_NUMBER)
+    def patients(self, studies: Sequence[Study]) -> None:
+        """Their patients as participant objects: by ID only, no name is needed to find out who was concerned."""
+        for patient_id in dict.fromkeys(study.patient_id for study in studies if study.patient_id):
+            self._object(patient_id, "1", "1", PATIENT_NUMBER)
 
     def alert(self, description: str) -> None:
         """What the alert is about: this node, and what happened in plain words."""

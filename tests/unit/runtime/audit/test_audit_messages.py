@@ -23,6 +23,9 @@ EVERY = {
     "received": messages.instances_transferred(SOURCE, MOMENT, PEER, STUDIES, received=True),
     "sent": messages.instances_transferred(SOURCE, MOMENT, PEER, STUDIES[:1], received=False),
     "refused": messages.instances_transferred(SOURCE, MOMENT, PEER, STUDIES[:1], received=False, success=False),
+    "accessed": messages.instances_accessed(
+        SOURCE, MOMENT, "operator", "", STUDIES, action="C", decision="jobs redo 7"
+    ),
     "alert": messages.security_alert(SOURCE, MOMENT, PEER, "calling AE title not allowed"),
 }
 
@@ -87,6 +90,18 @@ def test_a_transfer_names_every_study_with_its_counts_and_every_patient_once():
 def test_a_refused_transfer_is_a_minor_failure():
     root = parsed(EVERY["refused"])
     assert root.find("EventIdentification").get("EventOutcomeIndicator") == "4"
+
+
+def test_an_operators_decision_names_who_decided_what_about_which_study():
+    root = parsed(EVERY["accessed"])
+    assert codes(root, "EventIdentification/EventID") == [("110103", "DCM")]
+    assert root.find("EventIdentification").get("EventActionCode") == "C"
+    person, own = root.findall("ActiveParticipant")
+    assert (person.get("UserID"), person.get("UserIsRequestor")) == ("operator", "true")
+    assert own.get("UserIsRequestor") == "false"
+    first, second, patient = root.findall("ParticipantObjectIdentification")
+    assert [item.get("ParticipantObjectID") for item in (first, second, patient)] == ["1.2.3", "1.2.4", "PID-1"]
+    assert base64.b64decode(first.find("ParticipantObjectDetail").get("value")) == b"jobs redo 7"
 
 
 def test_an_alert_says_who_was_turned_away_and_why():
