@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
+from pathlib import Path
 from typing import Protocol
 
 from ich_node.deliver.dicom.commitment import Committer
-from ich_node.deliver.dicom.sender import Sender, connector
+from ich_node.deliver.dicom.sender import DicomPeer, Sender
 from ich_node.domain.errors import DeliveryError
-from ich_node.runtime import service
+from ich_node.runtime import logs, service
 from ich_node.runtime.config import Config
 from ich_node.runtime.service import Stop
+from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.ledger.protocols import Ledger
 from ich_node.store.routes import route
 
 STOP_WITHIN_S = 5
 BEAT_S = 0.5
+RUN_AGAIN_S = 10.0
+"""Between two runs of a part that fails: long enough that a defect that repeats does not fill the log."""
 SILENCE_FACTOR = 4
 """A part that shows no sign of life for this many times its longest single wait hangs."""
 
@@ -26,8 +31,9 @@ class Part(Protocol):
     """Work for one destination, in a thread of its own."""
 
     name: str
-    last_sign_of_life: float  # time.monotonic()
 
+    @property
+    def last_sign_of_life(self) -> float: ...  # time.monotonic()
     def run(self, stop: Stop) -> None: ...
     def interrupt(self) -> None: ...
 
@@ -35,17 +41,18 @@ class Part(Protocol):
 def run(config: Config, stop: Stop) -> None:
     """Deliver results until `stop` is set; returns within seconds after it.
 
-    Raises DeliveryError when a part has ended or hangs: the supervisor starts the role afresh, the ledger is durable.
+    A part that fails is run again, for its destination alone. Raises DeliveryError when one hangs, which nothing but a
+    new process ends: the supervisor starts the role afresh, the ledger is durable.
     """
     store = JobStore.open(config.state_dir)
     store.owe_restored(lambda results: route(results, config.deliver.destinations))
     parts = parts_of(config, store)
-    threads = [threading.Thread(target=part.run, args=(stop,), name=part.name, daemon=True) for part in parts]
+    threads = [threading.Thread(target=_keep_running, args=(part, stop), name=part.name, daemon=True) for part in parts]
     for thread in threads:
         thread.start()
     service.notify("READY=1", f"STATUS={len(config.deliver.destinations)} destinations")
     try:
-        _watch(parts, threads, stop, longest_wait_s=config.deliver.connect_timeout_s + config.deliver.dimse_timeout_s)
+        _watch(parts, stop, longest_wait_s=config.deliver.connect_timeout_s + config.deliver.dimse_timeout_s)
     finally:
         stop.set()
         _wind_up(parts, threads)
@@ -54,21 +61,36 @@ def run(config: Config, stop: Stop) -> None:
 
 def parts_of(config: Config, store: Ledger) -> list[Part]:
     """A sender per destination, and a committer where Storage Commitment is wanted."""
+    bell = StateDir(config.state_dir).owed_bell
     parts: list[Part] = []
     for destination in config.deliver.destinations:
-        parts.append(Sender(destination, config.deliver, store, connector(config, destination)))
+        parts.append(Sender(destination, config.deliver, store, DicomPeer(config, destination), bell))
         if destination.commitment:
             parts.append(Committer(config, destination, store))
     return parts
 
 
-def _watch(parts: list[Part], threads: list[threading.Thread], stop: Stop, longest_wait_s: float) -> None:
+def _keep_running(part: Part, stop: Stop) -> None:
+    """Run a part until `stop` is set, again after a while when it fails: a destination is its own trouble."""
+    while not stop.is_set():
+        try:
+            part.run(stop)
+        except Exception as error:  # a defect of ours; whatever it is, the other destinations go on
+            logs.get().error("delivery_failed", part=part.name, reason=type(error).__name__, where=_where(error))
+            stop.wait(RUN_AGAIN_S)
+
+
+def _where(error: Exception) -> str:
+    """The line that failed; a traceback may quote a patient."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+
+
+def _watch(parts: list[Part], stop: Stop, longest_wait_s: float) -> None:
     """Pat the watchdog for as long as every part is well."""
     heartbeat = service.Heartbeat()
     while not stop.wait(BEAT_S):
-        for part, thread in zip(parts, threads, strict=True):
-            if not thread.is_alive() and not stop.is_set():
-                raise DeliveryError(f"{part.name} has ended")
+        for part in parts:
             if time.monotonic() - part.last_sign_of_life > SILENCE_FACTOR * longest_wait_s:
                 raise DeliveryError(f"{part.name} hangs")
         heartbeat.beat()

@@ -170,6 +170,8 @@ class DestinationConfig(Section):
     port: Port = Field(104, description="TCP port")
     tls: TlsConfig | None = Field(None, description="none: plain TCP")
     commitment: bool = Field(False, description="ask for Storage Commitment and count an instance as safe only then")
+    commitment_ae_title: AE | None = Field(None, description="AE title to ask for it; none: the called AE title")
+    commitment_port: Port | None = Field(None, description="TCP port to ask for it; none: the port above")
 
 
 class DeliverConfig(Section):

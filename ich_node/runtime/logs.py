@@ -46,6 +46,7 @@ EVENTS = frozenset(
         "delivery_finished",
         "delivery_postponed",
         "delivery_refused",
+        "delivery_failed",
         "commitment_requested",
         "commitment_finished",
         # board

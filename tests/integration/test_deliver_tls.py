@@ -43,7 +43,7 @@ def test_a_peer_of_another_authority_is_not_talked_to(tmp_path, secure_pacs):
     (tmp_path / "other").mkdir()
     answer = echo(tmp_path, pacs.port, write_certificates(tmp_path / "other"))
     assert not answer.ok
-    assert answer.cause.startswith("can not connect: TLS: ")
+    assert answer.cause.startswith("cannot connect: TLS: ")
 
 
 def test_renewed_files_are_used_by_the_next_association(tmp_path, secure_pacs):

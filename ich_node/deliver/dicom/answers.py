@@ -1,4 +1,4 @@
-"""What a peer's answer means: one table for DIMSE statuses, one for rejected associations. Pure.
+"""What a peer's answer to a C-STORE means: one table for DIMSE statuses. Pure.
 
 SENT: the instance is at the peer. REFUSED: the same bytes get the same answer, so a person has to act. LATER: try
 again. A status that no row names is LATER: an unknown failure is not a reason to drop a result.
@@ -20,11 +20,20 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A peer's answer: verdict, DIMSE status (None: no answer at all) and its meaning in plain words."""
+    """A peer's answer: verdict, DIMSE status (None: no answer at all) and its meaning in plain words.
+
+    remark: what the peer itself said about it, a stranger's words: for the ledger, never for the log.
+    """
 
     verdict: Verdict
     status: int | None
     cause: str
+    remark: str = ""
+
+    @property
+    def in_full(self) -> str:
+        """Cause and remark, for the ledger."""
+        return f"{self.cause}; it says {self.remark}" if self.remark else self.cause
 
 
 # PS3.4 B.2.3 and Table B.2-1 (C-STORE), PS3.7 Annex C (general statuses): first matching row counts.
@@ -40,7 +49,7 @@ STATUSES: tuple[tuple[int, int, Verdict, str], ...] = (
     (0x0116, 0x0116, Verdict.SENT, "stored, an attribute value was out of range"),
     (0xA700, 0xA7FF, Verdict.LATER, "the peer is out of resources"),
     (0xA900, 0xA9FF, Verdict.REFUSED, "the peer says that the instance does not match its SOP Class"),
-    (0xC000, 0xCFFF, Verdict.REFUSED, "the peer can not understand the instance"),
+    (0xC000, 0xCFFF, Verdict.REFUSED, "the peer cannot understand the instance"),
     (0x0106, 0x0106, Verdict.REFUSED, "the peer finds an attribute value invalid"),
     (0x0115, 0x0115, Verdict.REFUSED, "the peer finds an argument invalid"),
     (0x0117, 0x0117, Verdict.REFUSED, "the peer finds the SOP Instance UID invalid"),
@@ -57,35 +66,10 @@ STATUSES: tuple[tuple[int, int, Verdict, str], ...] = (
     (0xFE00, 0xFE00, Verdict.LATER, "the peer cancelled the operation"),
 )
 
-NO_ANSWER = Answer(Verdict.LATER, None, "no answer: the peer aborted, hung up or took too long")
 
-
-def meaning(status: int) -> Answer:
+def meaning(status: int, remark: str = "") -> Answer:
     """The row of STATUSES for a C-STORE response status."""
     for low, high, verdict, cause in STATUSES:
         if low <= status <= high:
-            return Answer(verdict, status, cause)
-    return Answer(Verdict.LATER, status, f"the peer answered with the unknown status 0x{status:04X}")
-
-
-# PS3.8 9.3.4, Table 9-21: (source, reason) → plain words
-REJECTIONS: dict[tuple[int, int], str] = {
-    (1, 1): "no reason given",
-    (1, 2): "it does not support the DICOM application context",
-    (1, 3): "it does not know our calling AE title",
-    (1, 7): "it does not know the called AE title that we use for it",
-    (2, 1): "no reason given by its association layer",
-    (2, 2): "it does not support our protocol version",
-    (3, 1): "it is congested for the moment",
-    (3, 2): "its limit of associations is reached",
-}
-
-
-def rejection(result: int, source: int, reason: int) -> tuple[bool, str]:
-    """(permanent, cause in plain words) of an A-ASSOCIATE-RJ.
-
-    Permanent is about the association, not about any instance: nothing is wrong with the results, and one setting at
-    the peer puts it right. So deliveries wait at the slowest pace instead of failing.
-    """
-    words = REJECTIONS.get((source, reason), f"source {source}, reason {reason}")
-    return result == 1, f"the peer rejects associations: {words}"
+            return Answer(verdict, status, cause, remark)
+    return Answer(Verdict.LATER, status, f"the peer answered with the unknown status 0x{status:04X}", remark)

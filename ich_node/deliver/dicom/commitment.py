@@ -16,15 +16,15 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from pynetdicom import evt
-from pynetdicom.presentation import build_context
+from pydicom import Dataset
 
 from ich_node.deliver.dicom import scu
-from ich_node.deliver.dicom.sender import backoff
+from ich_node.dicom.pdu import Proposal
 from ich_node.domain.errors import PeerRefused, PeerUnavailable, StoreError
 from ich_node.domain.ledger import Delivery, DeliveryState
 from ich_node.runtime import logs
 from ich_node.runtime.config import Config, DestinationConfig
+from ich_node.runtime.patience import Patience
 from ich_node.runtime.service import Stop
 from ich_node.store.ledger.proof import Report, Settled, settle
 from ich_node.store.ledger.protocols import Ledger
@@ -38,9 +38,8 @@ REQUEST_LIMIT = 500
 class Requester(Protocol):
     """What the committer needs of scu.Association."""
 
-    @property
-    def alive(self) -> bool: ...
     def request_commitment(self, transaction_uid: str, references: Sequence[tuple[str, str]]) -> None: ...
+    def listen(self, until: Callable[[], bool], seconds: float) -> None: ...
     def release(self) -> None: ...
     def interrupt(self) -> None: ...
 
@@ -52,18 +51,27 @@ def connector(config: Config, destination: DestinationConfig) -> Connect:
     """Opens associations for Storage Commitment; reports that come on them go to the given function."""
 
     def connect(on_report: Callable[[Report], None]) -> Requester:
-        def handle(event: Any) -> tuple[int, None]:
-            try:
-                on_report(Report.read(event.event_information))
-            except ValueError:
-                return 0x0115, None  # Invalid Argument Value
-            return 0x0000, None
+        def take(information: Dataset) -> int:
+            on_report(Report.read(information))  # a ValueError of which is answered with Invalid Argument Value
+            return 0x0000
 
-        context = build_context(scu.STORAGE_COMMITMENT)
-        handlers = [(evt.EVT_N_EVENT_REPORT, handle)]
-        return scu.associate(config.ae_title, destination, config.deliver, [context], handlers=handlers)
+        proposal = Proposal(scu.STORAGE_COMMITMENT, scu.UNCOMPRESSED)
+        peer = at_commitment_address(destination)
+        association = scu.associate(config.ae_title, peer, config.deliver, [proposal])
+        association.on_report(take)
+        return association
 
     return connect
+
+
+def at_commitment_address(destination: DestinationConfig) -> DestinationConfig:
+    """The destination as the one to ask: some archives have another AE title or port for Storage Commitment."""
+    return destination.model_copy(
+        update={
+            "ae_title": destination.commitment_ae_title or destination.ae_title,
+            "port": destination.commitment_port or destination.port,
+        }
+    )
 
 
 def transaction_uid(destination: str, items: Sequence[Delivery], asked_at: float) -> str:
@@ -100,17 +108,17 @@ class Committer:
         self._store = store
         self._connect = connect or connector(config, destination)
         self._clock = clock
-        self._random = random_source or random.Random()
+        self._patience = Patience(
+            config.deliver.retry_base_s, config.deliver.retry_max_s, random_source or random.Random()
+        )
         self._failures = 0
         self._held_until = 0.0
         self._association: Requester | None = None
         self._reported = threading.Event()
         self._log = logs.get().bind(destination=destination.name)
-        self._stop: Stop = threading.Event()
 
     def run(self, stop: Stop) -> None:
         """Ask until `stop` is set."""
-        self._stop = stop
         while not stop.is_set():
             self.last_sign_of_life = time.monotonic()
             self.step()
@@ -163,16 +171,10 @@ class Committer:
         try:
             self._association.request_commitment(uid, references)
             self._log.info("commitment_requested", transaction_uid=uid, instances=len(references))
-            self._linger()
+            self._association.listen(self._reported.is_set, self._options.linger_s)
         finally:
-            if self._association.alive:
-                self._association.release()
+            self._association.release()
             self._association = None
-
-    def _linger(self) -> None:
-        end = time.monotonic() + self._options.linger_s
-        while time.monotonic() < end and not self._stop.is_set() and not self._reported.wait(0.05):
-            pass
 
     def _on_report(self, report: Report) -> None:
         settled = settle(self._store, report, self._options, self._clock)
@@ -181,7 +183,7 @@ class Committer:
 
     def _hold(self, cause: str, *, slowest: bool = False) -> None:
         self._failures += 1
-        wait = backoff(64 if slowest else self._failures, self._options, self._random)
+        wait = self._patience.longest() if slowest else self._patience.wait(self._failures)
         self._held_until = self._clock() + wait
         self._log.warning("commitment_finished", outcome="not asked", cause=cause, wait_s=round(wait, 1))
 

@@ -1,49 +1,46 @@
-"""Our side of an association: results out as the bytes that were published, answers back as answers.Answer.
+"""Results over an association: out as the bytes that were published, answers back as answers.Answer.
 
 Invariants: a file goes out as it lies on disk when the peer takes its transfer syntax, else as the same dataset,
-uncompressed; every wait is bounded by connect_timeout_s or dimse_timeout_s; a failure is PeerUnavailable (try again) or
-PeerRefused (do not).
+uncompressed; a failure is PeerUnavailable (try again) or PeerRefused (do not). Every wait is bounded, see
+dicom.requestor.
 """
 
 from __future__ import annotations
 
-import itertools
 import socket
-import ssl
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.filereader import read_file_meta_info
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.filewriter import write_dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, _config, evt
-from pynetdicom.presentation import PresentationContext, build_context
-from pynetdicom.transport import AssociationSocket
 
-from ich_node.deliver.dicom.answers import NO_ANSWER, Answer, Verdict, meaning, rejection
+from ich_node.deliver.dicom.answers import Answer, Verdict, meaning
+from ich_node.dicom import dimse
+from ich_node.dicom.pdu import Proposal
+from ich_node.dicom.requestor import Message, Requestor, request_association
 from ich_node.domain.errors import ConfigError, PeerRefused, PeerUnavailable
 from ich_node.runtime import tls
 from ich_node.runtime.config import DeliverConfig, DestinationConfig
-
-_config.STORE_SEND_CHUNKED_DATASET = True  # send_c_store(path): the file's bytes, no decoding
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
 ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
 VERIFICATION = "1.2.840.10008.1.1"
 STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
+WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
+"""The one SOP Instance of the Storage Commitment Push Model (PS3.4 J.3.5)."""
 UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 ALTERNATE_SUFFIXES = (".comprehensive.dcm", ".enhanced.dcm")
-RELEASE_TIMEOUT_S = 5
-END_TIMEOUT_S = 1
-
-Handler = tuple[Any, Callable[[Any], Any]]
+PIECE = 1 << 17
+MEDIUM = 0x0000
+"""Priority of a C-STORE (PS3.7 9.3.1.1)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ def describe(path: Path) -> Outgoing:
         meta = read_file_meta_info(path)
         return Outgoing(path, meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID)
     except (OSError, InvalidDicomError, AttributeError) as error:
-        raise PeerRefused(f"the result file can not be read: {type(error).__name__}") from error
+        raise PeerRefused(f"the result file cannot be read: {type(error).__name__}") from error
 
 
 def versions(path: Path) -> tuple[Outgoing, ...]:
@@ -83,7 +80,7 @@ def versions(path: Path) -> tuple[Outgoing, ...]:
     return (first, *(describe(alternate) for alternate in beside if alternate.exists()))
 
 
-def contexts_for(files: Iterable[Outgoing]) -> list[PresentationContext]:
+def contexts_for(files: Iterable[Outgoing]) -> list[Proposal]:
     """One presentation context per SOP Class and transfer syntax, each also offered uncompressed (PS3.5 10.1).
 
     Separate contexts, because an acceptor picks one transfer syntax per context (PS3.8 9.3.3) and we want to know all
@@ -93,30 +90,34 @@ def contexts_for(files: Iterable[Outgoing]) -> list[PresentationContext]:
     for file in files:
         for syntax in (file.transfer_syntax_uid, *UNCOMPRESSED):
             pairs[file.sop_class_uid, syntax] = None
-    return [build_context(sop_class, syntax) for sop_class, syntax in pairs]
-
-
-class AssociationRejected(PeerUnavailable):
-    """The peer rejected the association; `permanent` as in PS3.8 9.3.4."""
-
-    def __init__(self, cause: str, *, permanent: bool) -> None:
-        super().__init__(cause)
-        self.permanent = permanent
+    return [Proposal(sop_class, (syntax,)) for sop_class, syntax in pairs]
 
 
 class Association:
     """An established association with a destination; made by associate()."""
 
-    def __init__(self, association: Any, proposed: frozenset[tuple[str, str]]) -> None:
-        self._association = association
-        self._proposed = proposed
-        self._accepted = {(str(c.abstract_syntax), str(c.transfer_syntax[0])) for c in association.accepted_contexts}
-        self._message_id = itertools.cycle(range(1, 65536))
+    def __init__(self, requestor: Requestor) -> None:
+        self._requestor = requestor
+        contexts, negotiated = requestor.contexts, requestor.negotiated
+        self._proposed = {
+            (proposal.abstract_syntax, syntax)
+            for proposal in contexts.values()
+            for syntax in proposal.transfer_syntaxes
+        }
+        self._accepted = {
+            (contexts[context_id].abstract_syntax, syntax): context_id
+            for context_id, syntax in negotiated.accepted.items()
+        }
 
     @property
     def alive(self) -> bool:
         """True until either side has ended the association."""
-        return bool(self._association.is_established)
+        return self._requestor.alive
+
+    @property
+    def last_progress(self) -> float:
+        """When bytes went through last, time.monotonic()."""
+        return self._requestor.last_progress
 
     def covers(self, files: Iterable[Outgoing]) -> bool:
         """True when every context that `files` need has been proposed."""
@@ -137,66 +138,99 @@ class Association:
 
     def _store_one(self, file: Outgoing) -> Answer:
         try:
-            payload = self._payload(file)
-            if payload is None:
-                name = UID(file.sop_class_uid).name
-                return Answer(Verdict.REFUSED, None, f"the peer accepts no presentation context for {name}")
-            response = self._association.send_c_store(payload, msg_id=next(self._message_id), priority=0)
+            chosen = self._encoding(file)
+            if chosen is None:
+                return self._not_accepted(file)
+            context_id, pieces = chosen
+            elements: dimse.Elements = {
+                dimse.COMMAND_FIELD: dimse.C_STORE_RQ,
+                dimse.AFFECTED_SOP_CLASS: file.sop_class_uid,
+                dimse.AFFECTED_SOP_INSTANCE: file.sop_instance_uid,
+                dimse.PRIORITY: MEDIUM,
+            }
+            response = self._requestor.request(context_id, elements, pieces)
         except PeerRefused as error:
             return Answer(Verdict.REFUSED, None, str(error))
-        except RuntimeError:  # the association ended since it was last looked at
-            return NO_ANSWER
+        except PeerUnavailable as error:
+            return Answer(Verdict.LATER, None, f"no answer: {error}")
         except OSError as error:  # the file went away under our hands, perhaps in the middle of the message
-            self._association.abort()
-            return Answer(Verdict.REFUSED, None, f"the result file can not be read: {error.strerror}")
-        except ValueError:  # accepted, but not for us as the SCU
-            return Answer(Verdict.REFUSED, None, "the peer accepts the SOP Class in the role of a sender only")
-        return meaning(response.Status) if "Status" in response else NO_ANSWER
+            return Answer(Verdict.REFUSED, None, f"the result file cannot be read: {error.strerror}")
+        return meaning(_status(response), dimse.comment(response.command))
 
-    def _payload(self, file: Outgoing) -> Path | Dataset | None:
-        """The file as it is, else its dataset in an uncompressed syntax that the peer accepts, else None."""
-        if (file.sop_class_uid, file.transfer_syntax_uid) in self._accepted:
-            return file.path
-        if any((file.sop_class_uid, syntax) in self._accepted for syntax in UNCOMPRESSED):
-            return uncompressed(file.path)
+    def _encoding(self, file: Outgoing) -> tuple[int, Iterator[bytes]] | None:
+        """(context ID, dataset bytes): as it is, else in an uncompressed syntax that the peer accepts, else None."""
+        as_it_is = self._accepted.get((file.sop_class_uid, file.transfer_syntax_uid))
+        if as_it_is is not None:
+            return as_it_is, dataset_of(file.path)
+        for syntax in UNCOMPRESSED:
+            context_id = self._accepted.get((file.sop_class_uid, syntax))
+            if context_id is not None:
+                return context_id, iter([encoded(uncompressed(file.path), syntax)])
         return None
+
+    def _not_accepted(self, file: Outgoing) -> Answer:
+        why = _why_refused(self._requestor, file.sop_class_uid)
+        if why is None:
+            return Answer(Verdict.LATER, None, "the association has no presentation context for it")
+        cause = f"the peer accepts no presentation context for {UID(file.sop_class_uid).name}: {why[1]}"
+        return Answer(Verdict.LATER if why[0] else Verdict.REFUSED, None, cause)
 
     def request_commitment(self, transaction_uid: str, references: Sequence[tuple[str, str]]) -> None:
         """N-ACTION of the Storage Commitment Push Model for (SOP Class UID, SOP Instance UID) pairs (PS3.4 J.3.2).
 
-        Raises PeerUnavailable or PeerRefused unless the peer answers Success.
+        Raises PeerUnavailable unless the peer answers Success.
         """
         request = Dataset()
         request.TransactionUID = transaction_uid
         request.ReferencedSOPSequence = [_reference(*pair) for pair in references]
-        instance = "1.2.840.10008.1.20.1.1"  # the well-known SOP Instance, PS3.4 J.3.5
-        try:
-            response, _ = self._association.send_n_action(
-                request, 1, STORAGE_COMMITMENT, instance, msg_id=next(self._message_id)
+        context_id, syntax = next(iter(self._requestor.negotiated.accepted.items()))
+        elements: dimse.Elements = {
+            dimse.COMMAND_FIELD: dimse.N_ACTION_RQ,
+            dimse.REQUESTED_SOP_CLASS: STORAGE_COMMITMENT,
+            dimse.REQUESTED_SOP_INSTANCE: WELL_KNOWN_INSTANCE,
+            dimse.ACTION_TYPE: 1,
+        }
+        response = self._requestor.request(context_id, elements, [encoded(request, syntax)])
+        status = _status(response)
+        if status != 0x0000:
+            said = dimse.comment(response.command)
+            raise PeerUnavailable(
+                f"the peer answered the request with 0x{status:04X}" + (f": {said}" if said else ""), status
             )
-        except RuntimeError as error:
-            raise PeerUnavailable(NO_ANSWER.cause) from error
-        if "Status" not in response:
-            raise PeerUnavailable(NO_ANSWER.cause)
-        if response.Status != 0x0000:
-            raise PeerUnavailable(f"the peer answered the request with 0x{response.Status:04X}", response.Status)
 
-    def echo(self) -> int | None:
-        """C-ECHO; its status, or None without an answer."""
-        try:
-            return getattr(self._association.send_c_echo(next(self._message_id)), "Status", None)
-        except RuntimeError:
-            return None
+    def on_report(self, take: Callable[[Dataset], int]) -> None:
+        """Let `take` have the Event Information of every N-EVENT-REPORT and return the status to answer it with."""
+
+        def serve(message: Message) -> int:
+            syntax = self._requestor.negotiated.accepted.get(message.context_id, "")
+            try:
+                return take(decoded(message.dataset, syntax))
+            except ValueError:
+                return 0x0115  # Invalid Argument Value (PS3.7 C)
+
+        self._requestor.serve(dimse.N_EVENT_REPORT_RQ, serve)
+
+    def listen(self, until: Callable[[], bool], seconds: float) -> None:
+        """Wait for the peer's requests until `until()` or for so long, or until the association ends."""
+        self._requestor.listen(until, seconds)
+
+    def echo(self) -> int:
+        """C-ECHO; its status. Raises PeerUnavailable."""
+        context_id = next(iter(self._requestor.negotiated.accepted))
+        elements: dimse.Elements = {dimse.COMMAND_FIELD: dimse.C_ECHO_RQ, dimse.AFFECTED_SOP_CLASS: VERIFICATION}
+        return _status(self._requestor.request(context_id, elements))
 
     def release(self) -> None:
-        """End the association in order; a peer that does not answer is hung up on after RELEASE_TIMEOUT_S."""
-        self._association.acse_timeout = RELEASE_TIMEOUT_S
-        self._association.release()
+        """End the association in order."""
+        self._requestor.release()
 
     def interrupt(self) -> None:
         """End the association at once, from any thread; a store() that waits for its answer returns."""
-        self._association.abort(block=False)
-        self._association.dimse.msg_queue.put((None, None))
+        self._requestor.interrupt()
+
+
+def _status(response: Message) -> int:
+    return dimse.number(response.command, dimse.STATUS, "Status")
 
 
 def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
@@ -206,144 +240,109 @@ def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:
     return item
 
 
+def dataset_of(path: Path) -> Iterator[bytes]:
+    """The dataset's bytes of a Part 10 file in pieces: what follows the File Meta Information (PS3.10 7.1)."""
+    with path.open("rb") as file:
+        head = file.read(144)
+        length = int.from_bytes(head[140:144], "little")  # (0002,0000), the first element after the preamble
+        file.seek(144 + length)
+        while piece := file.read(PIECE):
+            yield piece
+
+
 def uncompressed(path: Path) -> Dataset:
     """The dataset of a file, ready to be encoded in an uncompressed transfer syntax; same SOP Instance UID.
 
     Decompression changes the encoding only, so the instance stays the same one (PS3.3 C.7.6.1.1.5 asks for a new UID
-    when lossy compression is applied, not when it is undone). Raises PeerRefused when it can not be decompressed.
+    when lossy compression is applied, not when it is undone). Raises PeerRefused when it cannot be decompressed.
     """
     dataset = dcmread(path)
     if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
         try:
             dataset.decompress(generate_instance_uid=False)
         except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
-            raise PeerRefused("the peer wants it uncompressed, and it can not be decompressed") from error
+            raise PeerRefused("the peer wants it uncompressed, and it cannot be decompressed") from error
     return dataset
 
 
+def encoded(dataset: Dataset, transfer_syntax_uid: str) -> bytes:
+    """The dataset's bytes in an uncompressed little endian transfer syntax."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, UID(transfer_syntax_uid).is_implicit_VR
+    write_dataset(buffer, dataset)
+    return buffer.getvalue()
+
+
+def decoded(data: bytes, transfer_syntax_uid: str) -> Dataset:
+    """A peer's dataset in an uncompressed little endian transfer syntax; raises ValueError when it is none."""
+    try:
+        found = read_dataset(BytesIO(data), transfer_syntax_uid == ImplicitVRLittleEndian, True)
+        found.decode()
+    except Exception as error:  # pydicom lets anything through on hostile bytes
+        raise ValueError("not a dataset") from error
+    return found
+
+
+def _why_refused(requestor: Requestor, sop_class_uid: str | None = None) -> tuple[bool, str] | None:
+    """(it may change, the peer's reasons) for the contexts that it did not accept; None when it refused none."""
+    negotiated = requestor.negotiated
+    asked = [
+        context_id
+        for context_id, proposal in requestor.contexts.items()
+        if sop_class_uid in (None, proposal.abstract_syntax) and context_id in negotiated.refused
+    ]
+    if not asked:
+        return None
+    reasons = dict.fromkeys(negotiated.refused[context_id] for context_id in asked)
+    return not negotiated.odd.isdisjoint(asked), ", ".join(reasons)
+
+
 def associate(
-    calling_ae_title: str,
-    destination: DestinationConfig,
-    options: DeliverConfig,
-    contexts: Sequence[PresentationContext],
-    *,
-    handlers: Sequence[Handler] = (),
+    calling_ae_title: str, destination: DestinationConfig, options: DeliverConfig, proposals: Sequence[Proposal]
 ) -> Association:
     """Open an association.
 
-    Raises PeerUnavailable when the peer can not be reached or rejects it (AssociationRejected), PeerRefused when it
-    accepts none of `contexts`.
+    Raises PeerUnavailable when the peer cannot be reached, rejects it (requestor.Rejected) or contradicts itself,
+    PeerRefused when it accepts none of `proposals`.
     """
-    ae = _Requestor(calling_ae_title)
-    ae.connection_timeout = options.connect_timeout_s
-    ae.acse_timeout = ae.dimse_timeout = options.dimse_timeout_s
-    ae.network_timeout = None  # an idle association is ended by its owner
-    connected = threading.Event()
-    try:
-        opened = ae.associate(
-            destination.host,
-            destination.port,
-            contexts=list(contexts),
-            ae_title=destination.ae_title,
-            tls_args=_tls_arguments(destination),
-            evt_handlers=[*_own_handlers(connected, options.dimse_timeout_s), *handlers],
-        )
-    except OSError as error:  # name resolution
-        raise PeerUnavailable(f"can not connect: {error.strerror or error}") from error
-    if not opened.is_established:
-        opened.dul.join(END_TIMEOUT_S)
-        ae.hang_up()
-        raise _why_not(opened, connected.is_set(), ae.failure)
-    proposed = frozenset((str(c.abstract_syntax), str(s)) for c in contexts for s in c.transfer_syntax)
-    return Association(opened, proposed)
+    requestor = request_association(
+        (destination.host, destination.port),
+        calling=calling_ae_title,
+        called=destination.ae_title,
+        proposals=proposals,
+        connect_timeout_s=options.connect_timeout_s,
+        timeout_s=options.dimse_timeout_s,
+        secure=_secure(destination),
+    )
+    if not requestor.negotiated.accepted:
+        may_change, reasons = _why_refused(requestor) or (True, "none was proposed")
+        requestor.release()
+        kind = PeerUnavailable if may_change else PeerRefused
+        raise kind(f"the peer accepts none of the presentation contexts: {reasons}")
+    return Association(requestor)
 
 
-def _tls_arguments(destination: DestinationConfig) -> tuple[ssl.SSLContext, str] | None:
+def _secure(destination: DestinationConfig) -> Callable[[socket.socket], socket.socket] | None:
     if destination.tls is None:
         return None
     try:
-        return tls.client_context(destination.tls), destination.host
+        context = tls.client_context(destination.tls)
     except ConfigError as error:  # a renewal that is half written is complete a moment later
         raise PeerUnavailable(f"own certificate: {error}") from error
-
-
-def _own_handlers(connected: threading.Event, timeout_s: float) -> list[Handler]:
-    def on_open(event: Any) -> None:
-        connected.set()
-        opened: socket.socket = event.assoc.dul.socket.socket
-        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else a small PDU waits for a delayed ACK
-        opened.settimeout(timeout_s)  # a peer that stops reading must not hold the sending thread for ever
-
-    def on_end(event: Any) -> None:
-        event.assoc._is_paused = True  # pynetdicom 3.0 send_*() waits for its reactor to pause; an ended one never does
-
-    return [(evt.EVT_CONN_OPEN, on_open), (evt.EVT_ABORTED, on_end), (evt.EVT_RELEASED, on_end)]
-
-
-def _why_not(association: Any, connected: bool, failure: BaseException | None) -> PeerUnavailable | PeerRefused:
-    """The plain reason why there is no association."""
-    if not connected:
-        return PeerUnavailable(f"can not connect: {_in_words(failure)}")
-    if association.is_rejected:
-        answer = association.acceptor.primitive
-        permanent, cause = rejection(answer.result, answer.result_source, answer.diagnostic)
-        return AssociationRejected(cause, permanent=permanent)
-    if association.rejected_contexts:
-        return PeerRefused("the peer accepts none of the presentation contexts")
-    return PeerUnavailable("the peer did not answer the association request")
-
-
-def _in_words(error: BaseException | None) -> str:
-    """Why a connection failed, in the words of TLS or of the operating system."""
-    if isinstance(error, ssl.SSLError):
-        return f"TLS: {getattr(error, 'verify_message', '') or error.reason or error}"
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return "no reason given"
-
-
-class _Socket(AssociationSocket):  # type: ignore[misc]
-    """Remembers why a connection failed, which pynetdicom 3.0 only logs, and closes the socket that it leaves open."""
-
-    requestor: _Requestor
-
-    def _shutdown_socket(self) -> None:
-        if not self._is_connected and (error := sys.exc_info()[1]) is not None:
-            self.requestor.failure = error  # connect() calls this while it handles its OSError
-        super()._shutdown_socket()
-        if self.socket is not None:
-            self.socket.close()
-
-
-class _Requestor(AE):  # type: ignore[misc]
-    """An application entity whose one association uses a _Socket."""
-
-    failure: BaseException | None = None
-    opened: _Socket | None = None
-
-    def hang_up(self) -> None:
-        """Close the socket, which pynetdicom 3.0 leaves open when there was no association."""
-        if self.opened is not None and self.opened.socket is not None:
-            self.opened.socket.close()
-
-    def _create_socket(self, assoc: Any, address: Any, tls_args: Any) -> AssociationSocket:
-        opened = _Socket(assoc, address=address)
-        opened.tls_args = tls_args
-        opened.requestor = self
-        self.opened = opened
-        return opened
+    return lambda opened: context.wrap_socket(opened, server_hostname=destination.host)
 
 
 def echo(calling_ae_title: str, destination: DestinationConfig, options: DeliverConfig) -> Echo:
     """C-ECHO to a destination (PS3.4 A): whether it answers, how fast, or why not."""
     begin = time.monotonic()
+    proposal = Proposal(VERIFICATION, UNCOMPRESSED)
     try:
-        association = associate(calling_ae_title, destination, options, [build_context(VERIFICATION)])
+        association = associate(calling_ae_title, destination, options, [proposal])
+        status = association.echo()
     except (PeerUnavailable, PeerRefused) as error:
         return Echo(False, time.monotonic() - begin, str(error))
-    status = association.echo()
     seconds = time.monotonic() - begin
     association.release()
     if status == 0x0000:
         return Echo(True, seconds, "answers")
-    return Echo(False, seconds, NO_ANSWER.cause if status is None else f"answers with status 0x{status:04X}")
+    return Echo(False, seconds, f"answers with status 0x{status:04X}")

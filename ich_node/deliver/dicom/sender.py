@@ -2,9 +2,16 @@
 
   due ──▶ associate ──▶ C-STORE ──▶ sent | refused | postponed
 
-Invariants: the instances of a job go out in their order: a transient failure stops the batch, a permanent refusal stops
-nothing. Retry is decided here alone. A destination that fails is left alone for a growing time (jittered exponential
-back-off); so is an instance that fails again and again while others get through, so that it blocks nobody.
+Invariants: the instances of a job go out in their order: a transient failure stops the batch for a few tries, a
+permanent refusal stops nothing. Retry is decided here alone.
+
+  no association, no answer   the destination is left alone for a growing time (jittered exponential back-off);
+                              meanwhile C-ECHO asks whether it answers again, and then everything goes at once
+  hung up after answers       a new association at once
+  a transient status          the instance is tried a few times, then it stands aside for a growing time of its own and
+                              the others pass; as long as nothing gets through, each of them is tried once. Whatever
+                              their waits, one of what stands aside is tried every minute; when it gets through, the
+                              others of its SOP Class go at once
 """
 
 from __future__ import annotations
@@ -23,20 +30,29 @@ from pydicom.uid import UID
 
 from ich_node.deliver.dicom import scu
 from ich_node.deliver.dicom.answers import Answer, Verdict
+from ich_node.dicom.requestor import Rejected
 from ich_node.domain.errors import PeerRefused, PeerUnavailable, StoreError
 from ich_node.domain.ledger import Delivery, Sent, dimse_code
 from ich_node.runtime import audit, logs
 from ich_node.runtime.config import Config, DeliverConfig, DestinationConfig
+from ich_node.runtime.patience import Patience
 from ich_node.runtime.service import Stop
+from ich_node.runtime.wake import Bell
 from ich_node.store.ledger.protocols import Ledger
 
 BATCH = 64
-"""Instances asked for at a time: a STAT result waits for at most this many others."""
+"""Instances asked for at a time: an association is opened for all that they need."""
 WRITE_DOWN_EVERY = 16
-"""Answers in one transaction; as many are asked for again after a crash, under the same UIDs."""
-POLL_S = 0.2
+"""Answers in one transaction; as many are asked for again after a crash, under the same UIDs. A STAT result
+waits for at most this many others."""
+POLL_S = 0.5
+"""For what no bell told; a stop waits for it."""
 STAND_ASIDE_ATTEMPTS = 3
 """An instance that failed this often lets the others pass before it is tried again."""
+PROBE_S = 30.0
+"""How soon a destination that answers again is noticed."""
+RETRY_ASIDE_S = 60.0
+"""One instance that stands aside is tried this often, whatever its own wait: the fault may be mended."""
 
 
 class Connection(Protocol):
@@ -44,31 +60,35 @@ class Connection(Protocol):
 
     @property
     def alive(self) -> bool: ...
+    @property
+    def last_progress(self) -> float: ...
     def covers(self, files: Sequence[scu.Outgoing]) -> bool: ...
     def store(self, candidates: Sequence[scu.Outgoing]) -> tuple[Answer, scu.Outgoing]: ...
     def release(self) -> None: ...
     def interrupt(self) -> None: ...
 
 
-Connect = Callable[[Sequence[scu.Outgoing]], Connection]
+class Peer(Protocol):
+    """What the sender needs of the network."""
+
+    def connect(self, files: Sequence[scu.Outgoing]) -> Connection: ...
+    def answers(self) -> bool: ...
 
 
-def backoff(attempts: int, options: DeliverConfig, random_source: random.Random) -> float:
-    """Seconds to wait after `attempts` failures (≥ 1): doubles up to retry_max_s, then 50 to 100 % of it.
+class DicomPeer:
+    """A destination that is a Storage SCP."""
 
-    Jitter, so that many nodes do not return to a PACS in the same second.
-    """
-    longest: float = min(options.retry_max_s, options.retry_base_s * 2.0 ** min(attempts - 1, 30))
-    return longest * random_source.uniform(0.5, 1.0)
+    def __init__(self, config: Config, destination: DestinationConfig) -> None:
+        self._config = config
+        self._destination = destination
 
+    def connect(self, files: Sequence[scu.Outgoing]) -> Connection:
+        """An association with the presentation contexts that `files` need; raises PeerUnavailable or PeerRefused."""
+        return scu.associate(self._config.ae_title, self._destination, self._config.deliver, scu.contexts_for(files))
 
-def connector(config: Config, destination: DestinationConfig) -> Connect:
-    """Opens associations to `destination` with the presentation contexts that given files need."""
-
-    def connect(files: Sequence[scu.Outgoing]) -> Connection:
-        return scu.associate(config.ae_title, destination, config.deliver, scu.contexts_for(files))
-
-    return connect
+    def answers(self) -> bool:
+        """Whether it answers a C-ECHO."""
+        return scu.echo(self._config.ae_title, self._destination, self._config.deliver).ok
 
 
 @dataclass
@@ -91,23 +111,29 @@ class Sender:
         destination: DestinationConfig,
         options: DeliverConfig,
         store: Ledger,
-        connect: Connect,
+        peer: Peer,
+        bell: Bell,
         *,
         clock: Callable[[], float] = time.time,
         random_source: random.Random | None = None,
     ) -> None:
         self.name = f"deliver-{destination.name}"
         self.destination = destination
-        self.last_sign_of_life = time.monotonic()
+        self._seen_alive = time.monotonic()
         self._options = options
         self._store = store
-        self._connect = connect
+        self._peer = peer
         self._clock = clock
-        self._random = random_source or random.Random()
+        self._bell = bell
+        self._patience = Patience(options.retry_base_s, options.retry_max_s, random_source or random.Random())
         self._connection: Connection | None = None
+        self._answered = False  # on this association
         self._idle_since = clock()
-        self._failures = 0  # of the destination, since its last good answer
-        self._held_until = 0.0
+        self._failures = 0  # of the destination, since its last answer
+        self._held_since = self._held_until = self._next_probe = 0.0
+        self._probe_wait = PROBE_S
+        self._passing = False  # an instance stands aside and nothing has got through since
+        self._next_aside = 0.0
         self._log = logs.get().bind(destination=destination.name)
         self._stop: Stop = threading.Event()
 
@@ -117,11 +143,18 @@ class Sender:
         """Deliver until `stop` is set."""
         self._stop = stop
         try:
-            while not stop.is_set():
-                self.last_sign_of_life = time.monotonic()
-                stop.wait(self.step())
+            with self._bell.listen() as ear:
+                while not stop.is_set():
+                    self._seen_alive = time.monotonic()
+                    ear.wait(self.step())
         finally:
             self._hang_up()
+
+    @property
+    def last_sign_of_life(self) -> float:
+        """When this thread, or the line to the peer, moved last; time.monotonic()."""
+        connection = self._connection
+        return max(self._seen_alive, 0.0 if connection is None else connection.last_progress)
 
     def interrupt(self) -> None:
         """From another thread: end a wait for the peer. What had no answer stays owed."""
@@ -133,18 +166,39 @@ class Sender:
         """Do what is due now; returns the seconds until there may be more to do, at most POLL_S."""
         if self._connection is not None and self._clock() - self._idle_since >= self._options.linger_s:
             self._hang_up()
-        held = self._held_until - self._clock()
-        if held > 0:
-            return min(held, POLL_S)
         try:
-            due = self._store.due(self.destination.name, BATCH)
+            if self._clock() < self._held_until and not self._answers_again():
+                return POLL_S
+            due = self._store.due(self.destination.name, BATCH) or self._one_aside()
             if not due:
                 return POLL_S
             self._deliver(due)
         except StoreError as error:  # locked or full: what was sent without being recorded is sent again, unchanged
-            self._hold(str(error))
+            self._hold(str(error), self._patience.wait(1))
         self._idle_since = self._clock()
         return 0.0
+
+    def _answers_again(self) -> bool:
+        """While the destination is left alone: ask it now and then; True ends the back-off, as an operator does."""
+        now = self._clock()
+        if self._store.hurried_at(self.destination.name) >= self._held_since:
+            self._held_until = 0.0
+            return True
+        if now < self._next_probe or not self._store.due(self.destination.name, 1):
+            return False
+        self._next_probe = now + self._probe_wait
+        if not self._peer.answers():
+            return False
+        self._probe_wait = min(2 * self._probe_wait, self._options.retry_max_s)  # until more than an echo is answered
+        self._held_until = 0.0
+        return True
+
+    def _one_aside(self) -> list[Delivery]:
+        """Of what stands aside the one that was tried least, once a minute."""
+        if self._clock() < self._next_aside:
+            return []
+        self._next_aside = self._clock() + RETRY_ASIDE_S
+        return self._store.waiting(self.destination.name, 1)
 
     # --- one batch -------------------------------------------------------------------------------------------------
 
@@ -184,18 +238,18 @@ class Sender:
         self, connection: Connection, item: Delivery, files: Sequence[scu.Outgoing], tally: _Tally
     ) -> bool:
         """Send one instance and note the answer; False on a transient failure."""
-        self.last_sign_of_life = time.monotonic()
+        self._seen_alive = time.monotonic()
         answer, sent = connection.store(files)
         if answer.verdict is Verdict.LATER:
             self._write_down(tally)
-            self._postpone(item, answer)
-            return False
-        self._failures = 0
+            return self._postpone(item, answer)
+        self._answered_well()
         if answer.verdict is Verdict.REFUSED:
             tally.refused[item.sop_class_uid] += 1
-            self._refuse(item, answer.status, answer.cause)
+            self._refuse(item, answer.status, answer.cause, answer.in_full)
             return True
-        cause = answer.cause
+        self._passing = False
+        cause = answer.in_full
         if sent is not files[0]:
             cause = f"{cause}; sent as {_name(sent)}, because the peer does not take {_name(files[0])}"
             tally.alternates.append(_name(sent))
@@ -203,9 +257,21 @@ class Sender:
             Sent(item, dimse_code(answer.status or 0), cause, sent.sop_class_uid, sent.sop_instance_uid)
         )
         tally.sent[sent.sop_class_uid] += 1
+        self._call_back(item)
         if len(tally.answers) >= WRITE_DOWN_EVERY:
             self._write_down(tally)
+            return not self._overtaken(item)
         return True
+
+    def _overtaken(self, item: Delivery) -> bool:
+        """Whether something more urgent than `item` has come."""
+        first = self._store.due(self.destination.name, 1)
+        return bool(first) and first[0].job_id > item.job_id  # later, and yet before what is left of this job
+
+    def _call_back(self, item: Delivery) -> None:
+        """Something that stood aside got through: what else stands aside of its SOP Class is sent again now."""
+        if item.attempts >= STAND_ASIDE_ATTEMPTS:
+            self._store.release(self.destination.name, item.sop_class_uid)
 
     def _write_down(self, tally: _Tally) -> None:
         """Put the answers at hand into the ledger, in one transaction."""
@@ -241,7 +307,8 @@ class Sender:
         if self._connection is not None and self._connection.alive and self._connection.covers(files):
             return self._connection
         self._hang_up()
-        self._connection = self._connect(files)
+        self._answered = False
+        self._connection = self._peer.connect(files)
         return self._connection
 
     def _hang_up(self) -> None:
@@ -251,45 +318,77 @@ class Sender:
 
     # --- failures --------------------------------------------------------------------------------------------------
 
+    def _answered_well(self) -> None:
+        self._answered = True
+        self._failures = 0
+        self._probe_wait = PROBE_S
+
     def _unreachable(self, due: Sequence[Delivery], error: PeerUnavailable) -> None:
         """No association: the whole destination waits; its first delivery carries the cause, old ones are given up."""
-        slowest = isinstance(error, scu.AssociationRejected) and error.permanent
-        until = self._hold(str(error), slowest=slowest)
+        self._failures += 1
+        permanent = isinstance(error, Rejected) and error.permanent
+        self._hold(str(error), self._patience.longest() if permanent else self._patience.wait(self._failures))
         for position, item in enumerate(due):
             if self._too_old(item):
                 self._give_up(item, None, str(error))
             elif position == 0:
-                self._store.postpone(item, None, str(error), until)
+                self._store.postpone(item, None, str(error), self._clock())
 
-    def _postpone(self, item: Delivery, answer: Answer) -> None:
-        """A transient failure while sending `item`: it is tried again first, unless it keeps failing."""
+    def _postpone(self, item: Delivery, answer: Answer) -> bool:
+        """A transient failure while sending `item`; returns whether the next one is to be tried at once."""
         if self._too_old(item):
-            self._give_up(item, answer.status, answer.cause)
-            return
-        until = self._hold(answer.cause, job=item.job_id, status=answer.status)
-        if item.attempts + 1 >= STAND_ASIDE_ATTEMPTS:
-            own_wait = backoff(item.attempts + 1, self._options, self._random)
-            until = max(self._clock() + own_wait, 2 * until - self._clock())
-        self._store.postpone(item, dimse_code(answer.status), answer.cause, until)
+            self._give_up(item, answer.status, answer.cause, answer.in_full)
+            return answer.status is not None
+        if answer.status is None:
+            self._no_answer(item, answer)
+            return False
+        self._answered_well()
+        tries = item.attempts + 1
+        if tries < STAND_ASIDE_ATTEMPTS and not self._passing:
+            self._store.postpone(item, dimse_code(answer.status), answer.in_full, self._clock())
+            self._hold(answer.cause, self._patience.wait(tries), job=item.job_id, status=answer.status)
+            return False
+        self._passing = True
+        self._stand_aside(item, answer, self._patience.wait(tries))
+        return True
 
-    def _hold(self, cause: str, *, slowest: bool = False, job: int | None = None, status: int | None = None) -> float:
-        """Leave the destination alone for a while; returns until when."""
+    def _no_answer(self, item: Delivery, answer: Answer) -> None:
+        """The association ended. After an answer on it another one is opened at once, else the destination waits."""
+        if self._answered:
+            self._store.postpone(item, None, answer.cause, self._clock())
+            return
+        wait = self._patience.wait(self._failures + 1)
         self._failures += 1
-        wait = backoff(64 if slowest else self._failures, self._options, self._random)
-        self._held_until = self._clock() + wait
+        if item.attempts + 1 >= STAND_ASIDE_ATTEMPTS:
+            self._stand_aside(item, answer, wait + self._patience.wait(item.attempts + 1))
+        else:
+            self._store.postpone(item, None, answer.cause, self._clock())
+        self._hold(answer.cause, wait, job=item.job_id)
+
+    def _stand_aside(self, item: Delivery, answer: Answer, wait_s: float) -> None:
+        now = self._clock()
+        self._next_aside = now + RETRY_ASIDE_S
+        self._store.postpone(item, dimse_code(answer.status), answer.in_full, now + wait_s)
+
+    def _hold(self, cause: str, wait_s: float, *, job: int | None = None, status: int | None = None) -> None:
+        """Leave the destination alone for a while."""
+        self._held_since = self._clock()
+        self._held_until = self._held_since + wait_s
+        self._next_probe = self._clock() + self._probe_wait
         self._log.warning(
-            "delivery_postponed", cause=cause, failures=self._failures, wait_s=round(wait, 1), job=job, status=status
+            "delivery_postponed", cause=cause, failures=self._failures, wait_s=round(wait_s, 1), job=job, status=status
         )
-        return self._held_until
 
     def _too_old(self, item: Delivery) -> bool:
         return self._clock() - item.created_at > self._options.give_up_after_h * 3600
 
-    def _give_up(self, item: Delivery, status: int | None, cause: str) -> None:
-        self._refuse(item, status, f"given up after {self._options.give_up_after_h:g} h: {cause}")
+    def _give_up(self, item: Delivery, status: int | None, cause: str, in_full: str = "") -> None:
+        prefix = f"given up after {self._options.give_up_after_h:g} h: "
+        self._refuse(item, status, prefix + cause, prefix + (in_full or cause))
 
-    def _refuse(self, item: Delivery, status: int | None, cause: str) -> None:
-        self._store.refused(item, dimse_code(status), cause)
+    def _refuse(self, item: Delivery, status: int | None, cause: str, in_full: str = "") -> None:
+        """For good. cause: our words, for the log. in_full: the peer's as well, for the ledger."""
+        self._store.refused(item, dimse_code(status), in_full or cause)
         self._log.error(
             "delivery_refused", job=item.job_id, sop_instance_uid=item.sop_instance_uid, status=status, cause=cause
         )

@@ -7,6 +7,7 @@ too late changes nothing, and the others of its batch are recorded all the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
@@ -23,18 +24,30 @@ class LedgerRows(Rows):
     def due(self, destination: str, limit: int = 1000) -> list[Delivery]:
         """What to send now: STAT before HIGH before the rest, then job by job in the order of their results.
 
-        A job whose first unsent item must wait is left out whole: results arrive in order.
+        What has to wait stands aside: the other items of its job pass.
         """
-        waiting = delivery.alias()
-        blocked = sa.exists().where(
-            waiting.c.job_id == delivery.c.job_id,
-            waiting.c.destination == delivery.c.destination,
-            waiting.c.state == DeliveryState.PENDING,
-            waiting.c.not_before > self._clock(),
-        )
-        pending = (delivery.c.destination == destination) & (delivery.c.state == DeliveryState.PENDING) & ~blocked
+        ready = delivery.c.not_before <= self._clock()
         order = (delivery.c.urgency, delivery.c.job_id, delivery.c.sequence)
-        return self._deliveries(sa.select(delivery).where(pending).order_by(*order).limit(limit))
+        return self._pending(destination, ready, *order, limit=limit)
+
+    def waiting(self, destination: str, limit: int = 1000) -> list[Delivery]:
+        """What stands aside, tried least first."""
+        aside = delivery.c.not_before > self._clock()
+        order = (delivery.c.attempts, delivery.c.urgency, delivery.c.job_id)
+        return self._pending(destination, aside, *order, limit=limit)
+
+    def _pending(
+        self, destination: str, which: sa.ColumnElement[bool], *order: sa.ColumnElement[Any], limit: int
+    ) -> list[Delivery]:
+        mine = (delivery.c.destination == destination) & (delivery.c.state == DeliveryState.PENDING)
+        return self._deliveries(sa.select(delivery).where(mine, which).order_by(*order).limit(limit))
+
+    def release(self, destination: str, sop_class_uid: str) -> None:
+        """What stands aside of this SOP Class need not wait any longer."""
+        mine = (delivery.c.destination == destination) & (delivery.c.state == DeliveryState.PENDING)
+        aside = (delivery.c.sop_class_uid == sop_class_uid) & (delivery.c.not_before > self._clock())
+        with self._write() as db:
+            db.execute(sa.update(delivery).where(mine, aside).values(not_before=0.0))
 
     def sent_all(self, answers: Sequence[Sent]) -> None:
         """Record the answers of one batch in one transaction: a commit costs more than a small C-STORE.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ich_node.deliver.dicom.answers import NO_ANSWER, REJECTIONS, STATUSES, Verdict, meaning, rejection
+from ich_node.deliver.dicom.answers import STATUSES, Verdict, meaning
 
 
 @pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007, 0xB123, 0x0111, 0x0001, 0x0107, 0x0116])
@@ -28,11 +28,6 @@ def test_an_unknown_failure_is_tried_later_and_named(status):
     assert f"0x{status:04X}" in meaning(status).cause
 
 
-def test_no_answer_is_tried_later():
-    assert NO_ANSWER.verdict is Verdict.LATER
-    assert NO_ANSWER.status is None
-
-
 def test_every_16_bit_status_has_a_verdict_and_a_cause():
     assert all(meaning(status).cause for status in range(0x10000))
 
@@ -44,13 +39,8 @@ def test_no_row_of_the_table_is_hidden_by_the_rows_above_it():
         assert seen, f"row {low:04X} to {high:04X} never matches"
 
 
-@pytest.mark.parametrize(("result", "permanent"), [(1, True), (2, False)])
-@pytest.mark.parametrize(("source", "reason"), REJECTIONS)
-def test_a_rejection_says_why_and_whether_it_is_permanent(result, permanent, source, reason):
-    said_permanent, cause = rejection(result, source, reason)
-    assert said_permanent is permanent
-    assert cause == f"the peer rejects associations: {REJECTIONS[source, reason]}"
-
-
-def test_an_unknown_rejection_names_its_numbers():
-    assert rejection(1, 9, 9) == (True, "the peer rejects associations: source 9, reason 9")
+def test_what_the_peer_says_about_it_is_kept_apart_from_our_words():
+    answer = meaning(0xA700, '"disk full"')
+    assert answer.cause == "the peer is out of resources"
+    assert answer.in_full == 'the peer is out of resources; it says "disk full"'
+    assert meaning(0xA700).in_full == "the peer is out of resources"

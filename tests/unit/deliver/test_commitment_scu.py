@@ -21,7 +21,6 @@ class FakeRequester:
     def __init__(self):
         self.requests = []
         self.failure = None
-        self.alive = True
         self.report = None
 
     def connect(self, on_report):
@@ -34,6 +33,9 @@ class FakeRequester:
         self.requests.append((uid, [sop for _, sop in references]))
         if self.report is not None:
             self.on_report(self.report(uid, references))
+
+    def listen(self, until, seconds):
+        pass
 
     def release(self):
         pass

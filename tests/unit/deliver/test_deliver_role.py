@@ -1,4 +1,4 @@
-"""The role watches its parts: one that ends or hangs ends the role, which the supervisor starts afresh."""
+"""The role watches its parts: one that fails is run again, one that hangs ends the role, which is started afresh."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ class Part:
 
     name = "deliver-pacs"
 
-    def __init__(self, *, ends=False, silent=False):
-        self.ends, self.silent = ends, silent
+    def __init__(self, *, silent=False):
         self.last_sign_of_life = time.monotonic() - (1e6 if silent else 0)
         self.interrupted = False
 
     def run(self, stop):
-        while not self.ends and not stop.wait(0.01) and not self.interrupted:
+        while not stop.wait(0.01) and not self.interrupted:
             pass
 
     def interrupt(self):
@@ -36,9 +35,24 @@ def run_with(monkeypatch, tmp_path, part, stop):
     role.run(configuration(tmp_path), stop)
 
 
-def test_a_part_that_ends_ends_the_role(monkeypatch, tmp_path):
-    with pytest.raises(DeliveryError, match="deliver-pacs has ended"):
-        run_with(monkeypatch, tmp_path, Part(ends=True), threading.Event())
+class Failing(Part):
+    """Fails at its first run, as no part should; then does as told."""
+
+    runs = 0
+
+    def run(self, stop):
+        self.runs += 1
+        if self.runs == 1:
+            raise RuntimeError("a defect")
+        self.last_sign_of_life = time.monotonic()
+        stop.set()
+
+
+def test_a_part_that_fails_is_run_again_and_the_role_goes_on(monkeypatch, tmp_path):
+    part = Failing()
+    monkeypatch.setattr(role, "RUN_AGAIN_S", 0.01)
+    run_with(monkeypatch, tmp_path, part, threading.Event())
+    assert part.runs == 2
 
 
 def test_a_part_that_hangs_ends_the_role(monkeypatch, tmp_path):

@@ -6,13 +6,14 @@ import itertools
 import random
 
 import pytest
-from ledger_builder import SECONDARY_CAPTURE, Clock, configuration, destination, publish_job
+from ledger_builder import BASIC_TEXT_SR, SECONDARY_CAPTURE, Clock, configuration, destination, publish_job
 
-from ich_node.deliver.dicom.answers import NO_ANSWER, Answer, Verdict, meaning
-from ich_node.deliver.dicom.scu import AssociationRejected
-from ich_node.deliver.dicom.sender import POLL_S, Sender, backoff
+from ich_node.deliver.dicom.answers import Answer, Verdict, meaning
+from ich_node.deliver.dicom.sender import POLL_S, PROBE_S, RETRY_ASIDE_S, Sender
+from ich_node.dicom.requestor import Rejected
 from ich_node.domain.errors import PeerUnavailable, StoreError
 from ich_node.domain.ledger import DeliveryState, JobState
+from ich_node.runtime.wake import Bell
 from ich_node.store.ledger.jobs import JobStore
 
 HOUR = 3600.0
@@ -24,13 +25,16 @@ class FakePeer:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.up = True
-        self.rejects: AssociationRejected | None = None
-        self.answers: dict[str, list[int | None]] = {}
+        self.rejects: Rejected | None = None
+        self.answers_to: dict[str, list[int | None]] = {}
         self.always: dict[str, int | None] = {}
         self.order: list[str] = []
         self.attempts: list[tuple[float, str]] = []
         self.connections: list[float] = []
+        self.probes: list[float] = []
+        self.echoes = True
         self.alive = False
+        self.last_progress = 0.0
 
     def connect(self, _files):
         self.connections.append(self.clock.now)
@@ -41,6 +45,10 @@ class FakePeer:
         self.alive = True
         return self
 
+    def answers(self):
+        self.probes.append(self.clock.now)
+        return self.echoes and self.up and self.rejects is None
+
     def covers(self, _files):
         return True
 
@@ -48,8 +56,8 @@ class FakePeer:
         file = candidates[0]
         uid = file.sop_instance_uid
         self.attempts.append((self.clock.now, uid))
-        status = self.always[uid] if uid in self.always else (self.answers.get(uid) or [0]).pop(0)
-        answer = NO_ANSWER if status is None else meaning(status)
+        status = self.always[uid] if uid in self.always else (self.answers_to.get(uid) or [0]).pop(0)
+        answer = Answer(Verdict.LATER, None, "no answer: the peer hung up") if status is None else meaning(status)
         if status is None:
             self.alive = False
         if answer.verdict is Verdict.SENT:
@@ -85,7 +93,9 @@ def sender(tmp_path, store, peer, clock):
     options = {"retry_base_s": 5, "retry_max_s": 900, "give_up_after_h": 72, "linger_s": 2}
     config = configuration(tmp_path, destination("pacs", 1), **options)
     target = config.deliver.destinations[0]
-    return Sender(target, config.deliver, store, peer.connect, clock=clock, random_source=random.Random(1))
+    return Sender(
+        target, config.deliver, store, peer, Bell(tmp_path / "bells"), clock=clock, random_source=random.Random(1)
+    )
 
 
 def run(sender, clock, seconds, tick_s=1.0):
@@ -106,7 +116,7 @@ def test_after_a_day_of_outage_everything_arrives_once_and_in_order(sender, stor
     jobs = []
     for number in range(1, 25):  # one study an hour
         jobs.append(publish(store, tmp_path, number))
-        run(sender, clock, HOUR, tick_s=30)
+        run(sender, clock, HOUR, tick_s=60)
     assert peer.order == []
     attempts_before = [store.job(job.id).attempts for job, _ in jobs]
     peer.up = True
@@ -119,22 +129,90 @@ def test_after_a_day_of_outage_everything_arrives_once_and_in_order(sender, stor
 def test_a_dead_peer_is_tried_seldom(sender, store, peer, clock, tmp_path):
     peer.up = False
     publish(store, tmp_path, 1)
-    run(sender, clock, 24 * HOUR, tick_s=10)
+    run(sender, clock, 24 * HOUR, tick_s=90)
     assert 90 < len(peer.connections) < 250, "about every 450 to 900 s"
 
 
 def test_what_came_back_first_is_what_was_held_first(sender, store, peer, clock, tmp_path):
     (_, first), (_, second) = publish(store, tmp_path, 1), publish(store, tmp_path, 2)
-    peer.answers[first[1].sop_instance_uid] = [0xA700]
+    peer.answers_to[first[1].sop_instance_uid] = [0xA700]
     run(sender, clock, 60)
     assert peer.order == [file.sop_instance_uid for file in (*first, *second)]
 
 
-def test_a_transient_failure_stops_the_batch_rather_than_reorder_it(sender, store, peer, clock, tmp_path):
+@pytest.mark.parametrize("failure", [0xA700, 0x0110, 0xD000])
+def test_an_instance_with_a_transient_status_lets_the_others_of_its_job_pass_after_a_few_tries(
+    sender, store, peer, clock, tmp_path, failure
+):
     _, files = publish(store, tmp_path, 1)
-    peer.always[files[1].sop_instance_uid] = 0x0110
+    uids = [file.sop_instance_uid for file in files]
+    peer.answers_to[uids[1]] = [failure] * 50
+    run(sender, clock, 4)
+    assert peer.order == [uids[0]], "the order is kept for a while"
+    run(sender, clock, 10)
+    assert peer.order == [uids[0], uids[2]]
+    assert [uid for _, uid in peer.attempts].count(uids[1]) == 3
+
+
+def test_of_many_that_stand_aside_each_is_tried_once_before_something_gets_through(
+    sender, store, peer, clock, tmp_path
+):
+    _, files = publish(store, tmp_path, 1, classes=[SECONDARY_CAPTURE] * 30 + [BASIC_TEXT_SR])
+    for file in files[:30]:
+        peer.always[file.sop_instance_uid] = 0xA700
+    run(sender, clock, 25)
+    assert peer.order == [files[30].sop_instance_uid]
+    assert [uid for _, uid in peer.attempts].count(files[29].sop_instance_uid) == 1
+
+
+def test_what_stands_aside_goes_within_a_minute_of_the_repair_although_nothing_new_comes(
+    sender, store, peer, clock, tmp_path
+):
+    job, files = publish(store, tmp_path, 1, classes=[SECONDARY_CAPTURE] * 3, priority="STAT")
+    for file in files:
+        peer.always[file.sop_instance_uid] = 0xA700
+    run(sender, clock, HOUR, tick_s=20)
+    peer.always.clear()
+    run(sender, clock, RETRY_ASIDE_S + 2)
+    assert store.job(job.id).state is JobState.DONE
+
+
+def test_a_peer_that_hangs_up_after_every_success_costs_no_wait(sender, store, peer, clock, tmp_path):
+    job, files = publish(store, tmp_path, 1)
+    for file in files[1:]:
+        peer.answers_to[file.sop_instance_uid] = [None]
+    run(sender, clock, 1)
+    assert store.job(job.id).state is JobState.DONE
+    assert len(peer.connections) == 3
+
+
+def test_a_destination_that_answers_again_gets_what_waits_at_once(sender, store, peer, clock, tmp_path):
+    peer.up = False
+    job, _ = publish(store, tmp_path, 1, priority="STAT")
+    run(sender, clock, 2 * HOUR, tick_s=20)
+    peer.up = True
+    run(sender, clock, PROBE_S + 1)
+    assert store.job(job.id).state is JobState.DONE
+
+
+def test_a_destination_that_answers_an_echo_and_nothing_else_is_left_alone_for_longer_and_longer(
+    sender, store, peer, clock, tmp_path
+):
+    _, files = publish(store, tmp_path, 1)
+    for file in files:
+        peer.always[file.sop_instance_uid] = None
+    run(sender, clock, 6 * HOUR, tick_s=30)
+    assert 20 < len(peer.connections) < 90
+
+
+def test_an_idle_destination_is_not_probed(sender, store, peer, clock, tmp_path):
+    peer.up = False
+    job, _ = publish(store, tmp_path, 1)
+    run(sender, clock, 60)
+    store.drop(job.id)
+    del peer.probes[:]
     run(sender, clock, HOUR, tick_s=10)
-    assert peer.order == [files[0].sop_instance_uid]
+    assert peer.probes == []
 
 
 @pytest.mark.parametrize("failure", [0xA700, 0x0110, None], ids=["resources", "processing", "no answer"])
@@ -147,15 +225,15 @@ def test_an_instance_that_always_fails_does_not_block_the_other_jobs(sender, sto
     assert store.job(bad.id).state is JobState.DELIVERING
 
 
-def test_an_instance_that_always_fails_is_tried_at_growing_intervals(sender, store, peer, clock, tmp_path):
+def test_an_instance_that_always_fails_is_tried_about_once_a_minute(sender, store, peer, clock, tmp_path):
     _, files = publish(store, tmp_path, 1)
     peer.always[files[0].sop_instance_uid] = 0x0110
-    run(sender, clock, 2 * HOUR, tick_s=5)
-    moments = [moment for moment, _ in peer.attempts]
+    run(sender, clock, HOUR / 2, tick_s=5)
+    moments = [moment for moment, uid in peer.attempts if uid == files[0].sop_instance_uid]
     gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
     assert gaps[0] <= 10
-    assert gaps[-1] > 400
-    assert max(gaps) <= 1805
+    assert min(gaps[3:]) >= 10
+    assert max(gaps) <= RETRY_ASIDE_S + 5
 
 
 def test_stat_results_go_before_a_routine_backlog(sender, store, peer, clock, tmp_path):
@@ -174,7 +252,7 @@ def test_after_the_configured_time_an_unreachable_destination_is_given_up_with_i
 ):
     peer.up = False
     job, _ = publish(store, tmp_path, 1)
-    run(sender, clock, 74 * HOUR, tick_s=600)
+    run(sender, clock, 74 * HOUR, tick_s=1800)
     assert store.job(job.id).state is JobState.FAILED
     assert {d.cause for d in store.deliveries(job.id)} == {"given up after 72 h: can not connect: Connection refused"}
 
@@ -184,7 +262,7 @@ def test_after_the_configured_time_an_instance_that_fails_is_given_up_and_the_re
 ):
     job, files = publish(store, tmp_path, 1)
     peer.always[files[0].sop_instance_uid] = 0xA700
-    run(sender, clock, 74 * HOUR, tick_s=600)
+    run(sender, clock, 74 * HOUR, tick_s=1800)
     assert [d.state for d in store.deliveries(job.id)] == [
         DeliveryState.FAILED,
         DeliveryState.SENT,
@@ -196,7 +274,7 @@ def test_after_the_configured_time_an_instance_that_fails_is_given_up_and_the_re
 def test_an_operators_retry_starts_the_clock_again(sender, store, peer, clock, tmp_path):
     peer.up = False
     job, files = publish(store, tmp_path, 1)
-    run(sender, clock, 74 * HOUR, tick_s=600)
+    run(sender, clock, 74 * HOUR, tick_s=1800)
     store.retry(job.id)
     run(sender, clock, HOUR, tick_s=30)
     peer.up = True
@@ -205,7 +283,7 @@ def test_an_operators_retry_starts_the_clock_again(sender, store, peer, clock, t
 
 
 def test_a_permanent_rejection_is_waited_out_at_the_slowest_pace(sender, store, peer, clock, tmp_path):
-    peer.rejects = AssociationRejected("the peer rejects associations: it does not know us", permanent=True)
+    peer.rejects = Rejected("the peer rejects associations: it does not know us", permanent=True)
     job, _ = publish(store, tmp_path, 1)
     run(sender, clock, HOUR)
     assert len(peer.connections) <= 9
@@ -246,14 +324,13 @@ def test_an_idle_sender_asks_seldom(sender):
     assert sender.step() == POLL_S
 
 
-@pytest.mark.parametrize(
-    ("attempts", "low", "high"), [(1, 2.5, 5), (2, 5, 10), (8, 320, 640), (9, 450, 900), (99, 450, 900)]
-)
-def test_the_wait_doubles_up_to_its_limit_with_jitter(tmp_path, attempts, low, high):
-    options = configuration(tmp_path, retry_base_s=5, retry_max_s=900).deliver
-    waits = [backoff(attempts, options, random.Random(seed)) for seed in range(200)]
-    assert low <= min(waits) < max(waits) <= high
-    assert len(set(waits)) > 100
+def test_an_operators_hurry_ends_the_back_off(sender, store, peer, clock, tmp_path):
+    peer.always[publish(store, tmp_path, 1)[1][0].sop_instance_uid] = None  # the association ends at every attempt
+    run(sender, clock, 2 * HOUR, tick_s=30)
+    peer.always.clear()
+    store.hurry(["pacs"])
+    run(sender, clock, 1)
+    assert len(peer.order) == 3
 
 
 def test_an_answer_is_a_value():

@@ -253,14 +253,15 @@ def test_a_refusal_fails_the_job_but_the_rest_is_still_sent(store, tmp_path):
     assert [d.state for d in store.deliveries(job.id)] == [DeliveryState.FAILED, DeliveryState.SENT]
 
 
-def test_a_postponed_instance_holds_back_its_job_and_no_other(store, tmp_path, clock):
+def test_a_postponed_instance_stands_aside_and_holds_back_nothing(store, tmp_path, clock):
     published(store, tmp_path, "1.1")
-    other = published(store, tmp_path, "1.2")
-    first = store.due("pacs")[0]
+    first, *others = store.due("pacs")
     store.postpone(first, "0xA700", "out of resources", clock.now + 60)
-    assert {d.job_id for d in store.due("pacs")} == {other.id}
-    clock.now += 61
-    assert [d.sequence for d in store.due("pacs") if d.job_id == first.job_id] == [0, 1]
+    assert [d.sop_instance_uid for d in store.due("pacs")] == [d.sop_instance_uid for d in others]
+    assert [d.sop_instance_uid for d in store.waiting("pacs")] == [first.sop_instance_uid]
+    store.release("pacs", first.sop_class_uid)
+    assert store.due("pacs")[0].sop_instance_uid == first.sop_instance_uid
+    assert store.waiting("pacs") == []
 
 
 def test_stat_results_overtake_routine_ones(store, tmp_path):
@@ -398,7 +399,7 @@ def test_what_waits_for_a_destination_goes_now_when_an_operator_says_so(store, t
         store.postpone(store.due(name)[0], None, "no answer", clock.now + 900)
     assert store.hurried_at("a") == 0.0
     assert store.hurry(["a"]) == 2
-    assert (len(store.due("a")), len(store.due("b"))) == (2, 0)
+    assert (len(store.due("a")), len(store.due("b"))) == (2, 1)
     assert (store.hurried_at("a"), store.hurried_at("b")) == (clock.now, 0.0)
 
 
