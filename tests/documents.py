@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ich_node.commands import cli
 from ich_node.deliver.dicom import answers
+from ich_node.dicom import pdu
 from ich_node.domain.ledger import DELIVERY_TRANSITIONS, JOB_TRANSITIONS
 from ich_node.runtime import logs
 
@@ -47,7 +48,10 @@ def pacs_answers() -> str:
 
 def rejections() -> str:
     """What the node says of a rejected association."""
-    rows = [(f"{source}, {reason}", words) for (source, reason), words in answers.REJECTIONS.items()]
+    rows = [
+        (f"{source}, {reason}", words.format(calling="…", called="…"))
+        for (source, reason), words in pdu.REJECTIONS.items()
+    ]
     return table(("source, reason", "the peer rejects associations:"), rows)
 
 

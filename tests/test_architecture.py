@@ -23,7 +23,7 @@ FLOORS = (
     {"commands"},
 )
 WALLS = {
-    "pynetdicom": {"receive", "deliver", "dicom/pynetdicom_3_0.py"},
+    "pynetdicom": {"receive", "dicom/pynetdicom_3_0.py"},
     "onnxruntime": {"infer/engine/ort.py"},
     "highdicom": {"report"},
     "sqlalchemy": {"store/ledger"},
