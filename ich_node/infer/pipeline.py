@@ -1,7 +1,8 @@
 """The story of a study, on one page: from the files of one series to everything that can be said about it.
 
-read slices → volume in HU → gates → model → CAM and location → triage. No network, no database, no wall clock; the
-node, `ich-node analyse` and the evaluation call the same function; report/ makes the results from what it returns.
+read slices → volume in HU → slabs of about 5 mm → gates → model → CAM and location → triage → back on the slices. No
+network, no database, no wall clock; the node, `ich-node analyse` and the evaluation call the same function; report/
+makes the results from what it returns.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ich_node.infer.say import explain, skull, triage
 from ich_node.infer.say.locate import locate_all
 from ich_node.infer.see import gates, pixels
 from ich_node.infer.see.crop import crop
+from ich_node.infer.see.slabs import slabs_of
 from ich_node.infer.see.volume import read_volume
 from ich_node.runtime.config import Config
 
@@ -47,17 +49,20 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         with watch("volume"):
             volume = read_volume(paths)
         with watch("gates"):
-            warnings = (*volume.warnings, *gates.check(volume))
+            slabs = slabs_of(volume)
+            thick = slabs.thick
+            warnings = (*volume.warnings, *gates.check(volume, slabs))
         with watch("model"):
-            box = crop(volume)
+            box = crop(thick)
             said = engine.run(box.hu)
-            prediction = model.predict(said.logits, said.cam, volume.heights_mm)
+            prediction = model.predict(said.logits, said.cam, thick.heights_mm)
         with watch("explanation"):
-            space = skull.inside(volume, box)
+            space = skull.inside(thick, box)
             called = triage.present(prediction, model.card)
-            located = locate_all(volume, box, prediction, called, model.card, space)
-            priority, findings = triage.decide(prediction, located, model.card)
-            key_slices = explain.key_slices(prediction, findings, box, config.report.pictures, space)
+            located = locate_all(thick, box, prediction, called, model.card, space)
+            priority, on_slabs = triage.decide(prediction, located, model.card)
+            keys = explain.key_slices(prediction, on_slabs, box, config.report.pictures, space)
+            findings = slabs.findings_back(on_slabs)
     except UnusableSeries as refusal:
         return not_analysed(headers, model.card, engine.name, refusal.reason, watch.seconds)
     return Analysis(
@@ -72,8 +77,8 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         priority=priority,
         findings=findings,
         volume=volume,
-        prediction=prediction,
-        key_slices=key_slices,
+        prediction=slabs.prediction_back(prediction),
+        key_slices=slabs.key_slices_back(keys, findings),
         warnings=warnings,
         timings_s=watch.seconds,
     )

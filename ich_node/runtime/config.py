@@ -154,7 +154,9 @@ class ReportConfig(Section):
     """What goes back."""
 
     language: Literal["en", "de"] = Field("en", description="language of text that people read; codes stay codes")
-    pictures: Literal["key", "all"] = Field("key", description="overlays of the key slices, or of every slice")
+    pictures: Literal["key", "all"] = Field(
+        "key", description="overlays of the key slices, or of all (one every 5 mm where slices are thin)"
+    )
     multi_frame: bool = Field(False, description="also send the overlays as one multi-frame secondary capture")
     parametric_map: bool = Field(False, description="also send the activation map as a Parametric Map")
     presentation_state: bool = Field(False, description="also send a Grayscale Softcopy Presentation State")

@@ -64,7 +64,7 @@ KEYWORDS = (*eligibility.KEYWORDS, *completeness.KEYWORDS, *assembler.IDENTITY)
 CONFIG = config.Config(report=config.ReportConfig(multi_frame=True, parametric_map=True, presentation_state=True))
 LONGEST_CASE_S = 120
 MOST_MIB = {"header": 1000, "series": 8000}
-"""Of the whole process, libraries included. A series may hold half a GiB of HU (infer.volume.MAX_VOXELS)."""
+"""Of the whole process, libraries included. A series may hold a GiB of HU (infer.volume.MAX_VOXELS)."""
 
 NUMBERS = (b"0", b"-1", b"", b" ", b"nan", b"inf", b"-inf", b"1e308", b"1e-308", b"1\\2", b"9" * 16, b"1,5", b"\xff")
 SIZES = (*(struct.pack("<H", n) for n in (0, 1, 2, 7, 8, 12, 16, 32, 64, 4096, 4097, 32767, 65535)), b"", b"\1")

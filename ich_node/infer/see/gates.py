@@ -21,11 +21,12 @@ from ich_node.domain.findings import Volume
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see import heights
 from ich_node.infer.see.crop import turn_of
+from ich_node.infer.see.slabs import Slabs, slabs_of
 
 Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
-FINE_MM, SLAB_MM = 1.0, 5.0
+FINE_MM = 1.0
 BONE_HU = 200
 SQUARE = np.ones((3, 3), np.bool_)
 CROSS = ndimage.generate_binary_structure(2, 1)
@@ -72,11 +73,14 @@ class Measured:
     metal_ml: float
 
 
-def check(volume: Volume) -> tuple[Reason, ...]:
-    """Warnings about a volume that the model may look at; raises UnusableSeries about one that it must not judge."""
+def check(volume: Volume, slabs: Slabs | None = None) -> tuple[Reason, ...]:
+    """Warnings about a volume that the model may look at; raises UnusableSeries about one that it must not judge.
+
+    slabs: of the volume, where they are made already.
+    """
     if reason := eligibility.unfit(_stack(volume)):
         raise UnusableSeries(reason)
-    return judge(measure(volume))
+    return judge(measure(volume, slabs))
 
 
 def judge(figures: Measured) -> tuple[Reason, ...]:
@@ -114,16 +118,15 @@ def is_sharp(figures: Measured) -> bool:
 # --- figures -------------------------------------------------------------------------------------------------------
 
 
-def measure(volume: Volume) -> Measured:
+def measure(volume: Volume, slabs: Slabs | None = None) -> Measured:
     """Take the figures of a volume."""
+    slabs = slabs or slabs_of(volume)
     turn = turn_of(volume.affine)
     hu = turn.forward(volume.hu)
     pixel_mm = volume.spacing_mm[1:] if not turn.transpose else volume.spacing_mm[:0:-1]
-    extents_mm = heights.extents_mm(volume.heights_mm)
-    starts = heights.slab_starts(volume.heights_mm, SLAB_MM)
-    slab_mm = np.add.reduceat(extents_mm, starts)
+    slab_mm = np.add.reduceat(heights.extents_mm(volume.heights_mm), slabs.starts)
     step = max(1, round(FINE_MM / pixel_mm[0])), max(1, round(FINE_MM / pixel_mm[1]))
-    fine = slabs_of(block_mean(hu, step), starts, extents_mm)
+    fine = block_mean(turn.forward(slabs.thick.hu), step)
     blocks = block_mean(fine, (2, 2))
     fine_mm = step[0] * pixel_mm[0], step[1] * pixel_mm[1]
     cell_cm2 = 4 * fine_mm[0] * fine_mm[1] / 100
@@ -131,7 +134,7 @@ def measure(volume: Volume) -> Measured:
     area_cm2 = inside.sum(axis=(1, 2)) * cell_cm2
     upper = np.flatnonzero(area_cm2 > 0.5 * max(area_cm2.max(), RING_CM2[0]))
     spots, spots_mm = _spots(blocks[upper], inside[upper], cell_cm2, slab_mm[upper])
-    noise_hu, grain = _noise(hu[starts], pixel_mm, inside, upper, (2 * step[0], 2 * step[1]))
+    noise_hu, grain = _noise(hu[slabs.starts], pixel_mm, inside, upper, (2 * step[0], 2 * step[1]))
     middle = inside[len(inside) // 4 : len(inside) - len(inside) // 4]
     tissue = blocks[inside]
     metal_cm2 = ((blocks > METAL_HU) & inside).sum(axis=(1, 2)) * cell_cm2
@@ -158,16 +161,6 @@ def block_mean(hu: npt.NDArray[Any], step: tuple[int, int]) -> Floats:
     lines = whole.reshape(len(hu), rows, step[0], -1).sum(axis=2, dtype=exact)
     sums = lines.reshape(len(hu), rows, columns, step[1]).sum(axis=3)
     return np.asarray(sums / np.float32(step[0] * step[1]), np.float32)
-
-
-def slabs_of(blocks: Floats, starts: npt.NDArray[np.intp], extents_mm: heights.Array) -> Floats:
-    """Means [slabs, h, w] of neighbouring slices, each weighing the stretch that it speaks for."""
-    if len(starts) == len(blocks):
-        return blocks
-    share = (extents_mm / np.repeat(np.add.reduceat(extents_mm, starts), np.diff([*starts, len(blocks)]))).astype(
-        np.float32
-    )
-    return np.asarray(np.add.reduceat(blocks * share[:, None, None], starts), np.float32)
 
 
 def brain_of(image: Floats, cell_cm2: float) -> Mask:

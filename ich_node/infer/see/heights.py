@@ -37,8 +37,10 @@ def extents_mm(heights_mm: Sequence[float] | Array) -> Array:
 def slab_starts(heights_mm: Sequence[float] | Array, slab_mm: float) -> npt.NDArray[np.intp]:
     """The first slice of every slab: neighbours whose stretches add up to the height closest to `slab_mm`."""
     starts, filled_mm = [], np.inf
+    below, _ = steps_mm(heights_mm)
     for index, extent_mm in enumerate(extents_mm(heights_mm)):
-        if filled_mm + extent_mm / 2 >= slab_mm - 1e-3:  # positions are rounded to micrometres at best
+        full = filled_mm + extent_mm / 2 >= slab_mm - 1e-3  # positions are rounded to micrometres at best
+        if full or below[index] >= slab_mm - 1e-3:  # a slab reaches across no gap
             starts.append(index)
             filled_mm = 0.0
         filled_mm += extent_mm

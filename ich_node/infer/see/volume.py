@@ -26,8 +26,8 @@ from ich_node.infer.see.pixels import Hu, Image
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 OVERLAPPING = 1.4
 """A slice that much thicker than the step to the next overlaps it by nearly half, or belongs to another scan."""
-MAX_VOXELS = 1 << 28
-"""Half a GiB of HU: 1,000 slices of 512², 250 of 1024². The gates need 25 bytes a voxel (12 GB for 28 × 4096²)."""
+MAX_VOXELS = 1 << 29
+"""One GiB of HU: 2,000 slices of 512², 500 of 1024². Beyond the slabs nothing is made of every voxel."""
 
 
 def read_volume(paths: Sequence[Path]) -> Volume:
