@@ -232,10 +232,10 @@ def _write(patient: Patient, job: Job, pacs: Spool, state_dir: Path, out: Path) 
     result: dict[str, Any] = json.loads(source.read_bytes())
     shutil.copyfile(source, folder / "result.json")
     uids = [item["sop_instance_uid"] for item in result["objects"]]
-    held = pacs.find(uids)
+    held = pacs.find(uids, everywhere=True)
     for number, uid in enumerate(uids, start=1):
-        shutil.copyfile(held[uid], folder / f"result-{number:02d}.dcm")
-    previews.write([pydicom.dcmread(held[uid]) for uid in uids], folder)
+        shutil.copyfile(held[uid][0], folder / f"result-{number:02d}.dcm")
+    previews.write([pydicom.dcmread(held[uid][0]) for uid in uids], folder)
     return result
 
 

@@ -8,6 +8,7 @@ import time
 from ich_node.domain.errors import IchNodeError, StoreError
 from ich_node.receive.assembler import Assembler
 from ich_node.receive.commitment import Commitments
+from ich_node.receive.reporting import Reporter
 from ich_node.receive.scp import Scp
 from ich_node.runtime import logs, service
 from ich_node.runtime.config import Config
@@ -26,13 +27,13 @@ def run(config: Config, stop: service.Stop) -> None:
     spool.remove_stale_parts(STALE_PART_S)
     jobs = JobStore.open(config.state_dir)
     assembler = Assembler(config.receive, spool, jobs)
-    commitments = Commitments(config, spool, jobs)
+    commitments = Commitments(config, jobs)
+    reporter = Reporter(config, spool, commitments)
     try:
         scp = Scp(config, spool, assembler, commitments.extension)
     except OSError as error:
         raise IchNodeError(f"can not listen on {config.receive.address}:{config.receive.port}: {error}") from error
-    reporter = threading.Thread(target=commitments.run, args=(stop,), name="commitments", daemon=True)
-    reporter.start()
+    threading.Thread(target=reporter.run, args=(stop,), name="commitments", daemon=True).start()
     scp.start()
     service.notify("READY=1", f"STATUS=listening on port {scp.port}")
     try:

@@ -56,6 +56,9 @@ TRANSFER_SYNTAXES = (
 )
 """What we accept, for every storage class. Big endian was retired, and its senders must offer implicit VR as well."""
 
+PLAIN_SYNTAXES = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1"]
+"""What we accept for everything else."""
+
 PRIVATE_STORAGE = {
     "SiemensCSANonImageStorage": "1.3.12.2.1107.5.9.1",
     "GEPETRawDataStorage": "1.2.840.113619.4.30",
@@ -184,7 +187,7 @@ class Scp:
         entity.network_timeout = self._config.idle_timeout_s
         entity.add_supported_context(Verification)
         for abstract_syntax in extension.abstract_syntaxes:  # reports come from peers that take the SCP role
-            entity.add_supported_context(abstract_syntax, scu_role=True, scp_role=True)
+            entity.add_supported_context(abstract_syntax, PLAIN_SYNTAXES, scu_role=True, scp_role=True)
         handlers = [
             (evt.EVT_C_STORE, self._on_c_store),
             (evt.EVT_RELEASED, self._on_released),

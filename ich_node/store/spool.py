@@ -34,6 +34,10 @@ OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 MOST_BUFFERS = 512  # buffers in one writev; IOV_MAX is 1024
 MOST_NAMED = 1000
 RECOVERY_FACTOR = 1.05
+MOST_RECENT = 1000
+"""Folders that are remembered as written last: those of a busy day, 200 bytes each."""
+FEW_NAMES = 64
+"""So many questions for one name cost as much as a listing of a folder of 500."""
 MOST_COPIES = 8
 """Different datasets under one SOP Instance UID that are kept: corrected demographics come once or twice."""
 COMPARED_AT_A_TIME = 1 << 20  # bytes: of the order of one image
@@ -50,6 +54,7 @@ class Spool:
         self._full = False
         self._lock = threading.Lock()
         self._sync = GroupCommit()
+        self._recent: dict[Path, None] = {}  # folders in which something was written, the last one last
         self._named: set[Path] = set()  # folders of series whose own names are durable
         state.make()
 
@@ -162,6 +167,11 @@ class Spool:
     def sync(self, directory: Path) -> None:
         """Make every name in the folder of a series durable, and the name of the folder itself."""
         self._sync(directory)
+        with self._lock:
+            self._recent.pop(directory, None)
+            self._recent[directory] = None
+            if len(self._recent) > MOST_RECENT:
+                del self._recent[next(iter(self._recent))]
         if directory not in self._named:  # by us or by one who did not live to fsync it
             self._sync(directory.parent)
             with self._lock:
@@ -207,16 +217,27 @@ class Spool:
             raise UnidentifiableInstance("a UID that can not be a file name")
         return self.incoming / series_uid
 
-    def find(self, sop_instance_uids: Collection[str]) -> dict[str, Path]:
-        """Where instances lie, set aside or not, by SOP Instance UID; those that are not held are left out."""
+    def find(self, sop_instance_uids: Collection[str], *, everywhere: bool = False) -> dict[str, list[Path]]:
+        """Where instances lie, set aside or not, all copies, by SOP Instance UID; those not found are left out.
+
+        Looks into the folders that were written last; everywhere: into every folder, which takes time.
+        """
         wanted = {uid for uid in sop_instance_uids if is_uid(uid)}
-        found: dict[str, Path] = {}
-        for root in (self.incoming, self.aside):
-            for directory in root.iterdir():
-                for uid in wanted - found.keys():
-                    path = directory / f"{uid}{IMAGE}"
-                    if path.exists():
-                        found[uid] = path
+        found: dict[str, list[Path]] = {}
+        with self._lock:
+            folders = list(reversed(self._recent))
+        if everywhere:
+            folders = [entry for root in (self.incoming, self.aside) for entry in root.iterdir()]
+        for folder in folders:
+            here = wanted if everywhere else wanted - found.keys()
+            if len(here) > FEW_NAMES:  # one listing costs less than so many questions
+                with suppress(OSError):
+                    here = here & {path.name.removesuffix(IMAGE) for path in folder.iterdir()}
+            for uid in here:
+                first = folder / f"{uid}{IMAGE}"
+                if first.exists():
+                    copies = [folder / f"{uid}~{copy}{IMAGE}" for copy in range(2, MOST_COPIES + 1)]
+                    found.setdefault(uid, []).extend([first, *filter(Path.exists, copies)])
         return found
 
     # --- house-keeping ---------------------------------------------------------------------------------------------

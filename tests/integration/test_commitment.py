@@ -6,18 +6,22 @@ import threading
 from pathlib import Path
 
 import pytest
+from datasets import encoded
 from fake_pacs import SECONDARY_CAPTURE, STORAGE_COMMITMENT, FakePacs
-from ledger_builder import configuration, destination, publish_job, write_instance
+from ledger_builder import configuration, destination, publish_job
 from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.presentation import build_context, build_role
 
 from ich_node.deliver import role as deliver_role
+from ich_node.dicom.commitment import event_information
+from ich_node.domain.dicom import AETitle, Peer
 from ich_node.domain.ledger import DeliveryState, JobState
-from ich_node.receive.commitment import Commitments, event_information, read_request
+from ich_node.receive.commitment import Commitments
+from ich_node.receive.reporting import Reporter
 from ich_node.receive.scp import Scp
 from ich_node.store.ledger.jobs import JobStore
-from ich_node.store.ledger.proof import Report
 from ich_node.store.spool import Spool
 
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"
@@ -46,9 +50,9 @@ def node(tmp_path, store):
 
     def start(config):
         spool = Spool(tmp_path, 0)
-        commitments = Commitments(config, spool, store)
+        commitments = Commitments(config, store)
         scp = Scp(config, spool, NoHints(), commitments.extension, port=0)
-        thread = threading.Thread(target=commitments.run, args=(stop,))
+        thread = threading.Thread(target=Reporter(config, spool, commitments).run, args=(stop,))
         scp.start()
         thread.start()
         running.append((scp, thread))
@@ -80,10 +84,10 @@ def delivering():
 
 def report_on(association, request, failed=()):
     """Send the N-EVENT-REPORT that a PACS would."""
-    asked = read_request(request, "X", "127.0.0.1", 0.0)
-    missing = {sop: 0x0112 for _, sop in asked.references if sop in failed}
-    report = Report(asked.transaction_uid, frozenset(sop for _, sop in asked.references if sop not in missing), missing)
-    information = event_information(asked, report)
+    items = request.ReferencedSOPSequence
+    references = tuple((str(i.ReferencedSOPClassUID), str(i.ReferencedSOPInstanceUID)) for i in items)
+    missing = {sop: 0x0112 for _, sop in references if sop in failed}
+    information = event_information(str(request.TransactionUID), references, missing)
     return association.send_n_event_report(information, 2 if missing else 1, STORAGE_COMMITMENT, WELL_KNOWN)[0]
 
 
@@ -178,15 +182,20 @@ def test_a_peer_that_does_not_commit_leaves_the_results_sent(tmp_path, store, de
 # --- our senders ask -----------------------------------------------------------------------------------------------
 
 
-def ask(port, references, *, keep_open=None, ae_title="SCANNER", on_report=None):
+def ask(port, references, *, keep_open=None, ae_title="SCANNER", on_report=None, uid="2.25.99", source="127.0.0.1"):
     """N-ACTION to the node; returns the status."""
     handlers = [(evt.EVT_N_EVENT_REPORT, on_report)] if on_report else []
     association = AE(ae_title).associate(
-        "127.0.0.1", port, contexts=[build_context(STORAGE_COMMITMENT)], ae_title="ICHNODE", evt_handlers=handlers
+        "127.0.0.1",
+        port,
+        contexts=[build_context(STORAGE_COMMITMENT)],
+        ae_title="ICHNODE",
+        evt_handlers=handlers,
+        bind_address=(source, 0),
     )
     assert association.is_established
     request = Dataset()
-    request.TransactionUID = "2.25.99"
+    request.TransactionUID = uid
     request.ReferencedSOPSequence = []
     for sop_class, sop in references:
         item = Dataset()
@@ -224,9 +233,16 @@ class Reports:
 HELD, ASIDE, UNKNOWN = "1.2.3.1", "1.2.3.2", "1.2.3.3"
 
 
-def fill(tmp_path):
-    write_instance(tmp_path / "incoming" / "1.2.9" / f"{HELD}.dcm", SECONDARY_CAPTURE, HELD)
-    write_instance(tmp_path / "set_aside" / "1.2.9" / f"{ASIDE}.dcm", SECONDARY_CAPTURE, ASIDE)
+def fill(tmp_path, sender="SCANNER", address="127.0.0.1", patient="P1"):
+    peer = Peer(AETitle(sender), address)
+    for uid, aside in ((HELD, False), (ASIDE, True)):
+        dataset = Dataset()
+        dataset.SOPClassUID, dataset.SOPInstanceUID = SECONDARY_CAPTURE, uid
+        dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.PatientID = "1.2", "1.2.9", patient
+        Spool(tmp_path, 0).put(
+            series_uid="1.2.9", sop_instance_uid=uid, sop_class_uid=SECONDARY_CAPTURE, aside=aside,
+            transfer_syntax_uid=ExplicitVRLittleEndian, parts=[encoded(dataset)], sender=peer,
+        )  # fmt: skip
 
 
 def test_a_sender_gets_its_report_on_the_association_that_asked(tmp_path, node):
@@ -273,12 +289,14 @@ def test_a_request_survives_a_restart_before_its_report(tmp_path, store, wait_fo
     config = config.model_copy(update={"receive": type(config.receive).model_validate({"callers": callers})})
     fill(tmp_path)
     spool = Spool(tmp_path, 0)
-    dies = Commitments(config, spool, store)  # its thread never runs
+    dies = Commitments(config, store)  # nobody reports
     scp = Scp(config, spool, NoHints(), dies.extension, port=0)
     scp.start()
     assert ask(scp.port, [(SECONDARY_CAPTURE, HELD)]) == 0x0000
     scp.stop(2)
-    Commitments(config, spool, store).step()
+    reporter = Reporter(config, spool, Commitments(config, store))
+    reporter.step()
+    reporter.settle()
     assert reports.got.wait(10)
     server.shutdown()
     assert reports.committed == [HELD]
@@ -288,3 +306,108 @@ def test_a_request_survives_a_restart_before_its_report(tmp_path, store, wait_fo
 def test_a_request_without_references_is_refused(tmp_path, node):
     scp, _ = node(configuration(tmp_path))
     assert ask(scp.port, []) == 0x0115
+
+
+# --- by relationship -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("title", "address"), [("NOBODY", "127.0.0.1"), ("SCANNER", "127.0.0.7")])
+def test_nobody_learns_what_another_peer_has_sent(tmp_path, node, title, address):
+    scp, _ = node(configuration(tmp_path))
+    fill(tmp_path)
+    reports = Reports()
+    references = [(SECONDARY_CAPTURE, HELD), (SECONDARY_CAPTURE, UNKNOWN)]
+    ask(scp.port, references, keep_open=reports.got, on_report=reports, ae_title=title, source=address)
+    assert (reports.committed, reports.failed) == ([], {HELD: 0x0112, UNKNOWN: 0x0112})
+
+
+def test_each_of_two_senders_is_told_of_its_own_bytes_under_one_uid(tmp_path, node):
+    scp, _ = node(configuration(tmp_path))
+    fill(tmp_path)
+    fill(tmp_path, sender="OTHER", patient="P2")
+    for title in ("SCANNER", "OTHER"):
+        reports = Reports()
+        ask(scp.port, [(SECONDARY_CAPTURE, HELD)], keep_open=reports.got, on_report=reports, ae_title=title)
+        assert reports.committed == [HELD]
+
+
+def test_a_transaction_uid_taken_twice_replaces_nobody_elses_request(tmp_path, store):
+    config = configuration(tmp_path)
+    commitments = Commitments(config, store)
+    scp = Scp(config, Spool(tmp_path, 0), NoHints(), commitments.extension, port=0)
+    scp.start()
+    for title, sop in (("SCANNER", HELD), ("EVIL", UNKNOWN)):
+        assert ask(scp.port, [(SECONDARY_CAPTURE, sop)], ae_title=title) == 0x0000
+    scp.stop(2)
+    assert {(r.ae_title, r.references[0][1]) for r in commitments.pending()} == {("SCANNER", HELD), ("EVIL", UNKNOWN)}
+
+
+def test_a_peer_has_a_tenth_of_the_places(tmp_path, store, monkeypatch):
+    monkeypatch.setattr("ich_node.receive.commitment.MOST_PENDING_OF_PEER", 2)
+    config = configuration(tmp_path)
+    scp = Scp(config, Spool(tmp_path, 0), NoHints(), Commitments(config, store).extension, port=0)
+    scp.start()
+    answers = [ask(scp.port, [(SECONDARY_CAPTURE, HELD)], uid=f"2.25.{n}", ae_title="GREEDY") for n in range(3)]
+    assert answers == [0x0000, 0x0000, 0x0213]
+    assert ask(scp.port, [(SECONDARY_CAPTURE, HELD)]) == 0x0000
+    scp.stop(2)
+
+
+def test_a_title_that_is_a_destinations_makes_nobody_report_to_that_destination(tmp_path, store):
+    reports = Reports()
+    pacs = AE("PACS")
+    pacs.add_supported_context(STORAGE_COMMITMENT, scu_role=True, scp_role=True)
+    server = pacs.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, reports)])
+    config = configuration(tmp_path, destination("pacs", server.server_address[1]))
+    spool, commitments = Spool(tmp_path, 0), Commitments(config, store)
+    scp = Scp(config, spool, NoHints(), commitments.extension, port=0)
+    scp.start()
+    title = config.deliver.destinations[0].ae_title
+    assert ask(scp.port, [(SECONDARY_CAPTURE, HELD)], ae_title=title, source="127.0.0.7") == 0x0000
+    reporter = Reporter(config, spool, commitments)
+    reporter.step()
+    reporter.settle()
+    scp.stop(2)
+    server.shutdown()
+    assert not reports.got.is_set()
+    assert not list(commitments.pending())
+
+
+def test_a_sender_that_never_answers_its_reports_holds_up_nobody_else(tmp_path, node, monkeypatch):
+    release, mute_got, reports = threading.Event(), threading.Event(), Reports()
+
+    def mute(_event):
+        mute_got.set()
+        release.wait(20)
+        return 0x0000, None
+
+    scp, _ = node(configuration(tmp_path))
+    fill(tmp_path)
+    asking = threading.Thread(
+        target=ask, args=(scp.port, [(SECONDARY_CAPTURE, HELD)]),
+        kwargs={"ae_title": "MUTE", "keep_open": release, "on_report": mute},
+    )  # fmt: skip
+    asking.start()
+    assert mute_got.wait(10)
+    ask(scp.port, [(SECONDARY_CAPTURE, HELD)], keep_open=reports.got, on_report=reports)
+    release.set()
+    asking.join(20)
+    assert reports.committed == [HELD]
+
+
+@pytest.mark.parametrize(("title", "address", "answer"), [("PACS", "127.0.0.7", 0x0124), ("EVIL", "127.0.0.1", 0x0124)])
+def test_a_report_counts_only_from_the_destination_that_was_asked(tmp_path, store, title, address, answer):
+    publish_job(store, tmp_path, ["pacs"], classes=CLASSES)
+    config = configuration(tmp_path, destination("pacs", 1, commitment=True))
+    assert config.deliver.destinations[0].ae_title == "PACS"
+    scp = Scp(config, Spool(tmp_path, 0), NoHints(), Commitments(config, store).extension, port=0)
+    scp.start()
+    association = AE(title).associate(
+        "127.0.0.1", scp.port, contexts=[build_context(STORAGE_COMMITMENT)], ae_title="ICHNODE",
+        ext_neg=[build_role(STORAGE_COMMITMENT, scp_role=True)], bind_address=(address, 0),
+    )  # fmt: skip
+    information = event_information("2.25.1", ((SECONDARY_CAPTURE, HELD),), {})
+    status, _ = association.send_n_event_report(information, 1, STORAGE_COMMITMENT, WELL_KNOWN)
+    association.release()
+    scp.stop(2)
+    assert status.Status == answer

@@ -8,7 +8,7 @@ Invariant: a report only moves deliveries of its own transaction that are still 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from pydicom import Dataset
@@ -64,11 +64,20 @@ class Settled:
     undecided: int
 
 
-def settle(store: Ledger, report: Report, options: DeliverConfig, clock: Callable[[], float] = time.time) -> Settled:
-    """Move the deliveries of the report's transaction: proven → committed, missing → sent again after a while."""
+def settle(
+    store: Ledger,
+    report: Report,
+    options: DeliverConfig,
+    clock: Callable[[], float] = time.time,
+    only: Collection[str] | None = None,
+) -> Settled:
+    """Move the deliveries of the report's transaction: proven → committed, missing → sent again after a while.
+
+    only: the destinations for which the report counts; None: it came on the association that asked.
+    """
     committed = lost = undecided = 0
     for item in store.of_transaction(report.transaction_uid):
-        if item.state is not DeliveryState.SENT:
+        if item.state is not DeliveryState.SENT or (only is not None and item.destination not in only):
             continue
         uid = item.sent_sop_instance_uid or item.sop_instance_uid
         if uid in report.committed:
