@@ -38,7 +38,14 @@ KEYWORDS = (
     *("SliceThickness", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "FrameOfReferenceUID"),
     *("TemporalPositionIdentifier", "TemporalPositionIndex", "AcquisitionNumber", "AcquisitionDate", "AcquisitionTime"),
-    *("AcquisitionDateTime", "InstanceNumber", "KVP", "NumberOfFrames", "SpecificCharacterSet"),
+    *(
+        "AcquisitionDateTime",
+        "MonoenergeticEnergyEquivalent",
+        "InstanceNumber",
+        "KVP",
+        "NumberOfFrames",
+        "SpecificCharacterSet",
+    ),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 """All that `verdict` looks at: a reader of headers needs no more."""
@@ -169,7 +176,7 @@ def _other_body_part(slices: Sequence[tuple[Dataset, Plane]]) -> Reason | None:
 def _unfit_slices(slices: Sequence[tuple[Dataset, Plane]]) -> Reason | None:
     """The first reason against any slice of a head CT: every one is asked, because a series may change within."""
     mades = [plane.made for _, plane in slices]
-    if reason := next((found for made in mades if (found := made.contrast or made.sharp)), None):
+    if reason := next((found for made in mades if (found := made.contrast or made.spectral or made.sharp)), None):
         return reason
     thickness_mm = max(made.thickness_mm or 0.0 for made in mades)
     if thickness_mm > MAX_THICKNESS_MM:

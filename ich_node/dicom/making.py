@@ -19,13 +19,15 @@ from ich_node.domain.reasons import Reason, Why
 class Made:
     """How an image was made; empty, 0 or None where the header is silent.
 
-    purpose: why it is no slice of the scanner. contrast, sharp: what says that a contrast agent or a sharp kernel was
-    used. time: Acquisition DateTime, or Date and Time, as text. kvp: kilovolts.
+    purpose: why it is no slice of the scanner. contrast, sharp, spectral: what says that a contrast agent or a sharp
+    kernel was used, or that the values are not those of one tube and a ring of detectors. time: Acquisition DateTime,
+    or Date and Time, as text. kvp: kilovolts.
     """
 
     purpose: Reason | None = None
     contrast: Reason | None = None
     sharp: Reason | None = None
+    spectral: Reason | None = None
     kernel: str = ""
     kvp: float = 0.0
     image_type: str = ""
@@ -53,6 +55,7 @@ def made_of(header: Dataset, frame: Dataset) -> Made:
         purpose=_purpose(types, description),
         contrast=_contrast(said("ContrastBolusAgent"), header, description),
         sharp=_sharp(texts(frame, "ConvolutionKernel") or texts(header, "ConvolutionKernel"), description),
+        spectral=_spectral(types, description, frame),
         kernel=said("ConvolutionKernel"),
         kvp=number(frame, "KVP") or number(header, "KVP") or 0.0,
         image_type="\\".join(types),
@@ -81,6 +84,14 @@ def _contrast(agent: str, header: Dataset, description: str) -> Reason | None:
         return Reason(Why.CONTRAST_RECORDED)
     if word := vocabulary.contrast_word(description):
         return Reason(Why.CONTRAST_DESCRIBED, word=word)
+    return None
+
+
+def _spectral(types: tuple[str, ...], description: str, frame: Dataset) -> Reason | None:
+    if word := vocabulary.spectral_word(description, types):
+        return Reason(Why.SPECTRAL, word=word)
+    if (kev := number(frame, "MonoenergeticEnergyEquivalent")) is not None:
+        return Reason(Why.SPECTRAL, word=f"{kev:g} keV")
     return None
 
 

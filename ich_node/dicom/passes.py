@@ -47,6 +47,7 @@ ENOUGH = 10
 
 KEYS: tuple[tuple[str, Callable[[Made], object]], ...] = (
     ("contrast", lambda made: made.contrast is not None),
+    ("spectral", lambda made: str(made.spectral or "")),
     ("sharp", lambda made: made.sharp is not None),
     ("temporal", lambda made: made.temporal),
     ("acquisition", lambda made: made.acquisition),
@@ -196,6 +197,7 @@ def _rank(members: list[int], heights_mm: Array, made: Sequence[Made], longest_m
     return (
         len(_places(members, heights_mm)) >= ENOUGH,
         not any(one.contrast for one in mine),
+        not any(one.spectral for one in mine),
         not any(one.sharp for one in mine),
         -max(round(abs(one.kvp - USUAL_KVP) / 10) if one.kvp else 0 for one in mine),
         _extent(members, heights_mm) >= longest_mm - WHOLE_MM,

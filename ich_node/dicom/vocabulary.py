@@ -1,19 +1,25 @@
-"""What senders write into a header, and what it means for a head CT: body parts, kernels, contrast, other purposes.
+"""What senders write into a header, and what it means for a head CT: body parts, kernels, contrast, energy, purpose.
 
-Words are matched whole, in upper case, with accents and punctuation removed. Pure; a value that can not be read counts
-as empty, because whatever it was meant to say, it does not say it.
+The one module of words. They are matched whole, in upper case, with accents and punctuation removed (`plain`); Chinese,
+Japanese and Korean ones, which no blank divides, wherever they stand. Languages: English, German, French, Italian,
+Spanish, Portuguese, Polish, Russian, Chinese, Japanese, Korean, and a few more for the head. Pure.
 
-Kernels. GE names them: BONE, BONEPLUS, EDGE, LUNG and ULTRA are sharp, SOFT, STANDARD and DETAIL are not. Siemens: a
-letter for the body region and a number for sharpness, H30s or Hr40 for brain, from 60 on for bone and inner ear
-(SOMATOM Sensation operating instructions, "Kernels"). Philips: UA to UC and A to C for brain and soft tissue, D and E,
-L and the Y filters for detail. Canon: FC20 to FC29 and FC60 to FC69 for brain, FC30 to FC39 and FC80 to FC89 for bone,
-FC50 to FC59 for lung. A name nobody knows is left to the gate that measures sharpness.
+Sources. Kernels: GE names them (BONE, BONEPLUS, EDGE, LUNG and ULTRA are sharp; SOFT, STANDARD and DETAIL are not).
+Siemens: a letter for the body region and a number for sharpness, H30s or Hr40 for brain, from 60 on for bone and inner
+ear (SOMATOM Sensation operating instructions, "Kernels"). Philips: UA to UC and A to C for brain and soft tissue, D and
+E, L and the Y filters for detail. Canon: FC20 to FC29 and FC60 to FC69 for brain, FC30 to FC39 and FC80 to FC89 for
+bone, FC50 to FC59 for lung. A name nobody knows is left to the gate that measures sharpness. Image Type: PS3.3
+C.8.2.1.1.1, C.8.15.2.1.1 and C.8.16.1 (spectral values). Rescale Type: PS3.3 C.11.1.1.2. Agents: the products of CID 12
+and of the manufacturers' lists. Anatomic codes: CID 4031.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+from functools import lru_cache
 
 from pydicom import Dataset
 
@@ -21,67 +27,156 @@ from ich_node.dicom.reading import LONGEST_TEXT, items, text
 
 HEAD = "head"
 
-HEAD_WORDS = re.compile(
-    r"\b(HEAD|BRAIN|SKULL|CRANI\w*|CEREBR\w*|NEUROCRAN\w*|NCCT|CCT|SCHADEL\w*|SCHAEDEL\w*|KOPF|HIRN|GEHIRN|CRANE|TETE"
-    r"|ENCEPH\w*|CABEZA|CRANEO|TESTA|CRANIO|HOOFD|HERSENEN|HUVUD\w*|HJARNA|HODE|HOVED|GLOWA|INTRACRANIAL|STROKE|CEREBRUM"
-    r"|KRANIUM|KAFA|BEYIN|CABECA)\b"
+
+def _pattern(words: str, anywhere: str = "") -> re.Pattern[str]:
+    """Whole words, or characters anywhere."""
+    return re.compile(rf"\b(?:{words})\b" + (f"|{anywhere}" if anywhere else ""))
+
+
+# --- body parts ----------------------------------------------------------------------------------------------------
+
+HEAD_WORDS = _pattern(
+    r"(?:CT)?(?<!FEMORAL )(?<!HUMERAL )(?<!RADIAL )HEAD(?! ?FIRST| ?REST| ?HOLDER)\w*|\w*BRAIN|SKULL\w*"
+    r"|CRANI(?!OCAUD)\w*|WILLIS"
+    r"|CEREBR\w*|NEURO(?! ?SPINE| ?NECK)\w*|NCCT|C?CCT|ENCEPH\w*|ENCEFAL\w*|INTRACRANIAL|STROKE|CAPUT"
+    r"|ORBITO ?MEATAL\w*|OM ?LINE"
+    r"|SCHA?E?DEL\w*|KOPF\w*|HIRN\w*|GEHIRN|CRANE|TETE|CERVEAU|CABEZA|CRANEO\w*|CEREBRO|TESTA|CAPO|CABECA|HOOFD"
+    r"|HERSENEN"
+    r"|HUVUD\w*|HJARN\w*|HODE|HOVED|GLOW[AY]|MOZG\w*|CZASZK\w*|KRANI\w*|KAFA|BEYIN|HLAV\w*|MOZEK|KOPONYA|PAA|AIVO\w*"
+    r"|ГОЛОВ\w*|МОЗГ\w*|ЧЕРЕП\w*",
+    "头|(?<!側)頭|颅|顱|脑|脳|腦|두부|두개|뇌|머리",
 )
 OTHER_PARTS = {
-    "sinuses or face": r"SINUS\w*|NNH|FACE|FACIAL|MAXILLO\w*|MANDIB\w*|DENTAL|JAW|ORBIT\w*|NASAL|MIDFACE|MASSIF|TMJ",
-    "temporal bone": r"TEMPORAL BONE\w*|PETROUS|IAC|IAM|INNER EAR|MASTOID\w*|FELSENBEIN\w*|ROCHER\w*|EAR",
-    "neck": r"NECK|HALS|COU|CAROTID\w*|LARYNX|HEADNECK",
-    "spine": r"C ?SPINE|T ?SPINE|L ?SPINE|CSP|SPINE|CERVICAL|LUMBAR|THORACIC|HWS|BWS|LWS|WIRBEL\w*|RACHIS|COLUMNA",
-    "chest": r"CHEST|THORAX|LUNG|LUNGE|PULMON\w*|HEART|CORONARY|CARDIAC",
-    "abdomen or pelvis": r"ABDOMEN|ABD|PELVIS|BECKEN|LIVER|KIDNEY|ABDOMENPELVIS|CAP|TAP",
-    "extremity": r"KNEE|HIP|SHOULDER|ANKLE|FOOT|HAND|WRIST|ELBOW|EXTREMITY|FEMUR|LEG|ARM",
-    "whole body": r"WHOLE ?BODY|WHOLEBODY|POLYTRAUMA|TRAUMASPIRALE",
+    "sinuses or face": (
+        r"SINUS\w*|NNH|FACE|FACIAL|MAXILLO\w*|MANDIB\w*|DENTAL|JAW|ORBIT(?!O ?MEATAL)\w*|NASAL|MIDFACE|MASSIF|TMJ"
+        r"|SENOS? PARANASAL\w*|SENI PARANASALI|ZATOK\w*|OCZODOL\w*|ПАЗУХ\w*|ОРБИТ\w*|ГЛАЗНИЦ\w*",
+        "鼻窦|鼻竇|副鼻腔|眼眶|眼窩|부비동|안와",
+    ),
+    "temporal bone": (
+        r"TEMPORAL BONE\w*|PETROUS|IAC|IAM|INNER ?EAR\w*|MASTOID\w*|FELSENBEIN\w*|ROCHER\w*|EAR|OREILLES?|OIDOS?"
+        r"|ORECCHI\w*|OUVIDOS?|ROCCHE PETROSE|PENASCOS?|USZU|UCHA|ВИСОЧН\w*|ПИРАМИД\w*",
+        "颞骨|顳骨|内耳|內耳|側頭骨|側頭|측두골|내이",
+    ),
+    "neck": (
+        r"NECK|HALS|COU|CAROTID\w*|LARYNX|CUELLO|COLLO|PESCOCO|SZYI|SZYJ\w*|ШЕ[ИЯ]\w*|ГОРТАН\w*",
+        "颈部|頸部|喉|경부",
+    ),
+    "spine": (
+        r"C ?SPINE|T ?SPINE|L ?SPINE|CSP|SPINE|CERVICAL\w*|LUMBAR|THORACIC|HWS|BWS|LWS|WIRBEL\w*|RACHIS|COLUMNA|COLUNA"
+        r"|COLONNE|COLONNA|RACHIDE|KREGOS\w*|ПОЗВОН\w*",
+        "脊柱|脊椎|颈椎|頸椎|腰椎|胸椎|척추|경추|요추",
+    ),
+    "chest": (
+        r"CHEST|THORAX|LUNG|LUNGE|PULMON\w*|HEART|CORONARY|CARDIAC|TORACE|TORAX|POUMONS?|KLATK\w*|ГРУД\w*|ЛЕГК\w*",
+        "胸部|肺|心脏|心臓|冠脉|흉부|폐|심장",
+    ),
+    "abdomen or pelvis": (
+        r"ABDOM\w*|ABD|PELVI\w*|BECKEN|LIVER|KIDNEY|CAP|TAP|ADDOME|BACINO|BASSIN|BRZUCH\w*|MIEDNIC\w*|БРЮШ\w*"
+        r"|ЖИВОТ\w*|ТАЗ\w?",
+        "腹部|骨盆|骨盤|肝|복부|골반",
+    ),
+    "extremity": (
+        r"KNEE|HIP|SHOULDER|ANKLE|FOOT|HAND|WRIST|ELBOW|EXTREMITY|FEMUR|FEMORAL|HUMER\w*|RADIAL|LEG"
+        r"|(?<!O )(?<!C )ARM(?! (?:UP|DOWN))"
+        r"|KNIE|SCHULTER|GENOU|RODILLA|GINOCCHIO|JOELHO|KOLAN\w*|КОЛЕН\w*",
+        "膝|踝|무릎|어깨",
+    ),
+    "whole body": (r"WHOLE ?BODY|POLYTRAUMA|TRAUMASPIRALE|GANZKOERPER|CORPS ENTIER|CUERPO ENTERO", "全身|전신"),
 }
-OTHER = {name: re.compile(rf"\b({words})\b") for name, words in OTHER_PARTS.items()}
-# SNOMED CT codes of CID 4031 that stand for the head or what is in it: head, brain, skull, cranial cavity
+OTHER = {name: _pattern(*words) for name, words in OTHER_PARTS.items()}
 HEAD_CODES = frozenset({"69536005", "12738006", "89546000", "1101003", "T-D1100", "T-A0100", "T-11100"})
+"""CID 4031 for the head or what is in it: head, brain, skull, cranial cavity; SNOMED CT and the older SNOMED RT."""
 
-DERIVED_TYPES = frozenset(
-    {"LOCALIZER", "MIP", "MINIP", "MAX_IP", "MIN_IP", "VOLUME RENDERED", "VOLREND", "VRT", "SSD", "SUBTRACTION"}
-    | {"PROJECTION IMAGE", "PERFUSION", "CBF", "CBV", "MTT", "TTP", "TMAX", "IODINE", "SCREEN SAVE", "BONE_MASK"}
+# --- contrast ------------------------------------------------------------------------------------------------------
+
+NOT = (
+    r"WITHOUT|WITH OUT|W ?O|NON|NO|NOT|OHNE|KEIN\w*|NICHT|VOR|SANS|PAS D E?|AVANT|SIN|ANTES|S|SEM|SENZA|PRIMA|ZONDER"
+    r"|BEZ"
+    r"|PRZED|UTAN|UDEN|PRE|BEFORE|MINUS|БЕЗ|НЕ|ДО"
 )
-OTHER_PURPOSE = re.compile(
-    r"\b(SCOUT|TOPOGRAM\w*|SURVIEW|SCANOGRAM|LOCALI[SZ]ER|MIP|MINIP|VRT|PERFUSION|CTP|CBF|CBV|MTT|TMAX|TTP"
-    r"|DOSE (REPORT|INFO)|PATIENT PROTOCOL|PRE ?MONITORING|MONITORING|BOLUS TRACK\w*|TEST BOLUS|SMART ?PREP|IODINE"
-    r"|SUBTRACT\w*|VNC|VIRTUAL NON ?CONTRAST)\b"
+MEDIUM = (
+    r"CONTRAST\w*|KONTR(?:AST\w*)?|КОНТРАСТ\w*|KM|CM|MDC|MC|PDC|CIV|EV|INJ\w*|IV|C|CON|CONT|К ?У|ENHANC\w*|BOLUS|DYE"
+)
+BETWEEN = r"(?: (?:IV|I V|ANY|DE|DEL|DI|DU|D|LA|L|MEDIO|MEZZO|MEIO|PRODUIT|SRODK\w*|PODANI\w*|ВВЕДЕНИЯ|В В|ADM\w*))*"
+GIVEN = r"GIVEN|APPLIED|USED|ADMIN\w*|INJECT\w*|GEGEBEN|VERABREICHT|APPLIZIERT|SOMMINISTRATO|ADMINISTRAD\w*|PODAN\w*"
+WITHOUT_CONTRAST = _pattern(
+    rf"(?:{MEDIUM}) (?:NOT|NON|NICHT|NO|НЕ|NIE)(?: (?:{GIVEN}))?|NON INJECTE\w*|(?:{NOT}){BETWEEN}(?: ?(?:{MEDIUM}))?"
+    r"|NATIV\w*|NATYW\w*|НАТИВ\w*|UNENHANCED|PLAIN|NCCT|NECT|NONCON\w*|SMDC|SPC|BASALE",
+    r"[非未无無不]增?[强強]化?|[非未无無不]造影|造影[なな無前]し?|增[强強]前|平[扫掃]|単純|单纯|비 ?조영|조영 ?전"
+    r"|비 ?증강|단순",
+)
+CONTRAST = _pattern(
+    r"CTA\w?|CTV|\w*ANGIO\w*|VENOGRA\w*|WILLIS|CAROTID\w*|TSA|(?:HEAD|BRAIN) W"
+    r"|(?:WITH|W|POST|MIT|NACH|AVEC|APRES|CON|MET|IV|PLUS|COM|APOS|POS|DOPO|TRAS|DESPUES|MED|EFTER|PO|Z|[CС]|ПОСЛЕ)"
+    rf"{BETWEEN} ?(?:CONTR\w*|KONTR\w*|KM|I ?V|INJ\w*|C(?! ?SPINE)|MDC|CIV|PDC|К ?У|КОНТР\w*)"
+    r"|CONTR?AST\w*|KONTRAST\w*|КОНТРАСТ\w*|КУ|KM|MDC|CIV|PDC|CE ?CT|ARTERI\w*|TETNICZ\w*|ZYLN\w*|АРТЕРИ\w*|ВЕНОЗ\w*"
+    r"|КТА"
+    r"|АНГИО\w*|БОЛЮС\w*|VENOUS|VENOS\w*|VENOES\w*|VEINEU\w*|PORTAL\w*|INJECTE\w*|INJETAD\w*|C PLUS|BOLUS|POST$"
+    r"|ENHANCED (?:HEAD|BRAIN|SCAN|PHASE)",
+    "(?<![A-Z])CT[AV](?![A-Z])|增强|增強|强化|強化|造影|动脉期|動脈[期相]|静脉期|靜脈期|静脈相|血管成像|조영|증강"
+    "|동맥기|정맥기",
+)
+NO_AGENT = _pattern(
+    r"NO|NON|NONE|NOT|NIL|NULL|N|0|OFF|NA|N A|FALSE|UNKNOWN|DECLINED|REFUSED|WITHOUT|W ?O|KEIN\w*|OHNE|NICHT|NATIV\w*"
+    r"|SANS"
+    r"|AUCUN\w*|PAS|SENZA|NESSUN\w*|SIN|NINGUN\w*|SEM|NENHUM\w*|BEZ|BRAK|NIE|БЕЗ|НЕТ|НЕ|НАТИВ\w*|UNENHANCED|PLAIN"
+    r"|NONCONTRAST|NOCONTRAST|ZONDER|GEEN|INGEN|UTAN|UDEN",
+    "无|無|未|不|なし|非|없음|미사용|안함",
+)
+ORAL = _pattern(r"ORAL\w*|PER OS|P O|PO|RECTAL\w*|WATER|WASSER|EAU|AGUA|ACQUA", "口服|経口|경구")
+NOT_GIVEN = _pattern(rf"(?:NOT|NICHT|NON|PAS|NO|НЕ|NIE) (?:{GIVEN}|ВВОД\w*|ПРИМЕН\w*)", "未使用|未注射|不使用|使用せず")
+AGENT = _pattern(
+    r"OMNIPA\w*|IOHEXOL\w*|ULTRAVIST\w*|IOPROMID\w*|VISIPA\w*|IODIXANOL\w*|ISOVUE\w*|IOPAM\w*|NIOPAM\w*|SOLUTRAST\w*"
+    r"|IMERON\w*|IOMER\w*|XENETIX\w*|IOBITRIDOL\w*|OPTIRAY\w*|IOVERSOL\w*|ACCUPA\w*|OXILAN\w*|HEXABRIX|CONRAY\w*"
+    r"|TELEBRIX\w*|SCANLUX\w*|OPTIJECT\w*|GADO\w*|NON ?IONI\w*|I ?V|ИОГЕКСОЛ\w*|ОМНИПАК\w*|УЛЬТРАВИСТ\w*",
+    "碘|ヨード|요오드",
 )
 
-NO_AGENT = frozenset(
+# --- energy, purpose -----------------------------------------------------------------------------------------------
+
+SPECTRAL = _pattern(
+    r"MONO ?E(?:NERG\w*)?|MONO ?CHROM\w*|MONO ?PLUS|MONO ?\d+|MONO ?E ?\d+\w*|\d+ ?KEV|VMI|VMS|VNC\w*|VUE"
+    r"|VIRTUAL (?:NON|UN|MONO)\w*(?: \w+)?|VIRTUELL\w* NATIV\w*|IODINE\w*|JOD(?:KARTE|MAP|BILD)?|IODE|YODO|IOD(?:IO"
+    r"|O)|JOD\w?"
+    r"|Z ?EFF\w*|EFFECTIVE (?:ATOMIC|Z)|ELECTRON DENSITY|ELEKTRONENDICHTE|DENSITE ELECTRONIQUE|RHO ?Z?|CALCIUM SUPP\w*"
+    r"|(?:VIRTUAL )?NON ?CALCIUM|VNCA|MATERIAL DENSITY|HAP|URIC ACID|BONE ?(?:SUB\w*|REM\w*|FREE)|KNOCHEN(?:SUB"
+    r"|FREI)\w*"
+    r"|SUBTRACT\w*|SUBTRAKT\w*|SOUSTRACT\w*|МОНОЭНЕРГ\w*|ВИРТУАЛЬН\w* (?:БЕСКОНТРАСТН|НАТИВН)\w*|ИОДН\w*"
+    r"|(?:CB|C ARM |FLAT PANEL |FP|FD)CT|CONE ?BEAM\w*|CONEBEAM|KEGELSTRAHL\w*|DYNA ?CT|XPER ?CT|VASO ?CT|INNOVA ?CT"
+    r"|FLAT ?(?:PANEL|DETECTOR)\w*|O ?ARM|AIRO",
+    "单能|單能|単色|仮想単純|虚拟平扫|碘图|碘基|ヨード|有效原子序数|実効原子番号|电子密度|電子密度|锥形束"
+    "|コーンビーム|가상 ?비조영|단색|요오드",
+)
+SPECTRAL_TYPES = frozenset(
     {
-        "",
-        "NONE",
-        "NO",
-        "NON",
-        "N",
-        "0",
-        "OFF",
-        "NA",
-        "N A",
-        "NIL",
-        "NULL",
-        "NATIV",
-        "NATIVE",
-        "OHNE",
-        "SANS",
-        "SIN",
-        "UNKNOWN",
+        "VMI",
+        "MONOENERGETIC",
+        "MONOCHROMATIC",
+        "MONO_E",
+        "MONO_PLUS",
+        "MONO",
+        "GSI",
+        "VNC",
+        "VUE",
+        "IODINE",
+        "ENERGY_PROP_WT",
     }
-    | {"NO CONTRAST", "NOCONTRAST", "WITHOUT", "WITHOUT CONTRAST", "W O", "WO", "W O CONTRAST", "NOT GIVEN", "ORAL"}
-    | {"UNENHANCED", "NON CONTRAST", "NONCONTRAST", "NO IV CONTRAST", "KEIN", "KEINE", "FALSE"}
+    | {"MAT_SPECIFIC", "MAT_REMOVED", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "MAT_MODIFIED", "EFF_ATOMIC_NUM", "Z_EFF"}
+    | {"ELECTRON_DENSITY", "BONE_SUBTRACTED", "SUBTRACTION", "BONE_MASK", "CBCT"}
 )
-WITHOUT_CONTRAST = re.compile(
-    r"\b(WITHOUT|W ?O|NON|NO|OHNE|SANS|SIN|SENZA|ZONDER|PRE|MINUS|UTAN)( (IV|I V|ANY))? ?"
-    r"(CONTRAST\w*|KONTRAST\w*|KM|CM|INJECTION|IV|C|CON|CONT)?\b|\b(NATIV\w*|UNENHANCED|NCCT|NONCON\w*)\b"
+DERIVED_TYPES = frozenset(
+    {"LOCALIZER", "MIP", "MINIP", "MAX_IP", "MIN_IP", "VOLUME RENDERED", "VOLREND", "VRT", "SSD", "PROJECTION IMAGE"}
+    | {"PERFUSION", "CBF", "CBV", "MTT", "TTP", "TMAX", "SCREEN SAVE", "SCREENSHOT", "DOSE_INFO", "STRESS"}
 )
-CONTRAST = re.compile(
-    r"\b(CTA|CTV|ANGIO\w*|VENOGRA\w*|WILLIS|CAROTID\w*|(WITH|W|POST|MIT|NACH|AVEC|CON|MET|IV|PLUS) ?(IV )?"
-    r"(CONTRAST\w*|KONTRAST\w*|KM|INJECTION|C(?! ?SPINE))|CONTRAST\w*|KONTRAST\w*|KM|CECT|ARTERIAL\w*"
-    r"|ARTERIELL\w*|VENOUS|PORTAL|C PLUS|POST$)\b"
+OTHER_PURPOSE = _pattern(
+    r"SCOUT|TOPOGRAM\w*|SURVIEW|SCANOGRAM|LOCALI[SZ]ER|MIP|MINIP|VRT|PERFUSION\w*|CTP|CBF|CBV|MTT|TMAX|TTP|SCREEN ?S\w+"
+    r"|DOSE (?:REPORT|INFO)|PATIENT PROTOCOL|PRE ?MONITORING|MONITORING|BOLUS TRACK\w*|TEST ?BOLUS|SMART ?PREP"
+    r"|ПЕРФУЗ\w*"
+    r"|PERFUZJ\w*|TOPOGRAMA",
+    "灌注|定位像|位置決め|관류",
 )
+
+# --- kernels, units ------------------------------------------------------------------------------------------------
 
 SHARP_GE = frozenset({"BONE", "BONEPLUS", "BONE PLUS", "EDGE", "LUNG", "ULTRA", "HD BONE", "HD BONEPLUS", "BONE2"})
 SHARP_PHILIPS = frozenset({"D", "E", "F", "G", "L", "YA", "YB", "YC", "YD", "YE", "YF", "Y SHARP", "ED"})
@@ -89,21 +184,37 @@ SIEMENS = re.compile(r"[A-Z]{1,2}(\d\d)[A-Z]?(?: ?\d)?")
 SIEMENS_SHARP = 57
 CANON = re.compile(r"FC ?(\d\d)\w*")
 CANON_SHARP = (*range(30, 40), *range(50, 60), *range(80, 90))
-SHARP_WORD = re.compile(r"\b(V?SHARP|BONE\w*|KNOCHEN\w*|OSSEUX|OSSEA?|OSEO|LUNG|EDGE|INNER EAR)\b")
+SHARP_WORD = _pattern(
+    r"V?SHARP|BONE\w*|KNOCHEN\w*|OSSEU\w*|OSSEA?|OSEO|OSEA|HUESO|OSSO|KOS[CT]\w{0,3}|КОСТ\w*|LUNG|EDGE|INNER EAR",
+    "骨窗|骨算法|骨条件|뼈|골 ?윈도우",
+)
+HOUNSFIELD = frozenset({"", "HU", "H U", "UH", "U H", "HE", "JH", "J H", "HUS", "HU UNITS", "US", "UNSPECIFIED"})
+"""Rescale Types that stand for Hounsfield units, in the initials of several languages, or leave it to the pixels."""
+SOUNDS_LIKE = 0.8
+"""Share of letters that a misspelt Hounsfield has in common with the name: HOUNDSFIELD .95, HOUNSFELD .95."""
 
 
 # --- words ---------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1024)
 def plain(words: str) -> str:
     """Upper case, without accents; everything but letters, digits and "+" is a blank; "+" says "plus".
 
     Only the first LONGEST_TEXT characters: normalisation is quadratic, and holds the interpreter.
     """
-    bare = unicodedata.normalize("NFKD", words[:LONGEST_TEXT].replace("_", " "))
-    bare = bare.encode("ascii", "ignore").decode().upper()
-    bare = re.sub(r"\bC ?\+|\+ ?C\b", " C PLUS ", re.sub(r"\bC ?- *(?=$|[ )/,])|\(-C\)", " NATIV ", bare))
-    return " ".join(re.sub(r"[^A-Z0-9]+", " ", bare).split())
+    split = unicodedata.normalize("NFKD", words[:LONGEST_TEXT])
+    bare = unicodedata.normalize(
+        "NFC", "".join(letter for letter in split if not unicodedata.combining(letter))
+    ).upper()
+    bare = bare.translate({ord("Ł"): "L", ord("Ø"): "O", ord("Æ"): "AE", ord("Đ"): "D", ord("_"): " "})
+    bare = re.sub(r"\b[CС] ?\+|\+ ?[CС]\b", " C PLUS ", re.sub(r"\bC ?- *(?=$|[ )/,])|\(-C\)", " NATIV ", bare))
+    return " ".join(re.sub(r"\W+", " ", bare).split())
+
+
+def _found(pattern: re.Pattern[str], words: str) -> str:
+    found = pattern.search(words)
+    return found.group(0).strip().lower() if found else ""
 
 
 # --- body part -----------------------------------------------------------------------------------------------------
@@ -137,18 +248,28 @@ def part_named(words: str) -> str | None:
     return next((name for name, pattern in OTHER.items() if pattern.search(found)), None)
 
 
-# --- contrast, kernel, purpose -------------------------------------------------------------------------------------
+# --- contrast, kernel, energy, purpose -----------------------------------------------------------------------------
 
 
 def is_agent(agent: str) -> bool:
-    """Whether a Contrast/Bolus Agent names one; many senders write NONE, and oral contrast does not reach a brain."""
-    return plain(agent) not in NO_AGENT
+    """Whether a Contrast/Bolus Agent names one; many write that there was none, and oral contrast reaches no brain.
+
+    A name of a product counts, unless it is said that it was not given; so does any word that is no denial.
+    """
+    words = plain(agent)
+    if not words or NOT_GIVEN.search(words):
+        return False
+    ionic = re.match(r"NON ?IONI", words)
+    if NO_AGENT.match(words) and not ionic:
+        return False
+    if AGENT.search(words):
+        return True
+    return not (NO_AGENT.search(words) or ORAL.search(words))
 
 
 def contrast_word(description: str) -> str:
     """The word by which a description speaks of intravenous contrast; empty when it does not, or denies it."""
-    found = CONTRAST.search(WITHOUT_CONTRAST.sub(" ", plain(description)))
-    return found.group(0).strip().lower() if found else ""
+    return _found(CONTRAST, " ".join(WITHOUT_CONTRAST.sub(" ", plain(description)).split()))
 
 
 def sharp_kernel(kernels: list[str]) -> str:
@@ -167,17 +288,20 @@ def _sharp(kernel: str) -> bool:
 
 def sharp_word(description: str) -> str:
     """The word by which a description speaks of a sharp kernel; empty when it does not."""
-    found = SHARP_WORD.search(plain(description))
-    return found.group(0).lower() if found else ""
+    return _found(SHARP_WORD, plain(description))
+
+
+def spectral_word(description: str, types: Iterable[str] = ()) -> str:
+    """The word for a reconstruction whose values are not those of one tube and a ring of detectors; else empty."""
+    return ", ".join(sorted(SPECTRAL_TYPES.intersection(types))) or _found(SPECTRAL, plain(description))
 
 
 def is_hounsfield(rescale_type: str) -> bool:
     """Whether a Rescale Type stands for Hounsfield units, in any spelling; unspecified ones are left to the pixels."""
-    return (
-        not (words := plain(rescale_type))
-        or words in ("US", "UNSPECIFIED", "HU")
-        or "HOUNSFIELD" in words.replace(" ", "")
-    )
+    words = plain(rescale_type)
+    if words in HOUNSFIELD or "ХАУНСФИЛД" in words or "亨" in words or "ハウンスフィールト" in words:
+        return True
+    return any(SequenceMatcher(None, "HOUNSFIELD", word[:12]).ratio() >= SOUNDS_LIKE for word in words.split())
 
 
 def derived_types(types: tuple[str, ...]) -> str:
@@ -187,5 +311,4 @@ def derived_types(types: tuple[str, ...]) -> str:
 
 def other_purpose(description: str) -> str:
     """The word by which a description speaks of something else than slices of the head; empty when it does not."""
-    found = OTHER_PURPOSE.search(plain(description))
-    return found.group(0).lower() if found else ""
+    return _found(OTHER_PURPOSE, plain(description))

@@ -43,6 +43,7 @@ class Why(StrEnum):
     CONTRAST_NAMED = "contrast_named"
     CONTRAST_RECORDED = "contrast_recorded"
     CONTRAST_DESCRIBED = "contrast_described", "word"
+    SPECTRAL = "spectral", "word"
     SHARP_KERNEL = "sharp_kernel", "kernel"
     SHARP_DESCRIBED = "sharp_described", "word"
     THICK_SLICES = "thick_slices", "thickness_mm", "limit_mm"

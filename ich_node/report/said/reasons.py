@@ -136,6 +136,17 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
                 "es wurde Kontrastmittel gegeben oder das ist eine Angiographie (Serienbeschreibung: {word})",
                 PLAIN,
             )
+        case Why.SPECTRAL:
+            return Words(
+                "this is a spectral, subtracted or cone-beam reconstruction ({word}), whose values the model does not "
+                "know",
+                "das ist eine spektrale, subtrahierte oder Kegelstrahl-Rekonstruktion ({word}), deren Werte das Modell "
+                "nicht kennt",
+                Words(
+                    "send the usual reconstruction of the plain scan",
+                    "die übliche Rekonstruktion der nativen Aufnahme senden",
+                ),
+            )
         case Why.SHARP_KERNEL:
             return Words(
                 "it is a reconstruction with a sharp kernel, as for bone: {kernel}",

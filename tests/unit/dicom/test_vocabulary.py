@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from descriptions import DESCRIPTIONS
 from pydicom import Dataset
 from pydicom.dataelem import RawDataElement
 from pydicom.tag import BaseTag
@@ -183,3 +184,71 @@ def test_values_that_can_not_be_read_are_dropped_also_within_sequences() -> None
     reading.drop_unreadable(header)
     assert [element.keyword for element in header] == ["PatientID", "RequestAttributesSequence"]
     assert [element.keyword for element in header.RequestAttributesSequence[0]] == ["PatientID"]
+
+
+def meaning(description):
+    """What the words of a series description say by themselves, in the order in which the node asks."""
+    if vocabulary.other_purpose(description):
+        return "other purpose"
+    part = vocabulary.part_named(description)
+    if part != vocabulary.HEAD:
+        return part
+    if vocabulary.spectral_word(description):
+        return "spectral"
+    if vocabulary.contrast_word(description):
+        return "contrast"
+    return "sharp" if vocabulary.sharp_word(description) else "head"
+
+
+@pytest.mark.parametrize("wanted", DESCRIPTIONS)
+def test_descriptions_in_many_languages_mean_what_they_say(wanted):
+    descriptions = [
+        each.strip() for line in DESCRIPTIONS[wanted].split("\n") for each in line.split("|") if each.strip()
+    ]
+    assert {each: found for each in descriptions if (found := meaning(each)) != wanted} == {}
+
+
+def test_the_table_of_descriptions_is_long_and_says_nothing_twice():
+    described = [each.strip() for words in DESCRIPTIONS.values() for each in words.replace("\n", "|").split("|")]
+    described = [each for each in described if each]
+    assert len(described) == len(set(described)) >= 300
+
+
+@pytest.mark.parametrize(
+    "agent",
+    ["OMNIPAQUE 350", "Iohexol", "ULTRAVIST 300", "Non-ionic contrast 100 ml", "IV", "Imeron 400", "80 ml i.v.", "KM",
+     "Visipaque 320, no reaction", "contrast", "Oral and IV", "造影剤 碘", "Омнипак 350", "Iopamiro 370", "350 mg/ml"],
+)  # fmt: skip
+def test_agents(agent):
+    assert vocabulary.is_agent(agent)
+
+
+@pytest.mark.parametrize(
+    "agent",
+    ["NONE GIVEN", "None", "NO", "kein KM", "keine", "ohne", "not applied", "Omnipaque not given",
+     "NO OMNIPAQUE", "w/o",
+     "N/A",      "without contrast", "sans", "aucun", "nessuno", "senza mdc", "ninguno", "sin contraste",
+     "nenhum", "sem", "bez kontrastu",
+     "brak",
+     "нет", "без контраста", "无", "なし", "없음", "0", "0 ml",
+     "oral", "Oral contrast", "contrast: none", "",
+     "nativ",      "Unknown", "plain", "IV contrast was not administered", "KM nicht gegeben", "refused",
+     "no IV contrast"],
+)  # fmt: skip
+def test_denials_are_no_agents(agent):
+    assert not vocabulary.is_agent(agent)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["HU", "hu", "Hounsfield Unit", "Hounsfield Units", "HOUNSFIELD", "Houndsfield", "Hounsfeld unit", "UH", "HE",
+     "", "US",
+     "ед. Хаунсфилда", "Hounsfield-Einheiten", "H.U."],
+)  # fmt: skip
+def test_hounsfield_units_in_any_spelling(unit):
+    assert vocabulary.is_hounsfield(unit)
+
+
+@pytest.mark.parametrize("unit", ["Z_EFF", "ED", "EDW", "MGML", "HU_MOD", "PCT", "OD", "mg/ml", "keV"])
+def test_other_units_are_not_hounsfield(unit):
+    assert not vocabulary.is_hounsfield(unit)
