@@ -111,7 +111,7 @@ class LedgerRows(Rows):
         to_ask = delivery.c.transaction_uid.is_(None) | (delivery.c.updated_at < asked_before)
         sent = (delivery.c.destination == destination) & (delivery.c.state == DeliveryState.SENT)
         query = sa.select(delivery).where(sent, to_ask, delivery.c.created_at > created_after)
-        return self._deliveries(query.order_by(delivery.c.updated_at, delivery.c.sequence).limit(limit))
+        return self._deliveries(query.order_by(delivery.c.created_at).limit(limit))
 
     def of_transaction(self, transaction_uid: str) -> list[Delivery]:
         """The deliveries that a commitment transaction is about."""

@@ -59,6 +59,7 @@ job = Table(
     CheckConstraint(_one_of("state", JobState), name="job_state"),
     Index("job_ready", "state", text("rank DESC"), "id"),  # the order of claims
     Index("job_of_series", "series_uid", "state"),
+    Index("job_of_predecessor", "predecessor", sqlite_where=text("predecessor IS NOT NULL")),  # for the foreign key
     sqlite_autoincrement=True,  # an id names a results folder: never used again
 )
 
@@ -83,6 +84,7 @@ delivery = Table(
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     CheckConstraint(_one_of("state", DeliveryState), name="delivery_state"),
+    Index("delivery_of_job", "job_id", "destination", "state"),
     Index("delivery_due", "destination", "state", "urgency", "job_id", "sequence"),
     Index("delivery_age", "destination", "state", "created_at"),  # what a destination is asked to commit to
     Index("delivery_transaction", "transaction_uid", sqlite_where=text("transaction_uid IS NOT NULL")),
