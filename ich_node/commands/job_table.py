@@ -206,7 +206,7 @@ def _facts(job: Job) -> Iterable[tuple[str, object]]:
         ("trouble", job.trouble),
         ("study", job.study_uid),
         ("series", job.series_uid),
-        ("images", len(job.sop_instance_uids)),
+        ("images", len(job.sop_instance_uids) or "removed"),
         ("sent by", " at ".join(each for each in (job.calling_ae_title, job.calling_address) if each)),
         ("attempts", job.attempts),
         ("worker", job.worker),

@@ -44,7 +44,7 @@ def run(config: Config, stop: Stop) -> None:
     A part that fails is run again, for its destination alone. Raises DeliveryError when one hangs, which nothing but a
     new process ends: the supervisor starts the role afresh, the ledger is durable.
     """
-    store = JobStore.open(config.state_dir)
+    store = JobStore.open(config.state_dir, verify=True)
     store.owe_restored(lambda results: route(results, config.deliver.destinations))
     parts = parts_of(config, store)
     threads = [threading.Thread(target=_keep_running, args=(part, stop), name=part.name, daemon=True) for part in parts]

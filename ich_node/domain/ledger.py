@@ -88,6 +88,7 @@ def hashed(text: str) -> str:
 class Job:
     """One series to analyse. Times are Unix seconds (UTC); `predecessor` is the job that this one corrects.
 
+    sop_instance_uids: empty when retention has removed the images; the digest stays.
     revision: 0, and one more each time that an operator has the same images analysed anew.
     refusal: why the series was not analysed, in the reader's words; written once, with the decision.
     trouble: what last went wrong, or what an operator did to it; says nothing about the series.

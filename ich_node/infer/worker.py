@@ -61,7 +61,7 @@ def run(config: Config, stop: service.Stop) -> None:
     engine = open_engine(config.infer, model)
     engine.self_test()
     spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
-    jobs = JobStore.open(config.state_dir)
+    jobs = JobStore.open(config.state_dir, verify=True)
     name = os.environ.get(WORKER_NAME_VARIABLE, "1")
     worker = Worker(config, model, engine, jobs, spool, time.time, name)
     log.info("engine_ready", provider=engine.name, model=model.card.id, sha256=model.card.sha256)

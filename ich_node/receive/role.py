@@ -13,6 +13,7 @@ from ich_node.receive.scp import Scp
 from ich_node.runtime import logs, service
 from ich_node.runtime.config import Config
 from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.retention import SpaceKeeper
 from ich_node.store.spool import Spool
 
 TICK_S = 0.1
@@ -24,8 +25,7 @@ STALE_PART_S = 24 * 3600.0
 def run(config: Config, stop: service.Stop) -> None:
     """Receive until `stop` is set; running C-STOREs are finished first. Raises OSError when the port is taken."""
     spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
-    spool.remove_stale_parts(STALE_PART_S)
-    jobs = JobStore.open(config.state_dir)
+    jobs = JobStore.open(config.state_dir, verify=True)
     assembler = Assembler(config.receive, spool, jobs)
     commitments = Commitments(config, jobs)
     reporter = Reporter(config, spool, commitments)
@@ -36,12 +36,19 @@ def run(config: Config, stop: service.Stop) -> None:
     threading.Thread(target=reporter.run, args=(stop,), name="commitments", daemon=True).start()
     scp.start()
     service.notify("READY=1", f"STATUS=listening on port {scp.port}")
+    threading.Thread(target=_keep_house, args=(config, spool, jobs, stop), name="house-keeping", daemon=True).start()
     try:
         _assemble(assembler, scp, stop)
     finally:
         service.notify("STOPPING=1")
         scp.stop(STOP_WITHIN_S)
         jobs.close()
+
+
+def _keep_house(config: Config, spool: Spool, jobs: JobStore, stop: service.Stop) -> None:
+    """What may take its time: what crashes left half written, then room on the disk for as long as we receive."""
+    spool.remove_stale_parts(STALE_PART_S)
+    SpaceKeeper(config, jobs).run(stop)
 
 
 def _assemble(assembler: Assembler, scp: Scp, stop: service.Stop) -> None:

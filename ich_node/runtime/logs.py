@@ -53,6 +53,7 @@ EVENTS = frozenset(
         "board_open",
         # house-keeping
         "retention_finished",
+        "retention_failed",
         "database_rebuilt",
         "database_unavailable",
         "database_migrated",

@@ -13,23 +13,29 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ich_node.dicom.identity import is_uid
+from ich_node.domain.errors import StoreError
 from ich_node.domain.ledger import FINISHED, DeliveryState, Job
 from ich_node.runtime import logs
 from ich_node.runtime.config import Config
-from ich_node.store.durable import PART, make_directory, sync_directory
-from ich_node.store.layout import IMAGE, StateDir
+from ich_node.runtime.service import Stop
+from ich_node.store import trash
+from ich_node.store.durable import PART
+from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.ledger.protocols import Desk
 from ich_node.store.spool import Spool
+from ich_node.store.trash import SERIES
 
 STALE_S = 24 * 3600.0
-SERIES, ASIDE, RESULTS = "incoming", "set_aside", "results"
+FREE_FACTOR = 1.2  # of min_free_gb: finished work goes before reception has to refuse, which ends at 1.05
+LOOK_EVERY_S = 2.0  # a disk that takes 500 MB/s gets a gigabyte in that time: what FREE_FACTOR leaves by default
+PAUSE_S = 30.0
+ASIDE, RESULTS = "set_aside", "results"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,60 +74,129 @@ def run(config: Config, *, dry_run: bool = False) -> Iterator[str]:
         store.close()
 
 
-def plan(config: Config, store: Desk, now: float) -> list[Removal]:
-    """What is to go, oldest first: all that is older than keep_days, then more until max_used_gb is kept."""
+def plan(config: Config, store: Desk, now: float, free_bytes: float | None = None) -> list[Removal]:
+    """What is to go, oldest first: all that is older than keep_days, then more until the disk and the quota have room.
+
+    free_bytes: of the disk; None: what it says. Only the folders that are next to go are judged, and measured.
+    """
     oldest_kept = now - config.store.keep_days * 86400
-    quota_gb = config.store.max_used_gb
-    used = 0 if quota_gb is None else sum(size(config.state_dir / kind) for kind in (SERIES, ASIDE, RESULTS))
-    excess = 0.0 if quota_gb is None else used - quota_gb * 1e9
+    lacking = _lacking(config, free_bytes)
     removals = []
-    for folder in sorted(
-        finished(config, store, now, untouched_since=now if excess > 0 else oldest_kept),
-        key=lambda candidate: candidate.last_used,
-    ):
+    for folder in finished(config, store, now, until=lambda: math.inf if lacking.total > 0 else oldest_kept):
         if folder.last_used < oldest_kept:
             days = (now - folder.last_used) / 86400
             reason = f"finished {days:.1f} days ago, kept for {config.store.keep_days:g} days"
-        elif excess > 0:
-            reason = f"more than {quota_gb:g} GB are in use"
+        elif lacking.total > 0:
+            reason = lacking.reason
         else:
-            break
+            continue
         removals.append(Removal(folder, reason))
-        excess -= folder.size_bytes
+        lacking.total -= folder.size_bytes
     return removals
+
+
+@dataclass(slots=True)
+class _Lacking:
+    """How many bytes must go whatever their age, and why."""
+
+    total: float
+    reason: str
+
+
+def _lacking(config: Config, free_bytes: float | None) -> _Lacking:
+    wanted_gb, quota_gb = config.store.min_free_gb * FREE_FACTOR, config.store.max_used_gb
+    free = free_space(config.state_dir) if free_bytes is None else free_bytes
+    space = _Lacking(wanted_gb * 1e9 - free, f"less than {wanted_gb:g} GB are free")
+    if quota_gb is None:
+        return space
+    state = StateDir(config.state_dir)
+    used = sum(size(folder) for folder in (state.incoming, state.aside, state.results))
+    quota = _Lacking(used - quota_gb * 1e9, f"more than {quota_gb:g} GB are in use")
+    return max(space, quota, key=lambda lacking: lacking.total)
 
 
 def carry_out(config: Config, store: Desk, removals: Sequence[Removal]) -> None:
     """Remove what was planned, unless something has happened to it since; empty the trash; clear what crashes left."""
-    trash = _trash(config)
-    for removal in removals:
-        folder = removal.folder
-        if _is_unchanged(store, folder):
-            _move_to_trash(folder, trash)
-    emptied = empty_trash(config, store)
+    freed = make_room(config, store, removals)
     parts = _remove_stale_parts(config)
-    freed = sum(removal.folder.size_bytes for removal in removals)
-    logs.get().info("retention_finished", folders=emptied, freed_bytes=freed, stale_parts=parts)
+    logs.get().info("retention_finished", folders=len(removals), freed_bytes=freed, stale_parts=parts)
+
+
+def make_room(config: Config, store: Desk, removals: Sequence[Removal]) -> int:
+    """Remove what was planned, unless something has happened to it since, and empty the trash; returns bytes freed."""
+    state = StateDir(config.state_dir)
+    freed = 0
+    for removal in removals:
+        if _is_unchanged(store, removal.folder):
+            with suppress(FileNotFoundError):  # another run was faster
+                trash.put_in(state, removal.folder.kind, removal.folder.path)
+                freed += removal.folder.size_bytes
+    trash.empty(state, store)
+    return freed
+
+
+class SpaceKeeper:
+    """Keeps a disk that is full of finished work from refusing: a thread of the role that would have to refuse."""
+
+    def __init__(self, config: Config, store: Desk, clock: Callable[[], float] = time.time) -> None:
+        self._config = config
+        self._store = store
+        self._clock = clock
+
+    def run(self, stop: Stop) -> None:
+        """Look at the disk every LOOK_EVERY_S until `stop` is set."""
+        while not stop.wait(LOOK_EVERY_S):
+            try:
+                if free_space(self._config.state_dir) < self._config.store.min_free_gb * FREE_FACTOR * 1e9:
+                    self.step()
+            except (StoreError, OSError) as error:
+                logs.get().error("retention_failed", reason=str(error), retry_in_s=PAUSE_S)
+                stop.wait(PAUSE_S)
+
+    def step(self, free_bytes: float | None = None) -> bool:
+        """Make room now; False when nothing is finished that could go."""
+        removals = plan(self._config, self._store, self._clock(), free_bytes)
+        freed = make_room(self._config, self._store, removals)
+        if removals:
+            logs.get().info("retention_finished", folders=len(removals), freed_bytes=freed, stale_parts=0)
+        return bool(removals)
 
 
 # --- what is finished ----------------------------------------------------------------------------------------------
 
 
-def finished(config: Config, store: Desk, now: float, *, untouched_since: float) -> Iterator[Folder]:
-    """Every folder that no unfinished work needs and that nothing was put into since `untouched_since`.
+def finished(config: Config, store: Desk, now: float, *, until: Callable[[], float]) -> Iterator[Folder]:
+    """The folders that no unfinished work needs, in the order in which something was last put into them.
 
-    Images come before their results: should the database be lost in between, nothing is there to be analysed anew.
+    until: asked before each of them; the first one that is younger ends it, and none behind it is judged. Images come
+    before their results: should the database be lost in between, nothing is there to be analysed anew.
     """
-    for path in _folders(config.state_dir / SERIES, untouched_since):
+    state = StateDir(config.state_dir)
+    kinds = {SERIES: state.incoming, RESULTS: state.results, ASIDE: state.aside}
+    waiting = [(moment, kind, path) for kind, root in kinds.items() for path, moment in trash.folders(root)]
+    order = list(kinds)
+    for moment, kind, path in sorted(waiting, key=lambda one: (one[0], order.index(one[1]), one[2])):
+        if moment > min(now, until()):
+            return
+        with suppress(FileNotFoundError):
+            if found := _judge(config, store, now, kind, path, moment):
+                yield found
+
+
+def _judge(config: Config, store: Desk, now: float, kind: str, path: Path, moment: float) -> Folder | None:
+    """The folder when it may go, else None."""
+    if kind == ASIDE:
+        return Folder(kind, path, size(path), moment)
+    if kind == RESULTS:
+        found = store.job(int(path.name)) if path.name.isdecimal() else None
+        jobs = [] if found is None else [found]
+    else:
         jobs = store.jobs_of_series(path.name)
-        if jobs and all(_is_over(config, store, job, now) for job in jobs) and not _unseen(path, jobs):
-            yield Folder(SERIES, path, size(path), max(_last_used(path), *(job.updated_at for job in jobs)))
-    for path in _folders(config.state_dir / RESULTS, untouched_since):
-        job = store.job(int(path.name)) if path.name.isdecimal() else None
-        if job is not None and _is_over(config, store, job, now):
-            yield Folder(RESULTS, path, size(path), max(job.updated_at, _last_used(path)))
-    for path in _folders(config.state_dir / ASIDE, untouched_since):
-        yield Folder(ASIDE, path, size(path), _last_used(path))
+    if not jobs or not all(_is_over(config, store, job, now) for job in jobs):
+        return None
+    if kind == SERIES and trash.unseen(path, jobs):
+        return None
+    return Folder(kind, path, size(path), max(moment, *(job.updated_at for job in jobs)))
 
 
 def _is_unchanged(store: Desk, folder: Folder) -> bool:
@@ -151,57 +226,10 @@ def _is_over(config: Config, store: Desk, job: Job, now: float) -> bool:
     )
 
 
-def _unseen(folder: Path, jobs: Sequence[Job]) -> list[Path]:
-    """Instances that no job knows: they came late and are still to be looked at."""
-    known = {uid for job in jobs for uid in job.sop_instance_uids}
-    return [path for path in folder.glob(f"*{IMAGE}") if path.stem not in known]
-
-
-# --- trash ---------------------------------------------------------------------------------------------------------
-
-
-def empty_trash(config: Config, store: Desk) -> int:
-    """Delete what lies in trash/, also what an earlier run left there; returns the number of folders.
-
-    An image that came between the plan and the rename was acknowledged and seen by nobody: it goes back to its place.
-    """
-    emptied = 0
-    for path in list(_folders(_trash(config))):
-        kind, name, *_ = path.name.split("@")
-        if kind == SERIES and is_uid(name):
-            _put_back(_unseen(path, store.jobs_of_series(name)), config.state_dir / SERIES / name)
-        shutil.rmtree(path)
-        emptied += 1
-    return emptied
-
-
-def _move_to_trash(folder: Folder, trash: Path) -> None:
-    folder.path.rename(trash / f"{folder.kind}@{folder.path.name}@{time.time_ns()}")
-    sync_directory(trash)  # before the first file goes: after a crash the folder is whole in one place, or in the trash
-    sync_directory(folder.path.parent)
-
-
-def _put_back(files: Sequence[Path], home: Path) -> None:
-    if not files:
-        return
-    home.mkdir(mode=0o750, exist_ok=True)
-    for path in files:
-        if not (home / path.name).exists():
-            path.rename(home / path.name)
-    sync_directory(home)
-    sync_directory(home.parent)
-
-
-def _trash(config: Config) -> Path:
-    trash = StateDir(config.state_dir).trash
-    make_directory(trash)
-    return trash
-
-
 def _remove_stale_parts(config: Config) -> int:
     """Half-written files and result folders of crashes, once they are a day old."""
     removed = Spool(config.state_dir, 0).remove_stale_parts(STALE_S)
-    for path in (config.state_dir / RESULTS).glob(f"*{PART}"):
+    for path in StateDir(config.state_dir).results.glob(f"*{PART}"):
         if _last_used(path) < time.time() - STALE_S:
             shutil.rmtree(path)
             removed += 1
@@ -221,13 +249,10 @@ def size(folder: Path) -> int:
     return total
 
 
-def _folders(root: Path, untouched_since: float = math.inf) -> Iterator[Path]:
-    if not root.is_dir():
-        return
-    for path in root.iterdir():
-        with suppress(FileNotFoundError):
-            if path.is_dir() and _last_used(path) <= untouched_since:
-                yield path
+def free_space(folder: Path) -> int:
+    """Bytes that the service may still write to the disk of a folder."""
+    status = os.statvfs(folder)
+    return status.f_bavail * status.f_frsize
 
 
 def _last_used(folder: Path) -> float:

@@ -27,10 +27,10 @@ from ich_node.store.ledger import rebuild
 BUSY_TIMEOUT_S = 30
 
 
-def open_database(state_dir: Path) -> sa.Engine:
-    """The engine for node.db in `state_dir`, checked, brought to the schema of this version, rebuilt when it was gone.
+def open_database(state_dir: Path, *, verify: bool = False) -> sa.Engine:
+    """The engine for node.db in `state_dir`, brought to the schema of this version, rebuilt when it was gone.
 
-    Raises StoreError when the file is damaged or was written by a newer version.
+    verify: read the whole file and look for damage. Raises StoreError when it is damaged, or written by a newer version.
     """
     state = StateDir(state_dir)
     try:
@@ -42,7 +42,8 @@ def open_database(state_dir: Path) -> sa.Engine:
     sa.event.listen(engine, "connect", _settle_connection)
     sa.event.listen(engine, "begin", _begin_immediate)
     with as_store_errors():
-        _check_integrity(engine, path)
+        if verify:
+            _check_integrity(engine, path)
         _migrate(engine, state)
     return engine
 

@@ -61,6 +61,11 @@ class DeskRows(Rows):
         """The jobs of a series, oldest first."""
         return self._jobs(sa.select(job).where(job.c.series_uid == series_uid).order_by(job.c.id))
 
+    def forget_images(self, series_uid: str) -> None:
+        """The images of a series are gone for good: its jobs keep the digest of them, not the list."""
+        with self._write() as db:
+            db.execute(sa.update(job).where(job.c.series_uid == series_uid).values(sop_instance_uids=""))
+
     def counts(self) -> dict[str, int]:
         """Number of jobs by state."""
         with self._read() as db:
@@ -101,6 +106,8 @@ class DeskRows(Rows):
         with self._write() as db:
             old = self._job(db, job_id)
             _expect(old, "done anew", *FINISHED, JobState.DELIVERING)
+            if not old.sop_instance_uids:
+                raise WrongState(f"job {job_id} cannot be done anew: its images are no longer here")
             same = (job.c.series_uid == old.series_uid) & (job.c.input_digest == old.input_digest)
             newest = db.execute(sa.select(sa.func.max(job.c.revision)).where(same)).scalar_one()
             copied = {name: job.c[name] for name in COPIED}

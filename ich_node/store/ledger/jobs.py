@@ -23,9 +23,19 @@ class JobStore(IntakeRows, WorkRows, LedgerRows, DeskRows, OverviewRows):
     """The jobs and deliveries of one node. Safe for several threads and processes."""
 
     @classmethod
-    def open(cls, state_dir: Path, clock: Callable[[], float] = time.time, lease_s: float = LEASE_S) -> JobStore:
-        """Open the database of `state_dir`, created or migrated as needed; raises StoreError when it is damaged."""
-        return cls(database.open_database(state_dir), StateDir(state_dir), clock, lease_s)
+    def open(
+        cls,
+        state_dir: Path,
+        clock: Callable[[], float] = time.time,
+        lease_s: float = LEASE_S,
+        *,
+        verify: bool = False,
+    ) -> JobStore:
+        """Open the database of `state_dir`, created or migrated as needed; raises StoreError when it is damaged.
+
+        verify: read all of it for that, as a role does when it starts; it takes a second for each GB.
+        """
+        return cls(database.open_database(state_dir, verify=verify), StateDir(state_dir), clock, lease_s)
 
     def close(self) -> None:
         """Give back every connection."""

@@ -146,7 +146,7 @@ class Rows:
 def as_job(row: sa.Row[Any]) -> Job:
     """A row of the table as a value."""
     fields = {name: getattr(row, name) for name in Job.__dataclass_fields__}
-    fields |= {"state": JobState(row.state), "sop_instance_uids": tuple(row.sop_instance_uids.split("\n"))}
+    fields |= {"state": JobState(row.state), "sop_instance_uids": tuple(row.sop_instance_uids.split())}
     return Job(**fields)
 
 

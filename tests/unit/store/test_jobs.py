@@ -459,7 +459,7 @@ def test_a_damaged_database_is_refused_with_advice(tmp_path):
     data[8192:16384] = b"\xff" * 8192
     path.write_bytes(data)
     with pytest.raises(StoreError, match=r"damaged|malformed"):
-        JobStore.open(tmp_path)
+        JobStore.open(tmp_path, verify=True)
 
 
 def test_a_newer_schema_is_refused(tmp_path):

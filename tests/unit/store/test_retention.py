@@ -18,7 +18,9 @@ from ledger_builder import (
 )
 
 from ich_node.domain.dicom import Instance, Series
-from ich_node.store import retention
+from ich_node.domain.errors import WrongState
+from ich_node.store import retention, trash
+from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import JobStore
 
 DAY = 86400.0
@@ -39,7 +41,7 @@ def store(tmp_path, clock):
 
 @pytest.fixture
 def config(tmp_path):
-    return configuration(tmp_path, destination("pacs", 1))
+    return settings(configuration(tmp_path, destination("pacs", 1)), min_free_gb=1e-6)  # whatever disk the tests run on
 
 
 def settings(config, **changes):
@@ -124,6 +126,56 @@ def test_above_the_quota_the_oldest_finished_go_first_and_only_as_many_as_needed
     assert retention.plan(settings(config, max_used_gb=everything / 1e9), store, NOW) == []
 
 
+def test_a_disk_that_runs_full_of_finished_work_makes_room_before_it_must_refuse(config, store, tmp_path, clock):
+    clock.now = NOW - 3 * DAY
+    finished_job(store, tmp_path, clock, "1.2.1")
+    clock.now = NOW - DAY
+    finished_job(store, tmp_path, clock, "1.2.2")
+    small = settings(config, min_free_gb=1.0)
+    need = 1.0 * retention.FREE_FACTOR * 1e9
+    assert retention.plan(small, store, NOW, free_bytes=need) == []
+    first, *others = retention.plan(small, store, NOW, free_bytes=need - 1)
+    assert (first.folder.path.name, first.reason, others) == ("1.2.1", "less than 1.2 GB are free", [])
+    assert len(retention.plan(small, store, NOW, free_bytes=0)) == 4, "all that is finished, if it must be"
+
+
+def test_the_keeper_of_space_removes_what_is_finished_and_nothing_else(config, store, tmp_path, clock):
+    clock.now = NOW - DAY
+    _, series, _ = finished_job(store, tmp_path, clock, "1.2.1")
+    _, unfinished, _ = finished_job(store, tmp_path, clock, "1.2.2", sent=False)
+    keeper = retention.SpaceKeeper(config, store, clock=lambda: NOW)
+    assert keeper.step(free_bytes=0)
+    assert not series.exists()
+    assert unfinished.exists()
+    assert not keeper.step(free_bytes=0)
+
+
+def test_only_the_folders_that_are_next_to_go_are_judged(config, store, tmp_path, clock, monkeypatch):
+    for number in range(1, 6):
+        clock.now = NOW - DAY + number
+        finished_job(store, tmp_path, clock, f"1.2.{number}")
+    judged = []
+    asked = store.jobs_of_series
+    monkeypatch.setattr(store, "jobs_of_series", lambda uid: judged.append(uid) or asked(uid))
+    assert retention.plan(config, store, NOW, free_bytes=1e15) == []
+    assert judged == []
+    need = config.store.min_free_gb * retention.FREE_FACTOR * 1e9
+    assert len(retention.plan(config, store, NOW, free_bytes=need - 1)) == 1
+    assert judged == ["1.2.1"]
+
+
+def test_the_list_of_images_goes_with_them_and_what_comes_again_is_known(config, store, tmp_path, clock):
+    job, series, _ = finished_job(store, tmp_path, clock)
+    retention.carry_out(config, store, retention.plan(config, store, NOW))
+    assert store.job(job.id).sop_instance_uids == ()
+    assert store.known("1.2.3", job.input_digest)
+    with pytest.raises(WrongState, match="no longer here"):
+        store.redo(job.id)
+    write_instance(series / "1.2.3.1.dcm", CT_IMAGE, "1.2.3.1")
+    aged(series, clock.now)
+    assert names(retention.plan(config, store, NOW)) == {("incoming", "1.2.3")}, "the same images, not unseen ones"
+
+
 def test_objects_that_were_set_aside_go_by_age(config, store, tmp_path):
     old = write_instance(tmp_path / "set_aside/1.2.8/1.dcm", SECONDARY_CAPTURE, "1").parent
     new = write_instance(tmp_path / "set_aside/1.2.9/1.dcm", SECONDARY_CAPTURE, "1").parent
@@ -156,19 +208,20 @@ def test_what_happens_between_plan_and_removal_keeps_the_folder(config, store, t
 
 def test_an_image_that_slipped_into_the_trash_goes_back_to_its_place(config, store, tmp_path, clock):
     finished_job(store, tmp_path, clock)
-    trash = tmp_path / "trash" / "incoming@1.2.3@7"
-    (tmp_path / "incoming" / "1.2.3").rename(trash) if trash.parent.mkdir() is None else None
-    write_instance(trash / "1.2.3.2.dcm", CT_IMAGE, "1.2.3.2")
-    retention.empty_trash(config, store)
+    slipped = tmp_path / "trash" / "incoming@1.2.3@7"
+    slipped.parent.mkdir()
+    (tmp_path / "incoming" / "1.2.3").rename(slipped)
+    write_instance(slipped / "1.2.3.2.dcm", CT_IMAGE, "1.2.3.2")
+    trash.empty(StateDir(tmp_path), store)
     assert [path.name for path in (tmp_path / "incoming" / "1.2.3").iterdir()] == ["1.2.3.2.dcm"]
-    assert not trash.exists()
+    assert not slipped.exists()
 
 
 def test_what_a_crash_left_in_the_trash_is_deleted_by_the_next_run(config, store, tmp_path):
     half = tmp_path / "trash" / "results@7@1"
     half.mkdir(parents=True)
     (half / "1.dcm").write_bytes(b"x")
-    assert retention.empty_trash(config, store) == 1
+    assert trash.empty(StateDir(tmp_path), store) == 1
     assert not half.exists()
 
 
@@ -193,8 +246,8 @@ def test_a_crash_at_any_moment_harms_nothing(config, store, tmp_path, clock, mon
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(retention, "sync_directory", fragile(retention.sync_directory))
-        patch.setattr(retention.Path, "rename", fragile(Path.rename))
+        patch.setattr(trash, "sync_directory", fragile(trash.sync_directory))
+        patch.setattr(Path, "rename", fragile(Path.rename))
         patch.setattr(os, "unlink", fragile(os.unlink))
         try:
             retention.carry_out(config, store, retention.plan(config, store, NOW))
