@@ -30,7 +30,7 @@ BUSY_TIMEOUT_S = 30
 def open_database(state_dir: Path, *, verify: bool = False) -> sa.Engine:
     """The engine for node.db in `state_dir`, brought to the schema of this version, rebuilt when it was gone.
 
-    verify: read the whole file and look for damage. Raises StoreError when it is damaged, or written by a newer version.
+    verify: read the whole file for damage. Raises StoreError when it is damaged, or written by a newer version.
     """
     state = StateDir(state_dir)
     try:
