@@ -195,9 +195,7 @@ def _seconds_until(condition: Callable[[], bool]) -> float:
 def in_order(state_dir: Path, pacs: CountingPacs) -> bool:
     """True when the first arrivals of every job's results came in the order of the ledger."""
     first = {uid: i for i, uid in reversed(list(enumerate(pacs.order)))}
-    rows = query(
-        state_dir, "SELECT job_id, sop_instance_uid FROM delivery WHERE state = 'sent' ORDER BY job_id, sequence"
-    )
+    rows = query(state_dir, "SELECT job_id, item FROM delivery WHERE state = 'sent' ORDER BY job_id, sequence")
     arrivals: dict[object, list[int]] = {}
     for job_id, uid in rows:
         arrivals.setdefault(job_id, []).append(first[str(uid)])

@@ -15,6 +15,7 @@ from pydicom import Dataset
 
 from ich_node.domain.ledger import Delivery, DeliveryState, dimse_code
 from ich_node.runtime.config import DeliverConfig
+from ich_node.runtime.patience import Patience
 from ich_node.store.ledger.protocols import Ledger
 
 REASONS: Mapping[int, str] = {
@@ -99,5 +100,5 @@ def _send_again(store: Ledger, item: Delivery, reason: int, options: DeliverConf
     if now - item.created_at > options.give_up_after_h * 3600:
         store.refused(owed, dimse_code(reason), f"given up after {options.give_up_after_h:g} h: {cause}")
         return
-    wait = min(options.retry_max_s, options.retry_base_s * 2.0 ** min(item.attempts, 30))
+    wait = Patience(options.retry_base_s, options.retry_max_s).wait(item.attempts + 1)
     store.postpone(owed, dimse_code(reason), cause, now + wait)
