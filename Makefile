@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench chaos fuzz figures audit sbom clean
+.PHONY: help demo test lint docs bench attack chaos fuzz figures audit sbom clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +25,10 @@ docs: $(VENV)/installed-dev  ## write the tables of the documents that mirror th
 
 bench: $(VENV)/installed-dev  ## measure; prints figures, judges none
 	$(BIN)/python -m pytest tests/benchmarks -s --override-ini=addopts= -p no:randomly
+
+attack: $(VENV)/installed-dev  ## the attack tests in their long form: a million forged identities, scanners' rates under floods
+	ICH_NODE_ATTACK=long $(BIN)/python -m pytest -q -rP tests/integration/test_receive_attacks.py \
+		tests/integration/test_commitment.py tests/integration/test_receive_tls.py tests/unit/dicom/test_identity.py
 
 chaos: $(VENV)/installed-dev  ## faults by the hundred; writes the table of docs/reliability.md
 	$(BIN)/python -m tests.crash.chaos --out docs/reliability.md

@@ -3,8 +3,9 @@
     accept → address known? → thread → TLS handshake → 74 bytes: titles, address, certificate → the items, counted
            → slot → only then a pynetdicom association, which sees the request as we write it
 
-A stranger costs one system call. A connection that says nothing costs a thread for at most `acse_timeout_s`, and no
-slot. What is turned away is told with cause and remedy, a line a minute for each address and cause.
+A stranger costs one system call and a file descriptor for a second. A connection that says nothing costs a thread for
+at most `acse_timeout_s`, and no slot. What is turned away is told with cause and remedy, a line a minute for each
+address and cause.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import socket
 import ssl
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from socketserver import BaseServer
 from typing import Any
@@ -42,6 +44,10 @@ from ich_node.runtime.tls import Reloading, certificate_names
 
 ABORT = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 0))  # A-ABORT by the service provider, no reason given (PS3.8 9.3.8)
 
+STRANGER_S, MOST_STRANGERS = 1.0, 256
+"""A stranger's connection is closed after a second, unread and without a thread, so that trying again keeps him busier
+than us; of more than so many the oldest is closed at once."""
+
 MakeSocket = Callable[[Association, Stream, bytes], BoundedSocket]
 Contexts = Callable[[Proposal, CallerConfig], list[PresentationContext]]
 
@@ -60,13 +66,25 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom has
     contexts_for: Contexts
     supports: Callable[[str], bool]
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:  # noqa: ARG002
-        """Whether the connection may ask for anything at all."""
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self._strangers: deque[tuple[float, Any]] = deque()  # (when to close it, its socket)
+        super().__init__(*arguments, **named)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Give the connection its thread, if it may ask for anything at all."""
         address = plain_address(client_address[0])
         if self.admission.knows(address):
-            return True
+            super().process_request(request, client_address)
+            return
         self.tell(address, Titles("", "", 1), "address of no caller", "add it to receive.callers if it may send")
-        return False
+        self._strangers.append((time.monotonic() + STRANGER_S, request))
+
+    def service_actions(self) -> None:
+        """Between two connections: close those of strangers."""
+        super().service_actions()
+        now = time.monotonic()
+        while self._strangers and (self._strangers[0][0] <= now or len(self._strangers) > MOST_STRANGERS):
+            self.shutdown_request(self._strangers.popleft()[1])
 
     def tell(self, address: str, titles: Titles, reason: str, remedy: str) -> None:
         """Log and audit that a connection was turned away, a line a minute for each address and reason."""

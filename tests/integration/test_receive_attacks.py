@@ -97,7 +97,7 @@ def compared(receiver: Receiver, attack: Callable[[], object]) -> None:
 # --- strangers -----------------------------------------------------------------------------------------------------
 
 
-def test_strangers_that_say_nothing_take_no_thread_and_no_place(tmp_path: Path) -> None:
+def test_strangers_that_say_nothing_take_no_thread_and_no_place_and_are_closed(tmp_path: Path) -> None:
     with Receiver(tmp_path, callers=only_the_scanner()) as receiver:
         before = association_threads()
         held = []
@@ -119,8 +119,9 @@ def test_strangers_are_one_counted_line_for_each_address_and_minute(
     logs.configure(LogConfig(), "receive")
     with Receiver(tmp_path, callers=only_the_scanner()) as receiver:
         for number in range(60):
-            with suppress(OSError), RawScu(receiver.port, source=f"127.0.0.{10 + number % 3}") as scu:
-                scu.socket.recv(1)
+            RawScu(receiver.port, source=f"127.0.0.{10 + number % 3}").socket.close()
+        with RawScu(receiver.port, source=SCANNER) as scu:  # accepted behind all of them
+            assert scu.associate(associate_rq(calling=b"CT1"))[0] == ASSOCIATE_AC
     lines = [line for line in "".join(capfd.readouterr()).splitlines() if "association_rejected" in line]
     assert len(lines) == 3
     assert all("receive.callers" in line for line in lines)

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from pynetdicom import AE
-from raw_scu import ASSOCIATE_AC, RawScu, dataset
+from raw_scu import ASSOCIATE_AC, ASSOCIATE_RJ, RawScu, dataset
 from receive_bench import Receiver, eventually
 
 from ich_node.runtime import tls
-from ich_node.runtime.config import TlsConfig
+from ich_node.runtime.config import CallerConfig, ReceiveConfig, TlsConfig
 
 SCRIPT = """
 import datetime, ipaddress, sys
@@ -34,10 +34,17 @@ def make(subject, issuer, key, signer, ca):
 folder = Path(sys.argv[1])
 root = ec.generate_private_key(ec.SECP256R1())
 (folder / "ca.pem").write_bytes(make("ca", "ca", root, root, True).public_bytes(s.Encoding.PEM))
-for who in ("node", "peer"):
+revoked = x509.CertificateRevocationListBuilder().issuer_name(name("ca")).last_update(now - day).next_update(now + day)
+for who in ("node", "peer", "coffee", "lost"):
     key = ec.generate_private_key(ec.SECP256R1())
-    (folder / f"{who}.crt").write_bytes(make(who, "ca", key, root, False).public_bytes(s.Encoding.PEM))
+    certificate = make(who, "ca", key, root, False)
+    (folder / f"{who}.crt").write_bytes(certificate.public_bytes(s.Encoding.PEM))
+    (folder / f"{who}.sha256").write_text(certificate.fingerprint(hashes.SHA256()).hex())
+    entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(now).build()
+    if who == "lost":
+        revoked = revoked.add_revoked_certificate(entry)
     (folder / f"{who}.key").write_bytes(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()))
+(folder / "revoked.pem").write_bytes(revoked.sign(root, hashes.SHA256()).public_bytes(s.Encoding.PEM))
 """
 
 
@@ -126,3 +133,47 @@ def test_a_renewed_certificate_is_shown_without_a_restart(
     finally:
         for name, content in old.items():
             (certificates / name).write_bytes(content)
+
+
+# --- who a certificate is ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bound", ["peer", "CN=peer", "sha256", "colons"])
+def test_a_caller_that_is_bound_to_a_certificate_is_nobody_else(tmp_path: Path, certificates: Path, bound: str) -> None:
+    fingerprint = (certificates / "peer.sha256").read_text()
+    colons = ":".join(fingerprint[n : n + 2].upper() for n in range(0, 64, 2))
+    certificate = {"sha256": fingerprint, "colons": colons}.get(bound, bound)
+    callers = (CallerConfig(ae_title="RAW", certificate=certificate),)
+    with Receiver(tmp_path, tls=of(certificates, "node"), callers=callers) as running:
+        for who, answer in (("peer", ASSOCIATE_AC), ("coffee", ASSOCIATE_RJ)):
+            context = tls.client_context(of(certificates, who))
+            with RawScu(running.port, tls=context) as scu:
+                assert scu.associate()[0] == answer
+
+
+def test_a_revoked_certificate_opens_nothing_and_a_new_list_is_read(tmp_path: Path, certificates: Path) -> None:
+    listed = tmp_path / "revoked.pem"
+    listed.write_bytes((certificates / "revoked.pem").read_bytes())
+    node = of(certificates, "node").model_copy(update={"revoked": listed})
+    with Receiver(tmp_path / "state", tls=node) as running:
+        with RawScu(running.port, tls=tls.client_context(of(certificates, "peer"))) as scu:
+            assert scu.associate()[0] == ASSOCIATE_AC
+        lost = tls.client_context(of(certificates, "lost"))
+        with pytest.raises(OSError), RawScu(running.port, tls=lost) as scu:  # TLS 1.3: told with the first read
+            assert scu.associate()[0] == ASSOCIATE_AC
+        listed.write_bytes(b"not a list any more")
+        with pytest.raises(OSError), RawScu(running.port, tls=lost) as scu:  # the last good list stays in use
+            assert scu.associate()[0] == ASSOCIATE_AC
+
+
+def test_names_of_a_certificate_are_its_common_name_subject_alternatives_and_fingerprint() -> None:
+    shown = {
+        "subject": ((("organizationName", "Hospital"),), (("commonName", "CT1"),)),
+        "subjectAltName": (("DNS", "ct1.hospital"), ("IP Address", "10.0.0.1")),
+    }
+    assert tls.certificate_names(shown, "AB") == {"ct1", "o=hospital, cn=ct1", "ct1.hospital", "10.0.0.1", "ab"}
+
+
+def test_a_caller_bound_to_a_certificate_needs_tls() -> None:
+    with pytest.raises(ValueError, match="no tls"):
+        ReceiveConfig(callers=(CallerConfig(ae_title="CT1", certificate="ct1"),))

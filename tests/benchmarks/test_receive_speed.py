@@ -1,4 +1,4 @@
-"""Images per second into the node, beside DCMTK storescp; run by hand: python tests/benchmarks/receive.py [--rounds N].
+"""Images per second into the node, beside DCMTK storescp (`make bench`); by hand: python FILE [--rounds N].
 
 Both receive the same ready-made PDUs from the same sender, by turns in one run, because only ratios taken together mean
 anything on a shared machine. The node makes every image durable before it answers, storescp does not; with the spool
@@ -19,17 +19,20 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 
 from raw_scu import P_DATA, RawScu, dataset, message, status_of
 
+from tests.interop.test_informational_fields import dcmtk_storescp
 from tests.ports import free_port
 
 SERVE = """
 import sys, time
 from pathlib import Path
-from ich_node import logs
+from ich_node.runtime import logs
 from ich_node.runtime.config import Config, LogConfig, ReceiveConfig
 from ich_node.receive.scp import Scp
 from ich_node.store.spool import Spool
@@ -53,7 +56,7 @@ class Receiver:
         folder.mkdir(parents=True)
         if kind == "storescp":
             command = [
-                "storescp",
+                dcmtk_storescp() or "storescp",
                 "--fork",
                 "-B",
                 "-pdu",
@@ -118,19 +121,41 @@ def measure(receiver: Receiver, batches: list[list[bytes]]) -> tuple[float, floa
     return count / seconds, 1000 * (receiver.cpu_s() - cpu) / count
 
 
+def fdatasync_limit(folder: Path) -> float:
+    """How many files of 525 KB this disk makes durable in a second, one after another: the limit of one association."""
+    data, count, began = os.urandom(525_000), 0, time.perf_counter()
+    while time.perf_counter() - began < 2:
+        descriptor = os.open(folder / "limit", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.write(descriptor, data)
+        os.fdatasync(descriptor)
+        os.close(descriptor)
+        count += 1
+    return count / (time.perf_counter() - began)
+
+
+@pytest.mark.skipif(dcmtk_storescp() is None, reason="needs storescp (Debian package dcmtk)")
+def test_images_per_second_beside_storescp() -> None:
+    run(argparse.Namespace(rounds=3, images=100))
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--images", type=int, default=200)
-    arguments = parser.parse_args()
+    run(parser.parse_args())
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Every receiver, place and number of associations, by turns."""
     pixels = os.urandom(512 * 512 * 2)
     uids = [b"1.2.3.%d" % n for n in range(arguments.images)]
     images = [(uid, dataset(uid, pixels=pixels)) for uid in uids]
     for place, root in (("disk", Path(tempfile.mkdtemp(dir="."))), ("memory", Path(tempfile.mkdtemp(dir="/dev/shm")))):
+        print(f"{place}: fdatasync of 525 KB {fdatasync_limit(root):.0f}/s, one after another", flush=True)
         receivers = [Receiver(kind, root / kind) for kind in ("storescp", "direct", "ordinary")]
         try:
-            for associations in (1, 4):
+            for associations in (1, 4, 8):
                 for piece in (16378, 131066):
                     ready = [message(uid, data, piece) for uid, data in images]
                     compare(receivers, [ready[n::associations] for n in range(associations)], place, piece, arguments)
