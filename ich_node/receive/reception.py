@@ -19,6 +19,8 @@ from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, LegacyConvertedE
 from ich_node.dicom.identity import Buffer, Identity, IdentityReader, is_uid
 from ich_node.domain.dicom import Peer
 from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
+from ich_node.receive.admission import Told
+from ich_node.receive.shares import Shares
 from ich_node.runtime import audit, logs
 from ich_node.store.spool import Spool, Writer
 
@@ -82,6 +84,9 @@ class Reception:
         self.spool = spool
         self.hints = hints
         self.max_instance_bytes = max_instance_bytes
+        self.shares = Shares()
+        self.refusals = Told(lines=20)
+        """One line per refused instance, but for a peer that is refused without end."""
         self._held = 0
         self._lock = threading.Lock()
 
@@ -183,6 +188,10 @@ class Incoming:
             self._refuse(DATASET_MISMATCH, "SOP Class of dataset and request differ")
         elif identity.sop_instance_uid != self._request.sop_instance_uid:
             self._refuse(DATASET_MISMATCH, "SOP Instance of dataset and request differ")
+        elif refusal := self._reception.shares.refusal(
+            self._address, self._reception.spool.room(), aside=identity.sop_class_uid not in IMAGE_CLASSES
+        ):
+            self._refuse(OUT_OF_RESOURCES, refusal)
         else:
             self._writer = self._reception.spool.writer(
                 series_uid=identity.series_uid,
@@ -208,6 +217,7 @@ class Incoming:
         except UnidentifiableInstance as error:
             self._refuse(CANNOT_UNDERSTAND, str(error))
         else:
+            self._reception.shares.took(self._address, self._size)
             self._audit(self._identity, path)
             if self._identity.sop_class_uid in IMAGE_CLASSES:
                 self._reception.hints.stored(
@@ -219,6 +229,10 @@ class Incoming:
         node = audit.Node(peer.ae_title, peer.address) if peer else audit.Node("unknown", "")
         audit.get().received(self._request.association, node, identity.study_uid, identity.sop_class_uid, path)
 
+    @property
+    def _address(self) -> str:
+        return self._request.peer.address if self._request.peer else ""
+
     def _refuse(self, status: int, comment: str) -> None:
         self._problem = Answer(status, comment[:64])  # LO
         self.discard()
@@ -229,9 +243,11 @@ class Incoming:
         peer = {"calling_ae_title": request.peer.ae_title, "address": request.peer.address} if request.peer else {}
         instance = request.sop_instance_uid if is_uid(request.sop_instance_uid) else None
         if answer.status != SUCCESS:
-            log.warning(
-                "instance_refused", status=f"0x{answer.status:04X}", reason=answer.comment, instance=instance, **peer
-            )
+            if count := self._reception.refusals((self._address, answer.comment)):
+                status = f"0x{answer.status:04X}"
+                log.warning(
+                    "instance_refused", status=status, reason=answer.comment, instance=instance, count=count, **peer
+                )
         elif request.sop_class_uid in IMAGE_CLASSES:
             log.debug("instance_stored", instance=instance, bytes=self._size, **peer)
         else:

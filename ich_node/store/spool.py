@@ -110,6 +110,11 @@ class Spool:
         head = file_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid, sender)
         return Writer(self, directory, sop_instance_uid, head)
 
+    def room(self) -> float:
+        """Free bytes as a multiple of the watermark: 1 is none."""
+        status = os.statvfs(self.incoming)
+        return status.f_bavail * status.f_frsize / max(self._min_free_bytes, 1)
+
     def check_space(self) -> None:
         """Raise SpoolFull below the watermark, and from then on until there is 5 % more than it."""
         status = os.statvfs(self.incoming)
