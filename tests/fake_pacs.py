@@ -30,7 +30,7 @@ Answer = int | str | Callable[[Any], int]
 
 @dataclass
 class FakePacs:
-    """Answers C-STORE number n with script[n], and with Success when the script is over.
+    """Answers C-STORE number n with script[n], and with Success when the script is over; refuses: SOP Class → status.
 
     stored: SOP Instance UID → (transfer syntax, dataset bytes as received); order: every C-STORE, as it came;
     associations: calling AE titles.
@@ -38,6 +38,7 @@ class FakePacs:
 
     contexts: Sequence[tuple[str, Iterable[str]]] = EVERYTHING
     script: list[Answer] = field(default_factory=list)
+    refuses: dict[str, int] = field(default_factory=dict)
     ae_title: str = "PACS"
     port: int = 0
     order: list[str] = field(default_factory=list)
@@ -88,7 +89,8 @@ class FakePacs:
     def _on_store(self, event: Any) -> int:
         uid = str(event.request.AffectedSOPInstanceUID)
         self.order.append(uid)
-        answer = self.script.pop(0) if self.script else 0x0000
+        usual = self.refuses.get(str(event.request.AffectedSOPClassUID), 0x0000)
+        answer = self.script.pop(0) if self.script else usual
         if callable(answer):
             answer = answer(event)
         if isinstance(answer, str):
