@@ -200,8 +200,8 @@ def _send(patient: Patient, settings: config.Config) -> Sent:
     association = scu.associate("DEMOSCANNER", destination, settings.deliver, scu.contexts_for(outgoing))
     for item in outgoing:
         answer, _ = association.store([item])
-        if answer.status != 0x0000:
-            raise DeliveryError(f"the node answered 0x{answer.status or 0:04X} ({answer.cause})", answer.status)
+        if answer.code != "0x0000":
+            raise DeliveryError(f"the node answered {answer.code} ({answer.cause})")
     association.release()
     return Sent(time.time(), time.monotonic() - started)
 

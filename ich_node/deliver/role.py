@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ich_node.deliver.dicom.commitment import Committer
-from ich_node.deliver.dicom.sender import DicomPeer, Sender
+from ich_node.deliver.dicom.peer import DicomPeer
+from ich_node.deliver.sender import Sender
 from ich_node.domain.errors import DeliveryError
 from ich_node.runtime import logs, service
 from ich_node.runtime.config import Config
@@ -64,7 +65,7 @@ def parts_of(config: Config, store: Ledger) -> list[Part]:
     bell = StateDir(config.state_dir).owed_bell
     parts: list[Part] = []
     for destination in config.deliver.destinations:
-        parts.append(Sender(destination, config.deliver, store, DicomPeer(config, destination), bell))
+        parts.append(Sender(destination.name, config.deliver, store, DicomPeer(config, destination), bell))
         if destination.commitment:
             parts.append(Committer(config, destination, store))
     return parts

@@ -13,8 +13,8 @@ from ledger_builder import BASIC_TEXT_SR, SECONDARY_CAPTURE, configuration, dest
 from odd_pacs import ABORT, CLASS_UID, MAXIMUM, RELEASE_RQ, VERSION, OddPacs, element, item, pdu
 
 from ich_node.deliver import role
+from ich_node.deliver.answer import Verdict
 from ich_node.deliver.dicom import scu
-from ich_node.deliver.dicom.answers import Verdict
 from ich_node.domain.errors import PeerUnavailable
 from ich_node.domain.ledger import DeliveryState, JobState
 from ich_node.store.ledger.jobs import JobStore
@@ -129,7 +129,7 @@ def test_a_damaged_answer_is_no_answer(tmp_path, odd, said):
     with OddPacs(**odd) as pacs:
         association = associated(tmp_path, pacs, files)
         answer, _ = association.store(files)
-    assert (answer.verdict, answer.status) == (Verdict.LATER, None)
+    assert (answer.verdict, answer.code) == (Verdict.LATER, None)
     assert re.search(said, answer.cause)
     assert not association.alive
 

@@ -1,40 +1,9 @@
-"""What a peer's answer to a C-STORE means: one table for DIMSE statuses. Pure.
-
-SENT: the instance is at the peer. REFUSED: the same bytes get the same answer, so a person has to act. LATER: try
-again. A status that no row names is LATER: an unknown failure is not a reason to drop a result.
-"""
+"""What a peer's answer to a C-STORE means: one table for DIMSE statuses. Pure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
-
-
-class Verdict(Enum):
-    """What to do after an answer."""
-
-    SENT = "sent"
-    REFUSED = "refused"
-    LATER = "later"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A peer's answer: verdict, DIMSE status (None: no answer at all) and its meaning in plain words.
-
-    remark: what the peer itself said about it, a stranger's words: for the ledger, never for the log.
-    """
-
-    verdict: Verdict
-    status: int | None
-    cause: str
-    remark: str = ""
-
-    @property
-    def in_full(self) -> str:
-        """Cause and remark, for the ledger."""
-        return f"{self.cause}; it says {self.remark}" if self.remark else self.cause
-
+from ich_node.deliver.answer import Answer, Verdict
+from ich_node.domain.ledger import dimse_code
 
 # PS3.4 B.2.3 and Table B.2-1 (C-STORE), PS3.7 Annex C (general statuses): first matching row counts.
 STATUSES: tuple[tuple[int, int, Verdict, str], ...] = (
@@ -71,5 +40,6 @@ def meaning(status: int, remark: str = "") -> Answer:
     """The row of STATUSES for a C-STORE response status."""
     for low, high, verdict, cause in STATUSES:
         if low <= status <= high:
-            return Answer(verdict, status, cause, remark)
-    return Answer(Verdict.LATER, status, f"the peer answered with the unknown status 0x{status:04X}", remark)
+            return Answer(verdict, dimse_code(status), cause, remark)
+    code = dimse_code(status)
+    return Answer(Verdict.LATER, code, f"the peer answered with the unknown status {code}", remark)

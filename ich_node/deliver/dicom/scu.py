@@ -21,7 +21,8 @@ from pydicom.filereader import read_dataset, read_file_meta_info
 from pydicom.filewriter import write_dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
-from ich_node.deliver.dicom.answers import Answer, Verdict, meaning
+from ich_node.deliver.answer import Answer, Verdict
+from ich_node.deliver.dicom.answers import meaning
 from ich_node.dicom import dimse
 from ich_node.dicom.pdu import Proposal
 from ich_node.dicom.requestor import Message, Requestor, request_association

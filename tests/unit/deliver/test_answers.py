@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ich_node.deliver.dicom.answers import STATUSES, Verdict, meaning
+from ich_node.deliver.answer import Verdict
+from ich_node.deliver.dicom.answers import STATUSES, meaning
 
 
 @pytest.mark.parametrize("status", [0x0000, 0xB000, 0xB006, 0xB007, 0xB123, 0x0111, 0x0001, 0x0107, 0x0116])

@@ -8,8 +8,9 @@ import random
 import pytest
 from ledger_builder import BASIC_TEXT_SR, SECONDARY_CAPTURE, Clock, configuration, destination, publish_job
 
-from ich_node.deliver.dicom.answers import Answer, Verdict, meaning
-from ich_node.deliver.dicom.sender import POLL_S, PROBE_S, RETRY_ASIDE_S, Sender
+from ich_node.deliver.answer import Answer, Verdict
+from ich_node.deliver.dicom.answers import meaning
+from ich_node.deliver.sender import POLL_S, PROBE_S, RETRY_ASIDE_S, Sender
 from ich_node.dicom.requestor import Rejected
 from ich_node.domain.errors import PeerUnavailable, StoreError
 from ich_node.domain.ledger import DeliveryState, JobState
@@ -23,6 +24,7 @@ class FakePeer:
     """A peer without a network. answers: SOP Instance UID → list of statuses (or None: no answer), then Success."""
 
     def __init__(self, clock: Clock) -> None:
+        self.node = None
         self.clock = clock
         self.up = True
         self.rejects: Rejected | None = None
@@ -52,9 +54,10 @@ class FakePeer:
     def covers(self, _files):
         return True
 
-    def store(self, candidates):
-        file = candidates[0]
-        uid = file.sop_instance_uid
+    def load(self, item):
+        return item.item
+
+    def send(self, uid):
         self.attempts.append((self.clock.now, uid))
         status = self.always[uid] if uid in self.always else (self.answers_to.get(uid) or [0]).pop(0)
         answer = Answer(Verdict.LATER, None, "no answer: the peer hung up") if status is None else meaning(status)
@@ -62,7 +65,7 @@ class FakePeer:
             self.alive = False
         if answer.verdict is Verdict.SENT:
             self.order.append(uid)
-        return answer, file
+        return answer
 
     def release(self):
         self.alive = False
@@ -94,7 +97,7 @@ def sender(tmp_path, store, peer, clock):
     config = configuration(tmp_path, destination("pacs", 1), **options)
     target = config.deliver.destinations[0]
     return Sender(
-        target, config.deliver, store, peer, Bell(tmp_path / "bells"), clock=clock, random_source=random.Random(1)
+        target.name, config.deliver, store, peer, Bell(tmp_path / "bells"), clock=clock, random_source=random.Random(1)
     )
 
 
@@ -334,4 +337,4 @@ def test_an_operators_hurry_ends_the_back_off(sender, store, peer, clock, tmp_pa
 
 
 def test_an_answer_is_a_value():
-    assert Answer(Verdict.SENT, 0, "stored") == meaning(0)
+    assert Answer(Verdict.SENT, "0x0000", "stored") == meaning(0)

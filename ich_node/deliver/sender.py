@@ -1,14 +1,16 @@
 """One destination's sender: what is due goes out in order, and every answer becomes one move of the ledger.
 
-  due ──▶ associate ──▶ C-STORE ──▶ sent | refused | postponed
+  due ──▶ connect ──▶ send ──▶ sent | refused | postponed
 
-Invariants: the instances of a job go out in their order: a transient failure stops the batch for a few tries, a
-permanent refusal stops nothing. Retry is decided here alone.
+How a kind of destination connects and sends is its own (dicom/, hl7/, web/); when to try again is decided here alone.
 
-  no association, no answer   the destination is left alone for a growing time (jittered exponential back-off);
-                              meanwhile C-ECHO asks whether it answers again, and then everything goes at once
-  hung up after answers       a new association at once
-  a transient status          the instance is tried a few times, then it stands aside for a growing time of its own and
+Invariants: the items of a job go out in their order: a transient failure stops the batch for a few tries, a
+permanent refusal stops nothing.
+
+  no connection, no answer    the destination is left alone for a growing time (jittered exponential back-off);
+                              meanwhile it is asked (C-ECHO) whether it answers again, and then everything goes at once
+  hung up after answers       a new connection at once
+  a transient status          the item is tried a few times, then it stands aside for a growing time of its own and
                               the others pass; as long as nothing gets through, each of them is tried once. Whatever
                               their waits, one of what stands aside is tried every minute; when it gets through, the
                               others of its SOP Class go at once
@@ -24,17 +26,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from pydicom.uid import UID
 
-from ich_node.deliver.dicom import scu
-from ich_node.deliver.dicom.answers import Answer, Verdict
+from ich_node.deliver.answer import Answer, Verdict
 from ich_node.dicom.requestor import Rejected
 from ich_node.domain.errors import PeerRefused, PeerUnavailable, StoreError
-from ich_node.domain.ledger import Delivery, Sent, dimse_code
+from ich_node.domain.ledger import Delivery, Sent
 from ich_node.runtime import audit, logs
-from ich_node.runtime.config import Config, DeliverConfig, DestinationConfig
+from ich_node.runtime.config import DeliverConfig
 from ich_node.runtime.patience import Patience
 from ich_node.runtime.service import Stop
 from ich_node.runtime.wake import Bell
@@ -55,40 +56,31 @@ RETRY_ASIDE_S = 60.0
 """One instance that stands aside is tried this often, whatever its own wait: the fault may be mended."""
 
 
+Load = Any
+"""What a kind of destination sends for one delivery; only that kind looks into it."""
+
+
 class Connection(Protocol):
-    """What the sender needs of scu.Association."""
+    """What the sender needs of an open line to a destination."""
 
     @property
     def alive(self) -> bool: ...
     @property
     def last_progress(self) -> float: ...
-    def covers(self, files: Sequence[scu.Outgoing]) -> bool: ...
-    def store(self, candidates: Sequence[scu.Outgoing]) -> tuple[Answer, scu.Outgoing]: ...
+    def covers(self, loads: Sequence[Load]) -> bool: ...
+    def send(self, load: Load) -> Answer: ...
     def release(self) -> None: ...
     def interrupt(self) -> None: ...
 
 
 class Peer(Protocol):
-    """What the sender needs of the network."""
+    """What the sender needs of a kind of destination; each method may raise PeerUnavailable or PeerRefused."""
 
-    def connect(self, files: Sequence[scu.Outgoing]) -> Connection: ...
+    node: audit.Node
+
+    def load(self, item: Delivery) -> Load: ...
+    def connect(self, loads: Sequence[Load]) -> Connection: ...
     def answers(self) -> bool: ...
-
-
-class DicomPeer:
-    """A destination that is a Storage SCP."""
-
-    def __init__(self, config: Config, destination: DestinationConfig) -> None:
-        self._config = config
-        self._destination = destination
-
-    def connect(self, files: Sequence[scu.Outgoing]) -> Connection:
-        """An association with the presentation contexts that `files` need; raises PeerUnavailable or PeerRefused."""
-        return scu.associate(self._config.ae_title, self._destination, self._config.deliver, scu.contexts_for(files))
-
-    def answers(self) -> bool:
-        """Whether it answers a C-ECHO."""
-        return scu.echo(self._config.ae_title, self._destination, self._config.deliver).ok
 
 
 @dataclass
@@ -108,7 +100,7 @@ class Sender:
 
     def __init__(
         self,
-        destination: DestinationConfig,
+        name: str,
         options: DeliverConfig,
         store: Ledger,
         peer: Peer,
@@ -117,8 +109,8 @@ class Sender:
         clock: Callable[[], float] = time.time,
         random_source: random.Random | None = None,
     ) -> None:
-        self.name = f"deliver-{destination.name}"
-        self.destination = destination
+        self.name = f"deliver-{name}"
+        self._destination = name
         self._seen_alive = time.monotonic()
         self._options = options
         self._store = store
@@ -134,7 +126,7 @@ class Sender:
         self._probe_wait = PROBE_S
         self._passing = False  # an instance stands aside and nothing has got through since
         self._next_aside = 0.0
-        self._log = logs.get().bind(destination=destination.name)
+        self._log = logs.get().bind(destination=name)
         self._stop: Stop = threading.Event()
 
     # --- life ------------------------------------------------------------------------------------------------------
@@ -169,7 +161,7 @@ class Sender:
         try:
             if self._clock() < self._held_until and not self._answers_again():
                 return POLL_S
-            due = self._store.due(self.destination.name, BATCH) or self._one_aside()
+            due = self._store.due(self._destination, BATCH) or self._one_aside()
             if not due:
                 return POLL_S
             self._deliver(due)
@@ -181,10 +173,10 @@ class Sender:
     def _answers_again(self) -> bool:
         """While the destination is left alone: ask it now and then; True ends the back-off, as an operator does."""
         now = self._clock()
-        if self._store.hurried_at(self.destination.name) >= self._held_since:
+        if self._store.hurried_at(self._destination) >= self._held_since:
             self._held_until = 0.0
             return True
-        if now < self._next_probe or not self._store.due(self.destination.name, 1):
+        if now < self._next_probe or not self._store.due(self._destination, 1):
             return False
         self._next_probe = now + self._probe_wait
         if not self._peer.answers():
@@ -198,17 +190,17 @@ class Sender:
         if self._clock() < self._next_aside:
             return []
         self._next_aside = self._clock() + RETRY_ASIDE_S
-        return self._store.waiting(self.destination.name, 1)
+        return self._store.waiting(self._destination, 1)
 
     # --- one batch -------------------------------------------------------------------------------------------------
 
     def _deliver(self, due: Sequence[Delivery]) -> None:
         """Send a batch, job by job, until it is through or the destination fails."""
-        readable = [(item, files) for item in due if (files := self._files(item)) is not None]
+        readable = [(item, load) for item in due if (load := self._load(item)) is not None]
         if not readable:
             return
         try:
-            connection = self._connected([file for _, files in readable for file in files])
+            connection = self._connected([load for _, load in readable])
         except PeerUnavailable as error:
             self._unreachable([item for item, _ in readable], error)
             return
@@ -220,43 +212,37 @@ class Sender:
             if not self._deliver_job(connection, job_id, list(group)):
                 return
 
-    def _deliver_job(
-        self, connection: Connection, job_id: int, batch: Sequence[tuple[Delivery, tuple[scu.Outgoing, ...]]]
-    ) -> bool:
+    def _deliver_job(self, connection: Connection, job_id: int, batch: Sequence[tuple[Delivery, Load]]) -> bool:
         """Send one job's part of a batch; False when the destination failed or we are to stop."""
         tally = _Tally(self._clock())
         try:
-            for item, files in batch:
-                if self._stop.is_set() or not self._deliver_one(connection, item, files, tally):
+            for item, load in batch:
+                if self._stop.is_set() or not self._deliver_one(connection, item, load, tally):
                     return False
             return True
         finally:
             self._write_down(tally)
-            self._tell(job_id, tally, batch[0][1][0].path)
+            self._tell(job_id, tally, batch[0][0].path)
 
-    def _deliver_one(
-        self, connection: Connection, item: Delivery, files: Sequence[scu.Outgoing], tally: _Tally
-    ) -> bool:
-        """Send one instance and note the answer; False on a transient failure."""
+    def _deliver_one(self, connection: Connection, item: Delivery, load: Load, tally: _Tally) -> bool:
+        """Send one item and note the answer; False on a transient failure."""
         self._seen_alive = time.monotonic()
-        answer, sent = connection.store(files)
+        answer = connection.send(load)
         if answer.verdict is Verdict.LATER:
             self._write_down(tally)
             return self._postpone(item, answer)
         self._answered_well()
         if answer.verdict is Verdict.REFUSED:
             tally.refused[item.sop_class_uid] += 1
-            self._refuse(item, answer.status, answer.cause, answer.in_full)
+            self._refuse(item, answer.code, answer.cause, answer.in_full)
             return True
         self._passing = False
-        cause = answer.in_full
-        if sent is not files[0]:
-            cause = f"{cause}; sent as {_name(sent)}, because the peer does not take {_name(files[0])}"
-            tally.alternates.append(_name(sent))
-        tally.answers.append(
-            Sent(item, dimse_code(answer.status or 0), cause, sent.sop_class_uid, sent.sop_instance_uid)
-        )
-        tally.sent[sent.sop_class_uid] += 1
+        sop_class_uid, sop_instance_uid = answer.sent_as or (item.sop_class_uid, item.item)
+        if answer.sent_as is not None:
+            tally.alternates.append(UID(sop_class_uid).name.removesuffix(" Storage"))
+        what = (sop_class_uid, sop_instance_uid) if item.is_instance else (None, None)
+        tally.answers.append(Sent(item, answer.code or "", answer.in_full, *what))
+        tally.sent[sop_class_uid] += 1
         self._call_back(item)
         if len(tally.answers) >= WRITE_DOWN_EVERY:
             self._write_down(tally)
@@ -265,13 +251,13 @@ class Sender:
 
     def _overtaken(self, item: Delivery) -> bool:
         """Whether something more urgent than `item` has come."""
-        first = self._store.due(self.destination.name, 1)
+        first = self._store.due(self._destination, 1)
         return bool(first) and first[0].job_id > item.job_id  # later, and yet before what is left of this job
 
     def _call_back(self, item: Delivery) -> None:
         """Something that stood aside got through: what else stands aside of its SOP Class is sent again now."""
         if item.attempts >= STAND_ASIDE_ATTEMPTS:
-            self._store.release(self.destination.name, item.sop_class_uid)
+            self._store.release(self._destination, item.sop_class_uid)
 
     def _write_down(self, tally: _Tally) -> None:
         """Put the answers at hand into the ledger, in one transaction."""
@@ -281,10 +267,10 @@ class Sender:
 
     def _tell(self, job_id: int, tally: _Tally, sample: Path) -> None:
         """One line in the log and one or two messages in the audit trail for one job's part of a batch."""
-        peer = audit.Node(self.destination.ae_title, self.destination.host)
         for counts, success in ((tally.sent, True), (tally.refused, False)):
-            if counts:
-                audit.get().sent(peer, counts, sample, success=success)
+            instances = Counter({sop_class: count for sop_class, count in counts.items() if sop_class})
+            if instances:
+                audit.get().sent(self._peer.node, instances, sample, success=success)
         if tally.sent:
             self._log.info(
                 "delivery_finished",
@@ -295,20 +281,20 @@ class Sender:
                 seconds=round(self._clock() - tally.begin, 3),
             )
 
-    def _files(self, item: Delivery) -> tuple[scu.Outgoing, ...] | None:
+    def _load(self, item: Delivery) -> Load | None:
         try:
-            return scu.versions(item.path)
+            return self._peer.load(item)
         except PeerRefused as error:
             self._refuse(item, None, str(error))
             return None
 
-    def _connected(self, files: Sequence[scu.Outgoing]) -> Connection:
-        """The open association if it is alive and offers what `files` need, else a new one."""
-        if self._connection is not None and self._connection.alive and self._connection.covers(files):
+    def _connected(self, loads: Sequence[Load]) -> Connection:
+        """The open connection if it is alive and made for such loads, else a new one."""
+        if self._connection is not None and self._connection.alive and self._connection.covers(loads):
             return self._connection
         self._hang_up()
         self._answered = False
-        self._connection = self._peer.connect(files)
+        self._connection = self._peer.connect(loads)
         return self._connection
 
     def _hang_up(self) -> None:
@@ -337,16 +323,16 @@ class Sender:
     def _postpone(self, item: Delivery, answer: Answer) -> bool:
         """A transient failure while sending `item`; returns whether the next one is to be tried at once."""
         if self._too_old(item):
-            self._give_up(item, answer.status, answer.cause, answer.in_full)
-            return answer.status is not None
-        if answer.status is None:
+            self._give_up(item, answer.code, answer.cause, answer.in_full)
+            return answer.code is not None
+        if answer.code is None:
             self._no_answer(item, answer)
             return False
         self._answered_well()
         tries = item.attempts + 1
         if tries < STAND_ASIDE_ATTEMPTS and not self._passing:
-            self._store.postpone(item, dimse_code(answer.status), answer.in_full, self._clock())
-            self._hold(answer.cause, self._patience.wait(tries), job=item.job_id, status=answer.status)
+            self._store.postpone(item, answer.code, answer.in_full, self._clock())
+            self._hold(answer.cause, self._patience.wait(tries), job=item.job_id, code=answer.code)
             return False
         self._passing = True
         self._stand_aside(item, answer, self._patience.wait(tries))
@@ -368,31 +354,25 @@ class Sender:
     def _stand_aside(self, item: Delivery, answer: Answer, wait_s: float) -> None:
         now = self._clock()
         self._next_aside = now + RETRY_ASIDE_S
-        self._store.postpone(item, dimse_code(answer.status), answer.in_full, now + wait_s)
+        self._store.postpone(item, answer.code, answer.in_full, now + wait_s)
 
-    def _hold(self, cause: str, wait_s: float, *, job: int | None = None, status: int | None = None) -> None:
+    def _hold(self, cause: str, wait_s: float, *, job: int | None = None, code: str | None = None) -> None:
         """Leave the destination alone for a while."""
         self._held_since = self._clock()
         self._held_until = self._held_since + wait_s
         self._next_probe = self._clock() + self._probe_wait
         self._log.warning(
-            "delivery_postponed", cause=cause, failures=self._failures, wait_s=round(wait_s, 1), job=job, status=status
+            "delivery_postponed", cause=cause, failures=self._failures, wait_s=round(wait_s, 1), job=job, code=code
         )
 
     def _too_old(self, item: Delivery) -> bool:
         return self._clock() - item.created_at > self._options.give_up_after_h * 3600
 
-    def _give_up(self, item: Delivery, status: int | None, cause: str, in_full: str = "") -> None:
+    def _give_up(self, item: Delivery, code: str | None, cause: str, in_full: str = "") -> None:
         prefix = f"given up after {self._options.give_up_after_h:g} h: "
-        self._refuse(item, status, prefix + cause, prefix + (in_full or cause))
+        self._refuse(item, code, prefix + cause, prefix + (in_full or cause))
 
-    def _refuse(self, item: Delivery, status: int | None, cause: str, in_full: str = "") -> None:
+    def _refuse(self, item: Delivery, code: str | None, cause: str, in_full: str = "") -> None:
         """For good. cause: our words, for the log. in_full: the peer's as well, for the ledger."""
-        self._store.refused(item, dimse_code(status), in_full or cause)
-        self._log.error(
-            "delivery_refused", job=item.job_id, sop_instance_uid=item.sop_instance_uid, status=status, cause=cause
-        )
-
-
-def _name(file: scu.Outgoing) -> str:
-    return UID(file.sop_class_uid).name.removesuffix(" Storage")
+        self._store.refused(item, code, in_full or cause)
+        self._log.error("delivery_refused", job=item.job_id, item=item.item, code=code, cause=cause)
