@@ -97,6 +97,7 @@ class Why(StrEnum):
     TRANSFER_SYNTAX = "transfer_syntax", "uid"
     PIXELS_UNDECODABLE = "pixels_undecodable"
     PIXELS_CUT_OFF = "pixels_cut_off"
+    PIXELS_TOO_COSTLY = "pixels_too_costly"
     NO_PIXELS = "no_pixels"
     NOT_WHOLE_NUMBERS = "not_whole_numbers"
     UNEXPECTEDLY_COMPRESSED = "unexpectedly_compressed"

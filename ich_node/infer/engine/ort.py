@@ -19,8 +19,8 @@ from onnxruntime.capi import onnxruntime_pybind11_state as native
 from ich_node.domain.errors import EngineFailure, ModelError
 from ich_node.domain.findings import LABELS
 from ich_node.infer.bundle import SelfTest
-from ich_node.infer.engine import Output, cores, self_test
-from ich_node.runtime import logs
+from ich_node.infer.engine import Output, self_test
+from ich_node.runtime import cores, logs
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 OUTPUTS = ("logits", "cam", "features")

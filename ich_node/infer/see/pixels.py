@@ -1,8 +1,8 @@
 """One DICOM file in, HU out, whatever the transfer syntax; hostile or damaged files end in a plain reason.
 
 `open_image` reads the header and notes where Pixel Data begins; `frame_hu` reads one frame. Native pixels are read
-straight from the file; encapsulated ones go through pydicom's decoders. Nothing is allocated or decoded before the
-header, the file and, for compressed frames, the codestream itself agree on a sane size.
+straight from the file; encapsulated ones go through decoders in processes of their own (cage.py). Nothing is allocated
+or decoded before the header, the file and, for compressed frames, the codestream itself agree on a sane size.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,10 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import pydicom
 from pydicom import Dataset
-from pydicom.encaps import encapsulate, get_frame
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_dataset
-from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import (
     HTJ2K,
     JPEG2000,
@@ -53,7 +51,8 @@ from ich_node.dicom.identity import is_uid
 from ich_node.dicom.reading import items, keep_sent_text, number, text, whole
 from ich_node.domain.errors import UnidentifiableInstance, UnusableSeries
 from ich_node.domain.reasons import Reason, Why
-from ich_node.infer.see.codestream import codestream_size
+from ich_node.infer.see import cage, codestream, fragments
+from ich_node.infer.see.decoder import Question
 
 Hu = npt.NDArray[np.int16]
 
@@ -74,18 +73,20 @@ ENCAPSULATED = (
     *(RLELossless, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless),
     *(JPEGLSNearLossless, JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K),
 )
-PLUGINS = {JPEGLSLossless: "pyjpegls", JPEGLSNearLossless: "pyjpegls"}
-"""Where pydicom's first choice is not the fastest: 7 ms instead of 25 for 512²."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Image:
-    """One readable instance. header: without pixel data. pixel_offset: of Pixel Data in the (inflated) file, bytes."""
+    """One readable instance. header: without pixel data. pixel_offset: of Pixel Data in the (inflated) file, bytes.
+
+    once: what is made once for all frames, the inflated file and where compressed frames lie.
+    """
 
     path: Path
     header: Dataset
     transfer_syntax: UID
     pixel_offset: int
+    once: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def frames(self) -> int:
@@ -210,7 +211,7 @@ def frame_hu(image: Image, frame_number: int | None) -> Hu:
     with image.path.open("rb") as file:
         stream: BinaryIO = file
         if image.transfer_syntax == DeflatedExplicitVRLittleEndian:
-            stream = io.BytesIO(_inflated(image, cells, file))
+            stream = io.BytesIO(image.once.get("inflated") or _inflated(image, cells, file))
         read = _native if image.transfer_syntax in NATIVE else _encapsulated
         raw = read(image, cells, stream, (frame_number or 1) - 1)
     stored, nothing = _stored(raw, cells, padding)
@@ -234,7 +235,10 @@ def _inflated(image: Image, cells: Cells, file: BinaryIO) -> bytes:
     needed = image.pixel_offset + 12 + image.frames * cells.rows * cells.columns * cells.allocated // 8
     with decoding(Reason(Why.PIXELS_UNDECODABLE)):
         _transfer_syntax(file)
-        return _inflate(file, min(needed, INFLATE_LIMIT))
+        inflated = _inflate(file, min(needed, INFLATE_LIMIT))
+    if image.frames > 1:  # once for all of them
+        image.once["inflated"] = inflated
+    return inflated
 
 
 def _native(image: Image, cells: Cells, file: BinaryIO, index: int) -> npt.NDArray[Any]:
@@ -297,36 +301,35 @@ def _stored(
 
 
 def _encapsulated(image: Image, cells: Cells, file: BinaryIO, index: int) -> npt.NDArray[Any]:
-    """Cells of a compressed frame (PS3.5 A.4)."""
+    """Cells of a compressed frame (PS3.5 A.4), decoded in a process of its own (cage.py)."""
     size, at = _element(file, image, little=True)
     if size != 0xFFFFFFFF:
         raise UnusableSeries(Reason(Why.NOT_COMPRESSED))
-    file.seek(at)
     rows, columns = cells.rows, cells.columns
     with decoding(Reason(Why.PIXELS_UNDECODABLE)):
-        frame = get_frame(file, index, number_of_frames=image.frames)
-        claimed = codestream_size(frame)
-    if claimed is not None and claimed != (rows, columns):
-        raise _other_size(claimed, (rows, columns))
-    description: dict[str, Any] = {
-        "rows": rows,
-        "columns": columns,
-        "number_of_frames": 1,
-        "samples_per_pixel": 1,
-        "photometric_interpretation": "MONOCHROME2",
-        "bits_allocated": cells.allocated,
-        "bits_stored": cells.stored,
-        "pixel_representation": int(cells.signed),
-        "pixel_keyword": "PixelData",
-        "transfer_syntax_uid": image.transfer_syntax,
-    }
-    plugin = PLUGINS.get(image.transfer_syntax, "")
-    with decoding(Reason(Why.PIXELS_UNDECODABLE)):
-        decoder = get_decoder(image.transfer_syntax)
-        values, _ = decoder.as_array(encapsulate([frame]), raw=True, decoding_plugin=plugin, **description)
-    if values.shape != (rows, columns):
-        raise _other_size(values.shape, (rows, columns))
-    return np.asarray(values)
+        if "places" not in image.once:
+            image.once["places"] = ()  # what fails once is not walked over again for every frame
+            image.once["places"] = fragments.frame_places(file, at, image.frames)
+        frame = fragments.joined(file, image.once["places"][index])
+        claims = codestream.claims(frame)
+    if claims is not None:
+        if (claims.rows, claims.columns) != (rows, columns):
+            raise _other_size((claims.rows, claims.columns), (rows, columns))
+        if not claims.modest:
+            raise UnusableSeries(Reason(Why.PIXELS_TOO_COSTLY))
+        if not claims.ended:
+            raise UnusableSeries(Reason(Why.PIXELS_CUT_OFF))
+    question = Question(
+        syntax=str(image.transfer_syntax),
+        rows=rows,
+        columns=columns,
+        allocated=cells.allocated,
+        stored=cells.stored,
+        signed=cells.signed,
+        length=len(frame),
+        cpu_s=cage.cpu_s(frame, rows * columns),
+    )
+    return cage.shared().decode(question, frame)
 
 
 def _other_size(found: tuple[int, ...], described: tuple[int, int]) -> UnusableSeries:

@@ -7,7 +7,8 @@ business. Raises UnusableSeries only when no volume can be made at all. MAX_VOXE
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,10 +21,16 @@ from ich_node.dicom.reading import drop_unreadable, text
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Volume
 from ich_node.domain.reasons import Reason, Why
-from ich_node.infer.see import pixels, rivals
+from ich_node.infer.see import cage, pixels, rivals
 from ich_node.infer.see.pixels import Hu, Image
 
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
+AHEAD = 4
+"""Slices per decoder that are asked for at once; what is decoded and not yet looked at stays small."""
+
+TOO_COSTLY, MOST_COSTLY = Reason(Why.PIXELS_TOO_COSTLY), 2
+"""A damaged slice or two may cost a decoder its life; a series with more of them is an attack or worthless."""
+
 OVERLAPPING = 1.4
 """A slice that much thicker than the step to the next overlaps it by nearly half, or belongs to another scan."""
 MAX_VOXELS = 1 << 29
@@ -142,16 +149,35 @@ def _read(slices: list[tuple[Image, Plane]], reasons: Counter[Reason]) -> tuple[
         raise UnusableSeries(Reason(Why.TOO_LARGE, count=len(slices), rows=rows, columns=columns))
     hu = np.empty((len(slices), rows, columns), np.int16)
     good: list[tuple[Image, Plane]] = []
-    for image, plane in slices:
-        try:
-            hu[len(good)] = pixels.frame_hu(image, plane.frame_number)
-        except UnusableSeries as error:
-            reasons[error.reason] += 1
+    for place, found in zip(slices, _decoded(slices), strict=True):
+        if isinstance(found, Reason):
+            reasons[found] += 1
+            if reasons[TOO_COSTLY] > MOST_COSTLY:
+                raise UnusableSeries(TOO_COSTLY)
         else:
-            good.append((image, plane))
+            hu[len(good)] = found
+            good.append(place)
     if not good:
         raise UnusableSeries(_most_common(reasons))
     return good, hu[: len(good)]
+
+
+def _decoded(slices: Sequence[tuple[Image, Plane]]) -> Iterator[Hu | Reason]:
+    """HU of each slice, or why there are none, in their order; compressed ones are decoded side by side."""
+
+    def read(place: tuple[Image, Plane]) -> Hu | Reason:
+        try:
+            return pixels.frame_hu(place[0], place[1].frame_number)
+        except UnusableSeries as error:
+            return error.reason
+
+    if all(image.transfer_syntax in pixels.NATIVE for image, _ in slices):
+        yield from map(read, slices)
+        return
+    width = cage.shared().size
+    with ThreadPoolExecutor(width) as pool:
+        for start in range(0, len(slices), AHEAD * width):
+            yield from pool.map(read, slices[start : start + AHEAD * width])
 
 
 def _volume(slices: list[tuple[Image, Plane]], stack: Stack, hu: Hu, warnings: tuple[Reason, ...]) -> Volume:

@@ -353,6 +353,12 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
             return Words("the pixel data cannot be decoded", "die Pixeldaten sind nicht dekodierbar", AGAIN)
         case Why.PIXELS_CUT_OFF:
             return Words("the pixel data is cut off", "die Pixeldaten sind abgeschnitten", AGAIN)
+        case Why.PIXELS_TOO_COSTLY:
+            return Words(
+                "decoding the pixel data takes more than an image is worth",
+                "die Pixeldaten sind nicht mit vertretbarem Aufwand dekodierbar",
+                AGAIN,
+            )
         case Why.NO_PIXELS:
             return Words("there is no pixel data", "es gibt keine Pixeldaten", AGAIN)
         case Why.NOT_WHOLE_NUMBERS:

@@ -10,11 +10,11 @@ from ich_node.domain.errors import EngineFailure, ModelError
 from ich_node.domain.findings import LABELS
 from ich_node.infer import pipeline
 from ich_node.infer.bundle import load
-from ich_node.infer.engine import Output, cores, ort
+from ich_node.infer.engine import Output, ort
 from ich_node.infer.engine.ort import CPU, CUDA, OrtEngine
 from ich_node.infer.engine.self_test import self_test_input, verify
 from ich_node.phantom import head, series
-from ich_node.runtime import config
+from ich_node.runtime import config, cores
 from tests.density_model import density_model
 
 SHIPPED = Path(__file__).resolve().parents[3] / "onnx"
