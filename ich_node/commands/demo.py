@@ -51,7 +51,7 @@ class Archive:
     def stored(self, association: int, study_uid: str, series_uid: str) -> None:
         """Nothing to do."""
 
-    def refused(self, association: int, series_uid: str | None, sop_instance_uid: str, for_space: bool) -> None:
+    def refused(self, *_: object) -> None:
         """Nothing to do."""
 
     def ended(self, association: int, released: bool) -> None:

@@ -37,6 +37,14 @@ class Why(StrEnum):
     SEVERAL_SERIES = "several_series"
     OTHER_SERIES_ANALYSED = "other_series_analysed"
     TOO_MANY_IMAGES = "too_many_images", "limit"
+    SENT_AGAIN = "sent_again"
+    DISAGREES = "disagrees"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    NOT_JUDGED = "not_judged", "times"
+
+    # what the node did not take
+    REFUSED_FOR_SPACE = "refused_for_space"
+    IMAGES_REFUSED = "images_refused"
 
     # the header
     HEADER_UNREADABLE = "header_unreadable"

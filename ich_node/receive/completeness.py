@@ -1,11 +1,17 @@
 """When is a series whole? DICOM has no message for it, so we decide on evidence, and a wrong decision mends itself.
 
 In: when instances came and how their associations ended (`Evidence`), and the headers at hand. Out: the moment from
-which the series counts as whole. Pure; times are seconds on any clock that never goes back.
+which the series may be looked at, published, or counts as whole. Pure; times are seconds on any clock that never goes
+back.
 
-1. every association that brought instances was released in order, the slices form one even, contiguous stack that
-   covers a head, and `grace_s` passed since; or
-2. `quiet_period_s` passed without another instance.
+1. One round of associations brought all of it, every one was released in order, nothing of it stands refused, and the
+   slices form one even, contiguous stack that covers a whole head: it is analysed at once and published when `grace_s`
+   has passed without another instance. Or
+2. nothing came for `quiet_period_s`, or for twice the longest pause that its sender has made, and no association whose
+   last image is of this series is open. Such a one may go on: the node itself ends it after `idle_timeout_s`.
+
+A second round (an image comes after all associations that brought the series had ended) means that this sender sends
+piece by piece, and only its silence tells when it is done.
 """
 
 from __future__ import annotations
@@ -19,11 +25,16 @@ from ich_node.dicom.geometry import Stack, frame_attributes, planes_of, stack_of
 from ich_node.dicom.reading import number
 from ich_node.domain.errors import UnusableSeries
 
-HEAD_MM = 100.0
+WHOLE_HEAD_MM = 130.0
+"""From the foramen magnum to the vertex of an adult, at the least; a lower stack may be one that still grows."""
 CONTIGUOUS = 1.3
 """A step of more than this many slice thicknesses is that of every second slice, whose neighbours are still to come."""
+PAUSES = 2.0
+"""A sender that made a pause may make one of twice that length."""
+LONGEST_QUIET = 6.0
+"""Quiet periods: more than a minute by default; who pauses longer sends another study, or again."""
 
-KEYWORDS = ("SliceThickness", "SpacingBetweenSlices", "ImagesInAcquisition")
+KEYWORDS = ("SliceThickness", "SpacingBetweenSlices", "ImagesInAcquisition", "InstanceNumber")
 """What this looks at beyond what the geometry needs."""
 
 
@@ -31,37 +42,52 @@ KEYWORDS = ("SliceThickness", "SpacingBetweenSlices", "ImagesInAcquisition")
 class Evidence:
     """What is known of a series' arrival.
 
-    last_s: when its last instance came. open: whether an association that brought some is still open. released_s: when
-    the last of them ended, if it was released in order; None if not, or if it is not known, as after a restart.
+    last_s: when its last instance came, or was refused. open: whether an association that may bring more of it is open.
+    released_s: when the last of them ended, if it was released in order; None if not, or if it is not known, as after a
+    restart. rounds: 1, and one more for every time that it grew after all its associations had ended. pause_s: the
+    longest time between two of its instances. refused: whether an instance of it was refused and did not come again.
     """
 
     last_s: float
     open: bool = True
     released_s: float | None = None
+    rounds: int = 1
+    pause_s: float = 0.0
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """`receive.grace_s` and `receive.quiet_period_s`."""
+    """`grace_s`, `quiet_period_s` and `idle_timeout_s` of `receive`."""
 
     grace_s: float
     quiet_period_s: float
+    idle_timeout_s: float
 
 
-def early_s(evidence: Evidence, patience: Patience) -> float | None:
+def look_s(evidence: Evidence) -> float | None:
     """From when on a look at the slices can show that the series is whole; None when only silence can."""
-    if evidence.open or evidence.released_s is None:
+    if evidence.open or evidence.released_s is None or evidence.rounds > 1 or evidence.refused:
         return None
-    return min(max(evidence.last_s, evidence.released_s) + patience.grace_s, quiet_s(evidence, patience))
+    return max(evidence.last_s, evidence.released_s)
+
+
+def publish_s(evidence: Evidence, patience: Patience) -> float:
+    """From when on the results of a series that a look has shown to be whole may go out."""
+    looked = look_s(evidence)
+    quiet = quiet_s(evidence, patience)
+    return quiet if looked is None else min(looked + patience.grace_s, quiet)
 
 
 def quiet_s(evidence: Evidence, patience: Patience) -> float:
     """From when on the series counts as whole, whatever its slices look like."""
-    return evidence.last_s + patience.quiet_period_s
+    longest = LONGEST_QUIET * patience.quiet_period_s
+    silence = min(max(patience.quiet_period_s, PAUSES * evidence.pause_s), longest)
+    return evidence.last_s + (max(silence, patience.idle_timeout_s) if evidence.open else silence)
 
 
 def is_whole_stack(headers: Sequence[Dataset]) -> bool:
-    """Whether the slices are one even, contiguous stack of at least 100 mm and as many as their headers announce.
+    """Whether the slices are one even, contiguous stack of a whole head, as many as their headers announce.
 
     Headers that do not say where they lie, and those of another orientation (a localizer), do not count.
     """
@@ -75,9 +101,11 @@ def is_whole_stack(headers: Sequence[Dataset]) -> bool:
         stack = stack_of([plane for _, plane in places])
     except UnusableSeries:
         return False
-    if not (stack.axial and stack.even and stack.coverage_mm >= HEAD_MM):
+    if not (stack.axial and stack.even and stack.coverage_mm >= WHOLE_HEAD_MM):
         return False
     first, plane = places[stack.order[0]]
+    if plane.frame_number is None and not _from_the_first([places[index][0] for index in stack.order]):
+        return False
     return _contiguous(frame_attributes(first, plane.frame_number), stack) and _as_announced(first, stack)
 
 
@@ -91,6 +119,13 @@ def _contiguous(first: Dataset, stack: Stack) -> bool:
 def _as_announced(first: Dataset, stack: Stack) -> bool:
     """Whether there are as many slices as Images in Acquisition (0020,1002) announces, where it does."""
     return len(stack.order) >= _number(first, "ImagesInAcquisition")
+
+
+def _from_the_first(headers: Sequence[Dataset]) -> bool:
+    """Whether Instance Numbers begin where a series begins, and leave none out at its beginning, where all have one."""
+    numbers = [number(header, "InstanceNumber") for header in headers]
+    known = [value for value in numbers if value is not None]
+    return len(set(known)) < len(headers) or min(known) <= 1
 
 
 def _number(header: Dataset, keyword: str) -> float:

@@ -47,7 +47,9 @@ class Hints(Protocol):
     def stored(self, association: int, study_uid: str, series_uid: str) -> None:
         """An image of a series has become durable."""
 
-    def refused(self, association: int, series_uid: str | None, sop_instance_uid: str, for_space: bool) -> None:
+    def refused(
+        self, association: int, peer: Peer | None, series_uid: str | None, sop_instance_uid: str, for_space: bool
+    ) -> None:
         """An image was not taken, for lack of space or because of its bytes: its sender may send it again.
 
         series_uid: None when the dataset did not get so far as to say it.
@@ -131,14 +133,12 @@ class Incoming:
         if self._problem is None:
             self._commit()
         self.discard()
-        answer = self._problem or Answer(SUCCESS)
+        answer, uid = self._problem or Answer(SUCCESS), self._request.sop_instance_uid
         self._tell(answer)
-        if answer.status in TAINTING and self._request.sop_class_uid in IMAGE_CLASSES:
+        if answer.status in TAINTING and self._request.sop_class_uid in IMAGE_CLASSES and is_uid(uid):
             series_uid = self._identity.series_uid if self._identity else None
             for_space = answer.status == OUT_OF_RESOURCES
-            self._reception.hints.refused(
-                self._request.association, series_uid, self._request.sop_instance_uid, for_space
-            )
+            self._reception.hints.refused(self._request.association, self._request.peer, series_uid, uid, for_space)
         return answer
 
     def discard(self) -> None:

@@ -14,6 +14,7 @@ path. Below the watermark nothing is taken, long before the disk is full.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import threading
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from ich_node.dicom.identity import Buffer, is_uid
 from ich_node.dicom.part10 import dataset_offset, file_head, read_instance
-from ich_node.domain.dicom import Instance, Peer
+from ich_node.domain.dicom import AETitle, Instance, Peer
 from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
 from ich_node.runtime import logs
 from ich_node.store import durable
@@ -41,6 +42,7 @@ FEW_NAMES = 64
 MOST_COPIES = 8
 """Different datasets under one SOP Instance UID that are kept: corrected demographics come once or twice."""
 COMPARED_AT_A_TIME = 1 << 20  # bytes: of the order of one image
+REFUSED, JUDGING = ".refused", "judging"
 
 
 class Spool:
@@ -244,6 +246,44 @@ class Spool:
                     copies = [folder / f"{uid}~{copy}{IMAGE}" for copy in range(2, MOST_COPIES + 1)]
                     found.setdefault(uid, []).extend([first, *filter(Path.exists, copies)])
         return found
+
+    # --- what is not an image --------------------------------------------------------------------------------------
+
+    def mark_refused(self, series_uid: str, sop_instance_uid: str, sender: Peer | None, for_space: bool) -> None:
+        """Note beside the images of a series that one of it was not taken, so that a restart knows; as far as it can.
+
+        On a full disk the note may stay empty: then it was for space, whoever sent it.
+        """
+        note = self.directory(series_uid) / f"{sop_instance_uid}{REFUSED}"
+        with suppress(OSError):
+            note.touch(durable.FILE_MODE)
+            sent_by = [sender.ae_title, sender.address] if sender else None
+            note.write_text(json.dumps([sent_by, for_space]), encoding="utf-8")
+
+    def refused(self, series_uid: str) -> dict[str, tuple[Peer | None, bool]]:
+        """What `mark_refused` noted of a series: SOP Instance UID → (sender, for space)."""
+        found: dict[str, tuple[Peer | None, bool]] = {}
+        for note in self.directory(series_uid).glob(f"*{REFUSED}"):
+            try:
+                sent_by, for_space = json.loads(note.read_bytes())
+                found[note.stem] = (Peer(AETitle(sent_by[0]), sent_by[1]) if sent_by else None, bool(for_space))
+            except (OSError, ValueError, TypeError):
+                found[note.stem] = (None, True)
+        return found
+
+    def begin_judging(self, series_uid: str) -> int:
+        """Note that a series is being judged; returns how often that was begun and not ended, by a crash or a hang."""
+        note = self.directory(series_uid) / JUDGING
+        with suppress(OSError), note.open("ab") as file:
+            failures = file.tell()
+            file.write(b".")
+            return failures
+        return 0
+
+    def end_judging(self, series_uid: str) -> None:
+        """Judging did not kill us."""
+        with suppress(OSError):
+            (self.directory(series_uid) / JUDGING).unlink()
 
     # --- house-keeping ---------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ class Heard:
     def stored(self, association: int, study_uid: str, series_uid: str) -> None:
         self.stored_series.append((study_uid, series_uid))
 
-    def refused(self, association: int, series_uid: str | None, sop_instance_uid: str, for_space: bool) -> None:
+    def refused(self, *_: object) -> None:
         pass
 
     def ended(self, association: int, released: bool) -> None:

@@ -121,6 +121,30 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
         case Why.TOO_MANY_IMAGES:
             return Words("there are more than {limit} images", "es sind mehr als {limit} Bilder")
 
+        case Why.SENT_AGAIN:
+            return Words("these images were sent again", "diese Bilder wurden noch einmal gesendet")
+        case Why.DISAGREES:
+            return Words(
+                "these images contradict those of another sender in the same series",
+                "diese Bilder widersprechen denen eines anderen Absenders in derselben Serie",
+            )
+        case Why.HEADERS_TOO_LARGE:
+            return Words("the image headers are too large", "die Bild-Header sind zu groß")
+        case Why.NOT_JUDGED:
+            return Words(
+                "looking at these images failed {times} times", "diese Bilder ließen sich {times}-mal nicht prüfen"
+            )
+
+        # what the node did not take
+        case Why.REFUSED_FOR_SPACE:
+            return Words(
+                "images were refused for lack of space", "Bilder wurden aus Platzmangel nicht angenommen", AGAIN
+            )
+        case Why.IMAGES_REFUSED:
+            return Words(
+                "images of this series could not be taken", "Bilder dieser Serie konnten nicht angenommen werden", AGAIN
+            )
+
         # the header
         case Why.HEADER_UNREADABLE:
             return Words("an image header cannot be read", "ein Bild-Header ist nicht lesbar", AGAIN)
