@@ -25,4 +25,9 @@ def choose(candidates: Iterable[Candidate]) -> list[Candidate]:
     Of equals the one with more images: thin slices hold what thick ones do. Then by UID, so that the answer is the same
     whatever the order of arrival. The first of them is the answer of its study.
     """
-    return sorted(candidates, key=lambda each: (ORDER.index(type(each.verdict)), -each.images, each.series_uid))
+    return sorted(candidates, key=preference)
+
+
+def preference(candidate: Candidate) -> tuple[int, int, str]:
+    """A key to sort by, the best first."""
+    return ORDER.index(type(candidate.verdict)), -candidate.images, candidate.series_uid

@@ -9,6 +9,7 @@ IchNodeError
 ├── SpoolFull              answered with 0xA700 Out of Resources; recovers by itself
 ├── StoreError             the database cannot be used: damaged, locked, full, unknown schema version
 ├── Superseded             somebody else moved the job meanwhile: drop what was made, go on with the next
+├── TooEarly               more images of the series may come: publish later
 ├── ResultConflict         permanent: another job owes results of the same name → that job fails, visibly
 ├── NoSuchJob              an operator's number that no job has
 ├── WrongState             an operator's wish that does not fit the job's state
@@ -64,6 +65,14 @@ class StoreError(IchNodeError):
 
 class Superseded(IchNodeError):
     """A claimed job was taken back: dropped by an operator, or given to another worker when its lease was over."""
+
+
+class TooEarly(IchNodeError):
+    """The results of a job must not go out before `until` (Unix seconds): its series may go on."""
+
+    def __init__(self, until: float) -> None:
+        super().__init__("more images of the series may come")
+        self.until = until
 
 
 class ResultConflict(IchNodeError):

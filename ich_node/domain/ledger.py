@@ -35,7 +35,9 @@ class DeliveryState(StrEnum):
 
 JOB_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.INELIGIBLE}),  # claimed · superseded before it ran
-    JobState.RUNNING: frozenset({JobState.QUEUED, JobState.DELIVERING, JobState.FAILED}),  # again · publish · give up
+    JobState.RUNNING: frozenset(  # again · publish · give up · superseded before it was published
+        {JobState.QUEUED, JobState.DELIVERING, JobState.FAILED, JobState.INELIGIBLE}
+    ),
     JobState.DELIVERING: frozenset({JobState.DONE, JobState.FAILED}),  # every delivery settled · one was refused
     JobState.DONE: frozenset({JobState.DELIVERING}),  # a destination lost what it had taken, or an operator's resend
     JobState.INELIGIBLE: frozenset({JobState.QUEUED}),  # an operator's retry
@@ -91,6 +93,8 @@ class Job:
     sop_instance_uids: empty when retention has removed the images; the digest stays.
     revision: 0, and one more each time that an operator has the same images analysed anew.
     refusal: why the series was not analysed, in the reader's words; written once, with the decision.
+    publish_after: results wait for that moment: more images may come. told: the code (domain.reasons.Why) of a reason
+    that the images do not show, to be told instead of an analysis.
     trouble: what last went wrong, or what an operator did to it; says nothing about the series.
     priority: STAT, HIGH or ROUTINE once results of an analysis are published, None as long as there is none.
     claims: how often it was claimed, never reset; lease_until: when the worker that holds it must have been heard of.
@@ -107,6 +111,8 @@ class Job:
     attempts: int
     claims: int
     not_before: float
+    publish_after: float
+    told: str | None
     worker: str | None
     lease_until: float | None
     refusal: str | None

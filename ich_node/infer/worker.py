@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,9 +25,10 @@ from ich_node.domain.errors import (
     SpoolFull,
     StoreError,
     Superseded,
+    TooEarly,
     UnusableSeries,
 )
-from ich_node.domain.findings import Analysis
+from ich_node.domain.findings import Analysis, Volume
 from ich_node.domain.ledger import Job, ResultInstance
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer import bundle, pipeline
@@ -42,14 +43,18 @@ from ich_node.store import durable
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.ledger.protocols import Work
+from ich_node.store.ledger.work import AHEAD_S
 from ich_node.store.routes import route
 from ich_node.store.spool import Spool
 
 POLL_S = 0.5  # for what no bell told; a stop waits for it
 SPACE_WAIT_S = 10.0
+SHORTEST_WAIT_S = 0.005  # between two looks at whether results may go out
 LONGEST_RETRY_S = 3600.0  # a reader waits for the answer: an hour is already late
 RENEW_S = 5.0  # a sixth of a lease: five renewals may fail
 MOST_RENEWALS = 360  # half an hour: a worker that is at one job for longer hangs, and another may have it
+TISSUE_HU = -300  # between air and fat
+VERTEX_SHARE = 0.35  # of the largest slice: 5 mm below the vertex of an adult; the middle of a head has more than half
 WORKER_NAME_VARIABLE = "ICH_NODE_WORKER"  # set by ich-node-infer@NAME.service
 
 log = logs.get()
@@ -128,6 +133,12 @@ def plan(attempts: int, limit: int) -> Analyse | Tell | GiveUp:
     return Tell(attempts - 1) if attempts == limit + 1 else GiveUp(attempts - 1)
 
 
+def shows_the_vertex(volume: Volume) -> bool:
+    """Whether the uppermost slice lies at the top of the head, not in its middle, so that there is nothing above it."""
+    tissue = (volume.hu > TISSUE_HU).reshape(len(volume.hu), -1).sum(axis=1)
+    return bool(tissue[-1] < VERTEX_SHARE * tissue.max())
+
+
 class Worker:
     """One worker with its engine. clock: Unix seconds; analyse: the story to tell, pipeline.analyse."""
 
@@ -172,7 +183,7 @@ class Worker:
             return
         started = time.monotonic()
         try:
-            analysis = self._analysis(job, what)
+            analysis = replace(self._analysis(job, what), input_digest=job.input_digest)
             self._publish(job, analysis)
             log.info(
                 "job_finished",
@@ -187,6 +198,8 @@ class Worker:
             raise  # the database is in doubt: exit, and let the next start recover
         except Superseded as error:  # whoever took it back decides on it now
             log.warning("job_superseded", job=job.id, reason=str(error))
+        except TooEarly as error:  # its series goes on
+            self._leave(self._jobs.give_back, job, str(error))
         except ResultConflict as error:  # another attempt would make the same names
             self._fail(job, str(error))
         except SpoolFull as error:  # no fault of the job, and the next one would fare no better
@@ -207,6 +220,9 @@ class Worker:
 
     def _analysis(self, job: Job, what: Analyse | Tell) -> Analysis:
         paths = self._spool.paths(job.series_uid, job.sop_instance_uids)
+        if job.told is not None:
+            headers = pipeline.read_headers(paths)
+            return pipeline.not_analysed(headers, self._model.card, self._engine.name, Reason(Why(job.told)))
         if isinstance(what, Analyse):
             return self._analyse(paths, self._model, self._engine, self._config)
         reason = Reason(Why.ANALYSIS_FAILED, times=what.failures, message=job.trouble or "?")
@@ -234,7 +250,17 @@ class Worker:
         ]
         refusal = None if analysis.reason is None else english(analysis.reason)
         owed = route(items, self._config.deliver.destinations)
-        self._jobs.publish(job, owed, priority=analysis.priority, refusal=refusal, place=place)
+        if job.publish_after and analysis.volume is not None and not shows_the_vertex(analysis.volume):
+            self._jobs.hold(job.id, job.created_at + self._config.receive.quiet_period_s)
+        while True:
+            try:
+                self._jobs.publish(job, owed, priority=analysis.priority, refusal=refusal, place=place)
+                return
+            except TooEarly as early:
+                left_s = early.until - self._clock()
+                if left_s > AHEAD_S:
+                    raise
+                time.sleep(max(left_s, SHORTEST_WAIT_S))
 
     def _predecessor(self, job: Job) -> Predecessor | None:
         """The reports that this job's corrected ones replace, in the forms in which they went out or are to go out."""

@@ -1,14 +1,14 @@
 """From instances on disk to jobs: which series is whole, which one of a study is analysed, and why not the others.
 
-In: hints from the SCP (`stored`, `refused`, `ended`), from any thread; the spool. Out: rows in the job store. `tick`
+In: hints from the SCP (`stored`, `refused`, `ended`), from any thread; the spool. Out: rows in the ledger. `tick`
 does the work in one thread, a moment at a time, so that a heavy series delays the others by that moment only. Hints
 live in memory and may be lost; the truth is what lies on disk, and whatever is found there without a row is assembled
 again, by silence alone. Only names are read of series that are settled, never their files.
 
 When a series is whole is said in `completeness`, whose the images are in `owners`, which series of a study is the
 better one in `dicom/study`; here is the time. A study gets one answer per owner and sender
-(`receive.one_series_per_study`): its first eligible series. A head CT that must not be analysed waits until its study is
-quiet, and becomes a visible "not analysed" only if no better series has come.
+(`receive.one_series_per_study`): its first eligible series. A head CT that must not be analysed waits until its study
+is quiet, and becomes a visible "not analysed" only if no better series has come.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import batched
+from itertools import islice
 from queue import Empty, SimpleQueue
 
 from pydicom import Dataset
@@ -39,7 +39,7 @@ from ich_node.receive.reading import Reading, TooCostly, same_picture
 from ich_node.report.said.reasons import english
 from ich_node.runtime import logs
 from ich_node.runtime.config import ReceiveConfig
-from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.protocols import Intake
 from ich_node.store.spool import Spool
 
 RESCAN_S = 30.0
@@ -59,6 +59,7 @@ SCANNED_TOGETHER = 64
 """Folders whose rows are asked for in one query."""
 TOLD = frozenset({Why.REFUSED_FOR_SPACE, Why.IMAGES_REFUSED, Why.SEVERAL_OWNERS})
 """Reasons that the images themselves do not show to the worker."""
+NOWHERE = Origin()
 OPEN_STATES = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.DONE})
 
 
@@ -71,7 +72,7 @@ class _Growing:
     open: set[int] = field(default_factory=set)
     released_s: float | None = None
     rounds: int = 0
-    pause_s: float = 0.0
+    pauses_s: tuple[float, float] = (0.0, 0.0)  # the two longest, longest first
     refused: dict[str, tuple[Peer | None, bool]] = field(default_factory=dict)  # SOP Instance UID → sender, for space
     looked: bool = False  # at its slices, since the last instance came
     settled: bool = False
@@ -94,17 +95,28 @@ class _Judged:
     rank: int
     publish_s: float
 
+    @property
+    def candidate(self) -> Candidate:
+        """As the choice among the series of a study sees it."""
+        return Candidate(self.series.series_uid, self.verdict, len(self.series.instances))
+
 
 class Assembler:
     """See the module's text. `clock` never goes back."""
 
     def __init__(
-        self, config: ReceiveConfig, spool: Spool, jobs: JobStore, clock: Callable[[], float] = time.monotonic
+        self,
+        config: ReceiveConfig,
+        spool: Spool,
+        jobs: Intake,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._spool = spool
         self._jobs = jobs
         self._clock = clock
+        self._wall_clock = wall_clock
         self._patience = Patience(config.grace_s, config.quiet_period_s, config.idle_timeout_s)
         self._urgent = {keyword: re.compile(pattern) for keyword, pattern in config.urgent_rule.items()}
         self._keywords = (
@@ -155,7 +167,8 @@ class Assembler:
             for uid, why in missed.items():
                 self._mark_refused(growing, series_uid, uid, *why)
         growing.studies.add(study_uid)
-        growing.pause_s = max(growing.pause_s, now - growing.last_s)
+        longest, second, _ = sorted((*growing.pauses_s, now - growing.last_s), reverse=True)
+        growing.pauses_s = (longest, second)
         if association not in growing.open:
             growing.rounds += not growing.open
             growing.open.add(association)
@@ -226,7 +239,7 @@ class Assembler:
             while True:
                 self._news.get_nowait()()
         for job_id in list(self._to_hold):
-            self._jobs.hold(job_id, time.time() + HELD_FACTOR * self._config.idle_timeout_s)
+            self._jobs.hold(job_id, self._wall_clock() + HELD_FACTOR * self._config.idle_timeout_s)
             self._to_hold.remove(job_id)
         self._look_around()
         busy = self._judge_due()
@@ -270,7 +283,7 @@ class Assembler:
             open=any(self._latest.get(association) == series_uid for association in growing.open),
             released_s=None if growing.open else growing.released_s,
             rounds=growing.rounds,
-            pause_s=growing.pause_s,
+            pause_s=growing.pauses_s[1],
             refused=bool(growing.refused),
         )
 
@@ -340,7 +353,9 @@ class Assembler:
         """Record what is in no set: copies, what was replaced, what cannot be read. It is not looked at again."""
         judged_names = {image.instance.name for images, _ in found for image in images.images}
         if rest := [name for name in names if name not in judged_names]:
-            self._end_without(series_uid, growing, rest, Reason(Why.SENT_AGAIN))
+            read = {image.instance.name for image in growing.reading.images} if growing.reading else set()
+            why = Why.SENT_AGAIN if read.issuperset(rest) else Why.NOT_READABLE
+            self._end_without(series_uid, growing, rest, Reason(why))
 
     def _end_without(self, series_uid: str, growing: _Growing, names: Sequence[str], reason: Reason) -> None:
         study_uid = next(iter(growing.studies))
@@ -353,13 +368,7 @@ class Assembler:
     def _act(self, study_uid: str) -> None:
         """Queue, refuse or keep waiting what was judged of a study, the best series first."""
         items = self._judged[study_uid]
-        ranked = {
-            candidate: item
-            for item in items
-            for candidate in [Candidate(item.series.series_uid, item.verdict, len(item.series.instances))]
-        }
-        for candidate in study.choose(ranked):
-            item = ranked[candidate]
+        for item in sorted(items, key=lambda item: study.preference(item.candidate)):
             if isinstance(item.verdict, SetAside):
                 self._refuse(item, item.verdict.reason)
             elif isinstance(item.verdict, NotAnalysed):
@@ -390,13 +399,12 @@ class Assembler:
         mine = item.origin
         sender = (mine.calling_ae_title, mine.calling_address)
         for job in self._jobs.jobs_of_study(item.series.study_uid):
-            same = job.patient_hash in (None, mine.patient_hash) and sender == (
-                job.calling_ae_title,
-                job.calling_address,
-            )
-            if same and job.series_uid != item.series.series_uid and job.state in OPEN_STATES:
-                if not eligible or self._is_analysed(job):
-                    return True
+            if job.series_uid == item.series.series_uid or job.state not in OPEN_STATES:
+                continue
+            theirs = (job.calling_ae_title, job.calling_address)
+            same = job.patient_hash in (None, mine.patient_hash) and theirs in ((None, None), sender)
+            if same and (not eligible or self._is_analysed(job)):
+                return True
         return False
 
     def _is_analysed(self, job: Job) -> bool:
@@ -420,10 +428,10 @@ class Assembler:
         growing = self._growing.get(series.series_uid)
         told = item.verdict.reason.code if isinstance(item.verdict, NotAnalysed) else None
         told = told if told in TOLD else None
-        publish_after = time.time() + max(0.0, item.publish_s - self._clock()) if item.publish_s else 0.0
+        publish_after = self._wall_clock() + max(0.0, item.publish_s - self._clock()) if item.publish_s else 0.0
         row = next((r for r in self._rows(series.series_uid) if r.input_digest == series.input_digest), None)
         if row is not None and row.told == told:
-            self._jobs.hold(row.id, publish_after)
+            self._jobs.let_go(row.id, publish_after)
             return
         job = self._jobs.enqueue(
             series,
@@ -448,7 +456,7 @@ class Assembler:
     def _refuse(self, item: _Judged, reason: Reason) -> None:
         self._record(item.series, reason, item.origin)
 
-    def _record(self, series: Series, reason: Reason, origin: Origin = Origin()) -> None:
+    def _record(self, series: Series, reason: Reason, origin: Origin = NOWHERE) -> None:
         self._jobs.set_ineligible(series, english(reason), origin=origin)
         logs.get().info("series_ineligible", series=series.series_uid, images=len(series.instances), reason=str(reason))
 
@@ -473,7 +481,8 @@ class Assembler:
 
     def _scan_folders(self) -> Iterator[None]:
         present: set[str] = set()
-        for batch in batched(self._spool.series(), SCANNED_TOGETHER):
+        series = self._spool.series()
+        while batch := list(islice(series, SCANNED_TOGETHER)):
             present.update(batch)
             changed: dict[str, tuple[int, list[str]]] = {}
             for series_uid in batch:
@@ -508,12 +517,13 @@ class Assembler:
     def _forget(self) -> None:
         """Keep nothing of studies that are quiet and settled, but for a while how their senders paused."""
         long_ago = self._clock() - REMEMBERED * self._config.quiet_period_s
-        settled = [uid for uid, growing in self._growing.items() if growing.settled]
+        settled = [uid for uid, each in self._growing.items() if each.settled]
         for uid in settled:
             if self._growing[uid].last_s < long_ago or len(settled) > MOST_REMEMBERED:
                 del self._growing[uid]
         quiet = self._clock() - self._config.quiet_period_s
-        kept = {uid for growing in self._growing.values() for uid in growing.studies} | self._waiting.keys()
+        growing = [each for each in self._growing.values() if not each.settled]
+        kept = {uid for each in growing for uid in each.studies} | self._waiting.keys()
         for study_uid in [uid for uid, last_s in self._study_last_s.items() if last_s < quiet and uid not in kept]:
             del self._study_last_s[study_uid]
         while len(self._eligible) > MOST_REMEMBERED:
@@ -528,8 +538,8 @@ def _by_name(instance: Instance) -> Instance:
 def _origin(images: ImageSet) -> Origin:
     sender, accession = images.sender, text(images.images[0].header, "AccessionNumber")
     return Origin(
-        calling_ae_title=sender and sender.ae_title,
-        calling_address=sender and sender.address,
+        calling_ae_title=sender.ae_title if sender else None,
+        calling_address=sender.address if sender else None,
         patient_hash=hashed(images.owner.patient_id),
         accession_hash=hashed(accession) if accession else None,
     )

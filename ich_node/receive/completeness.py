@@ -7,7 +7,7 @@ back.
 1. One round of associations brought all of it, every one was released in order, nothing of it stands refused, and the
    slices form one even, contiguous stack that covers a whole head: it is analysed at once and published when `grace_s`
    has passed without another instance. Or
-2. nothing came for `quiet_period_s`, or for twice the longest pause that its sender has made, and no association whose
+2. nothing came for `quiet_period_s`, or for twice the pause that its sender makes, and no association whose
    last image is of this series is open. Such a one may go on: the node itself ends it after `idle_timeout_s`.
 
 A second round (an image comes after all associations that brought the series had ended) means that this sender sends
@@ -45,7 +45,8 @@ class Evidence:
     last_s: when its last instance came, or was refused. open: whether an association that may bring more of it is open.
     released_s: when the last of them ended, if it was released in order; None if not, or if it is not known, as after a
     restart. rounds: 1, and one more for every time that it grew after all its associations had ended. pause_s: the
-    longest time between two of its instances. refused: whether an instance of it was refused and did not come again.
+    second longest time between two of its instances: what a sender did twice it may do again. refused: whether an
+    instance of it was refused and did not come again.
     """
 
     last_s: float

@@ -16,25 +16,68 @@ from ich_node.store.ledger.tables import job
 NOWHERE = Origin()
 
 
+def of_origin(origin: Origin) -> sa.ColumnElement[bool]:
+    """Jobs of the same patient that the same sender sent, as far as both are known."""
+    same: sa.ColumnElement[bool] = sa.true()
+    for name in ("patient_hash", "calling_ae_title", "calling_address"):
+        if (value := getattr(origin, name)) is not None:
+            same &= job.c[name].is_(None) | (job.c[name] == value)
+    return same
+
+
 class IntakeRows(Rows):
     """See protocols.Intake."""
 
-    def enqueue(self, series: Series, *, rank: int = 0, origin: Origin = NOWHERE, anew: bool = False) -> Job | None:
+    def enqueue(
+        self,
+        series: Series,
+        *,
+        rank: int = 0,
+        origin: Origin = NOWHERE,
+        anew: bool = False,
+        told: str | None = None,
+        publish_after: float = 0.0,
+    ) -> Job | None:
         """Queue a series; None when exactly these images have a row already, unless they are to be analysed anew.
 
-        A job of the same series that still waits is superseded: the new one covers its images.
+        A job of the same series, patient and sender that is not published yet is superseded: the new one covers its
+        images. told: the reason to tell instead of an analysis. publish_after: Unix seconds.
         """
         with self._write() as db:
             revision = self._next_revision(db, series) if anew else 0
-            job_id = self._insert(db, series, JobState.QUEUED, origin, rank=rank, revision=revision)
+            job_id = self._insert(
+                db,
+                series,
+                JobState.QUEUED,
+                origin,
+                rank=rank,
+                revision=revision,
+                told=told,
+                publish_after=publish_after,
+            )
             if job_id is None:
                 return None
-            older = (job.c.series_uid == series.series_uid) & (job.c.id != job_id)
-            superseded = {"trouble": f"superseded by job {job_id}"}
-            db.execute(self._moved(JobState.QUEUED, JobState.INELIGIBLE, **superseded).where(older))
+            older = (job.c.series_uid == series.series_uid) & (job.c.study_uid == series.study_uid)
+            older &= (job.c.id != job_id) & of_origin(origin)
+            superseded = {"trouble": f"superseded by job {job_id}", "worker": None, "lease_until": None}
+            for state in (JobState.QUEUED, JobState.RUNNING):
+                db.execute(self._moved(state, JobState.INELIGIBLE, **superseded).where(older))
             queued = self._job(db, job_id)
         self._state.queue_bell.ring()
         return queued
+
+    def hold(self, job_id: int, until: float) -> None:
+        """Keep the results of a job back, if they are not published yet; Unix seconds, never earlier than before."""
+        with self._write() as db:
+            unpublished = job.c.state.in_((JobState.QUEUED, JobState.RUNNING))
+            held = sa.update(job).where(job.c.id == job_id, unpublished, job.c.publish_after < until)
+            db.execute(held.values(publish_after=until))
+
+    def let_go(self, job_id: int, publish_after: float = 0.0) -> None:
+        """The results of a job may go out from `publish_after` on: its series is whole."""
+        with self._write() as db:
+            db.execute(sa.update(job).where(job.c.id == job_id).values(publish_after=publish_after))
+        self._state.queue_bell.ring()
 
     def set_ineligible(self, series: Series, refusal: str, *, origin: Origin = NOWHERE) -> None:
         """Record that a series is not analysed and why; a series with a row already keeps it."""
@@ -53,6 +96,15 @@ class IntakeRows(Rows):
         with self._read() as db:
             return {(row.series_uid, row.input_digest) for row in db.execute(query)} & set(inputs)
 
+    def images_of(self, series_uids: Collection[str]) -> dict[str, set[str]]:
+        """The images of each series that have a row, asked in one query."""
+        query = sa.select(job.c.series_uid, job.c.sop_instance_uids).where(job.c.series_uid.in_(list(series_uids)))
+        found: dict[str, set[str]] = {}
+        with self._read() as db:
+            for row in db.execute(query):
+                found.setdefault(row.series_uid, set()).update(row.sop_instance_uids.split("\n"))
+        return found
+
     def _next_revision(self, db: sa.Connection, series: Series) -> int:
         same = (job.c.series_uid == series.series_uid) & (job.c.input_digest == series.input_digest)
         newest = db.execute(sa.select(sa.func.max(job.c.revision)).where(same)).scalar()
@@ -68,6 +120,8 @@ class IntakeRows(Rows):
         rank: int = 0,
         revision: int = 0,
         refusal: str | None = None,
+        told: str | None = None,
+        publish_after: float = 0.0,
     ) -> int | None:
         now = self._clock()
         statement = (
@@ -83,6 +137,8 @@ class IntakeRows(Rows):
                 attempts=0,
                 claims=0,
                 not_before=0.0,
+                publish_after=publish_after,
+                told=told,
                 refusal=refusal,
                 created_at=now,
                 updated_at=now,

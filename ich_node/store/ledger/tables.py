@@ -43,6 +43,8 @@ job = Table(
     Column("attempts", Integer, nullable=False),  # counted at claim, so that a crash counts
     Column("claims", Integer, nullable=False),  # never reset: tells a worker whose lease is over from the next one
     Column("not_before", Float, nullable=False),
+    Column("publish_after", Float, nullable=False),  # its results wait for that: the series may go on
+    Column("told", Text),  # code of the reason to tell instead of an analysis: domain.reasons.Why
     Column("worker", Text),  # name of the worker while running, for people
     Column("lease_until", Float),  # while running: the worker is heard of before, or loses the job
     Column("refusal", Text),  # why not analysed, for the reader; written once

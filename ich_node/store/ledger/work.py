@@ -12,12 +12,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ich_node.domain.errors import ResultConflict, Superseded
+from ich_node.domain.errors import ResultConflict, Superseded, TooEarly
 from ich_node.domain.ledger import Job, JobState, Owed
 from ich_node.store.ledger.rows import Rows
 from ich_node.store.ledger.tables import delivery, job
 
 FREE = {"worker": None, "lease_until": None}
+AHEAD_S = 5.0
+"""A job is begun so long before its results may go out: about what the slowest analysis takes."""
+LONGEST_HOLD_S = 3600.0
 
 
 class WorkRows(Rows):
@@ -32,7 +35,9 @@ class WorkRows(Rows):
         now = self._clock()
         running = job.alias()
         busy = sa.exists().where(running.c.series_uid == job.c.series_uid, running.c.state == JobState.RUNNING)
-        ready = (job.c.state == JobState.QUEUED) & (job.c.not_before <= now) & ~busy
+        # results are held back for minutes at most: a moment beyond was set by a clock that has been put back since
+        soon = (job.c.publish_after <= now + AHEAD_S) | (job.c.publish_after > now + LONGEST_HOLD_S)
+        ready = (job.c.state == JobState.QUEUED) & (job.c.not_before <= now) & soon & ~busy
         # a lease that ends later than any could was given by a clock that has been put back since
         over = (job.c.lease_until < now) | (job.c.lease_until > now + 2 * self._lease_s)
         lost = (job.c.state == JobState.RUNNING) & over
@@ -104,12 +109,15 @@ class WorkRows(Rows):
 
         refusal: why there is no analysis; then there is no priority. place: puts the result files in their place; it is
         called while the job is held by this transaction, so that no worker that lost the job replaces the files of one
-        that has it. Raises Superseded, ResultConflict, and what `place` raises: then nothing has changed.
+        that has it. Raises Superseded, TooEarly, ResultConflict, and what `place` raises: then nothing has changed.
         """
         rows = self._owed_rows(claimed.id, owed, priority)
         said: dict[str, Any] = {"priority": priority, "refusal": refusal, "trouble": None}
         with self._write() as db:
             _leave(db, claimed, self._moved(JobState.RUNNING, JobState.DELIVERING, **FREE, **said))
+            until = self._job(db, claimed.id).publish_after
+            if self._clock() < until <= self._clock() + LONGEST_HOLD_S:
+                raise TooEarly(until)
             try:
                 if rows:
                     db.execute(sa.insert(delivery), rows)
@@ -132,8 +140,11 @@ def _leave(db: sa.Connection, claimed: Job, move: sa.Update) -> None:
 
 
 def _predecessor() -> sa.ScalarSelect[Any]:
-    """The newest earlier job of the same series that was published."""
+    """The newest earlier job of the same series and patient, from the same sender, that was published."""
     earlier = job.alias()
+    owner: sa.ColumnElement[bool] = sa.true()
+    for name in ("patient_hash", "calling_ae_title", "calling_address"):
+        owner &= earlier.c[name].is_(None) | job.c[name].is_(None) | (earlier.c[name] == job.c[name])
     published = sa.exists().where(delivery.c.job_id == earlier.c.id) | (earlier.c.state == JobState.DONE)
     same = (earlier.c.series_uid == job.c.series_uid) & (earlier.c.id < job.c.id)
-    return sa.select(sa.func.max(earlier.c.id)).where(same, published).scalar_subquery()
+    return sa.select(sa.func.max(earlier.c.id)).where(same, owner, published).scalar_subquery()

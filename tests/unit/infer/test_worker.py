@@ -251,8 +251,8 @@ def test_results_under_the_uids_of_another_job_fail_visibly_and_only_their_own_j
     victim = queue(jobs, settings)
     one = work(positive)
     one.work_once()
-    instance = Instance("1.9", "1.9.9", "1.1", "1.9.9.1", "", settings.state_dir)
-    intruder = jobs.enqueue(Series("1.9", "1.9.9", (instance,)))
+    same = tuple(Instance("1.9", "1.9.9", "1.1", uid, "", settings.state_dir) for uid in victim.sop_instance_uids)
+    intruder = jobs.enqueue(Series("1.9", "1.9.9", same))
     assert one.work_once()
     assert jobs.job(intruder.id).state is JobState.FAILED
     assert jobs.job(intruder.id).trouble == "its results bear UIDs that another job owes already"

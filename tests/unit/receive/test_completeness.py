@@ -7,9 +7,9 @@ import random
 import pytest
 from pydicom import Dataset
 
-from ich_node.receive.completeness import Evidence, Patience, early_s, is_whole_stack, quiet_s
+from ich_node.receive.completeness import Evidence, Patience, is_whole_stack, look_s, publish_s, quiet_s
 
-PATIENCE = Patience(grace_s=1, quiet_period_s=10)
+PATIENCE = Patience(grace_s=1, quiet_period_s=10, idle_timeout_s=120)
 
 
 def slices(heights: list[float], thickness: float | None = 5.0, **changes: object) -> list[Dataset]:
@@ -32,25 +32,44 @@ def slices(heights: list[float], thickness: float | None = 5.0, **changes: objec
 HEAD = [5.0 * n for n in range(30)]
 
 
-def test_after_an_orderly_release_the_grace_is_enough() -> None:
-    assert early_s(Evidence(last_s=100, open=False, released_s=103), PATIENCE) == 104
+def test_after_an_orderly_release_the_slices_are_looked_at_and_published_after_the_grace() -> None:
+    evidence = Evidence(last_s=100, open=False, released_s=103)
+    assert look_s(evidence) == 103
+    assert publish_s(evidence, PATIENCE) == 104
 
 
 def test_the_grace_counts_from_the_last_instance_when_another_association_brought_it() -> None:
-    assert early_s(Evidence(last_s=104, open=False, released_s=103), PATIENCE) == 105
+    assert publish_s(Evidence(last_s=104, open=False, released_s=103), PATIENCE) == 105
 
 
 def test_the_grace_never_lasts_longer_than_the_silence() -> None:
-    assert early_s(Evidence(last_s=100, open=False, released_s=109.5), PATIENCE) == 110
+    assert publish_s(Evidence(last_s=100, open=False, released_s=109.5), PATIENCE) == 110
 
 
 @pytest.mark.parametrize(
     "evidence",
-    [Evidence(100, open=True), Evidence(100, open=True, released_s=99), Evidence(100, open=False, released_s=None)],
+    [
+        Evidence(100, open=False, released_s=None),
+        Evidence(100, open=False, released_s=101, rounds=2),
+        Evidence(100, open=False, released_s=101, refused=True),
+    ],
+    ids=["aborted", "sent piece by piece", "with a hole that we made"],
 )
-def test_an_open_or_aborted_association_leaves_silence_only(evidence: Evidence) -> None:
-    assert early_s(evidence, PATIENCE) is None
-    assert quiet_s(evidence, PATIENCE) == 110
+def test_without_good_evidence_only_silence_is_left(evidence: Evidence) -> None:
+    assert look_s(evidence) is None
+    assert quiet_s(evidence, PATIENCE) == publish_s(evidence, PATIENCE) == 110
+
+
+def test_a_sender_that_stalls_on_an_open_association_is_waited_for_until_the_node_ends_it() -> None:
+    evidence = Evidence(100, open=True)
+    assert look_s(evidence) is None
+    assert quiet_s(evidence, PATIENCE) == 220
+
+
+def test_a_sender_that_pauses_is_given_twice_its_longest_pause_within_bounds() -> None:
+    assert quiet_s(Evidence(100, open=False, pause_s=4), PATIENCE) == 110
+    assert quiet_s(Evidence(100, open=False, pause_s=12), PATIENCE) == 124
+    assert quiet_s(Evidence(100, open=False, pause_s=1000), PATIENCE) == 160
 
 
 def test_an_even_stack_of_a_head_is_whole() -> None:
@@ -70,6 +89,16 @@ def test_a_localizer_in_the_series_does_not_matter() -> None:
 
 def test_too_short_a_stack_waits() -> None:
     assert not is_whole_stack(slices(HEAD[:18]))
+    assert not is_whole_stack(slices(HEAD[:25])), "125 mm may be a head that still grows"
+
+
+def test_a_stack_without_its_first_instance_numbers_waits() -> None:
+    headers = slices(HEAD)
+    for number, header in enumerate(headers):
+        header.InstanceNumber = number + 4
+    assert not is_whole_stack(headers)
+    headers[7].InstanceNumber = 1
+    assert is_whole_stack(headers)
 
 
 def test_a_missing_slice_waits() -> None:

@@ -11,7 +11,7 @@ import pytest
 from ledger_builder import say_sent
 
 from ich_node.domain.dicom import Instance, Series
-from ich_node.domain.errors import NoSuchJob, ResultConflict, StoreError, Superseded, WrongState
+from ich_node.domain.errors import NoSuchJob, ResultConflict, StoreError, Superseded, TooEarly, WrongState
 from ich_node.domain.ledger import DeliveryState, JobState, Origin, Owed, ResultInstance, ResultMessage, Sent, hashed
 from ich_node.store.ledger.jobs import LEASE_S, JobStore
 
@@ -83,11 +83,52 @@ def test_a_late_slice_after_publish_makes_a_job_that_knows_its_predecessor(store
     assert store.claim("w").predecessor == first.id
 
 
-def test_a_job_waits_while_another_of_its_series_runs(store):
+def test_a_late_slice_takes_a_running_job_back_before_it_is_published(store):
     store.enqueue(series(slices=3))
-    assert store.claim("a") is not None
+    running = store.claim("a")
     store.enqueue(series(slices=4))
+    assert store.claim("b").input_digest != running.input_digest
+    with pytest.raises(Superseded):
+        store.publish(running, [], priority="ROUTINE")
+    assert store.job(running.id).state is JobState.INELIGIBLE
+
+
+def test_a_job_waits_while_another_of_its_series_runs(store):
+    store.enqueue(series(slices=3), origin=Origin("CT1", "10.0.0.1", "one"))
+    assert store.claim("a") is not None
+    store.enqueue(series(slices=4), origin=Origin("CT1", "10.0.0.1", "another"))
     assert store.claim("b") is None
+
+
+def test_results_that_must_wait_are_not_published_and_their_job_is_begun_a_little_earlier(store, clock):
+    job = store.enqueue(series(), publish_after=clock.now + 60)
+    assert store.claim("w") is None
+    clock.now += 57
+    claimed = store.claim("w")
+    with pytest.raises(TooEarly) as early:
+        store.publish(claimed, [], priority="ROUTINE")
+    assert early.value.until == job.publish_after
+    assert store.job(job.id).state is JobState.RUNNING
+    store.hold(job.id, clock.now + 100)
+    store.hold(job.id, clock.now + 10)
+    assert store.job(job.id).publish_after == clock.now + 100, "never earlier"
+    store.let_go(job.id)
+    store.publish(claimed, [], priority="ROUTINE")
+    assert store.job(job.id).state is JobState.DONE
+
+
+def test_a_moment_that_a_clock_put_back_has_made_far_away_does_not_hold_a_job(store, clock):
+    store.enqueue(series(), publish_after=clock.now + 86400)
+    store.publish(store.claim("w"), [], priority="ROUTINE")
+
+
+def test_neither_another_patient_nor_another_sender_supersedes_or_precedes_a_job(store, tmp_path):
+    mine, other = Origin("CT1", "10.0.0.1", "one"), Origin("RED", "10.0.0.66", "one")
+    store.enqueue(series(slices=3), origin=mine)
+    store.enqueue(series(slices=4), origin=other)
+    assert [job.state for job in store.jobs()] == [JobState.QUEUED, JobState.QUEUED]
+    store.publish(store.claim("w"), [], priority="ROUTINE")
+    assert store.claim("w").predecessor is None
 
 
 def test_claims_go_by_rank_and_then_by_arrival(store):
