@@ -26,8 +26,8 @@ from pydicom import Dataset
 from ich_node.dicom import eligibility, owner, study
 from ich_node.dicom.eligibility import Eligible, NotAnalysed, SetAside, Verdict
 from ich_node.dicom.part10 import read_instance
-from ich_node.dicom.study import Candidate
 from ich_node.dicom.reading import text
+from ich_node.dicom.study import Candidate
 from ich_node.domain.dicom import Instance, Peer, Series
 from ich_node.domain.errors import UnidentifiableInstance
 from ich_node.domain.ledger import Job, JobState, Origin, hashed
