@@ -15,17 +15,15 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ich_node.phantom import lesions
-from ich_node.phantom.lesions import Lesion, Scene
+from ich_node.phantom.lesions import Lesion, Scene, dot
 from ich_node.phantom.scanner import Protocol, density, scan
 from ich_node.phantom.tissue import (
     Floats,
     Head,
     Mask,
     Tissue,
-    around,
     distance_mm,
     measured,
-    offsets_mm,
     pick,
     random_field,
 )
@@ -103,14 +101,6 @@ def calcify(scene: Scene, rng: np.random.Generator) -> None:
     for spot in spots:
         if spot is not None:
             dot(scene, spot, rng.uniform(1, 3.0), rng.uniform(80, 380))
-
-
-def dot(scene: Scene, centre: npt.NDArray[np.intp], radius_mm: float, hu: float) -> None:
-    """A small dense ball with a soft edge at the voxel index `centre`."""
-    box = around(centre, radius_mm + 1, scene.hu.shape, scene.head.spacing_mm)
-    r = np.sqrt(sum(o**2 for o in offsets_mm(centre, box, scene.head.spacing_mm)))
-    share = np.clip(radius_mm + 0.5 - r, 0, 1).astype(np.float32)
-    scene.hu[box] = scene.hu[box] * (1 - share) + share * np.float32(hu)
 
 
 # --- anatomy -------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ich_node.domain.findings import LABELS, Laterality
+from ich_node.phantom.habit import PLAIN, Habit, Range
 from ich_node.phantom.tissue import (
     BRAIN,
     VENTRICLES,
@@ -51,7 +52,7 @@ class Scene:
     lesions: list[Lesion] = field(default_factory=list)
 
 
-def add(scene: Scene, label: str, rng: np.random.Generator, size: float = 1.0) -> Lesion | None:
+def add(scene: Scene, label: str, rng: np.random.Generator, size: float = 1.0, habit: Habit = PLAIN) -> Lesion | None:
     """Put a hemorrhage of type `label` into `scene`; `size` scales it. None when this head has no room for it."""
     maker = {
         "epidural": _epidural,
@@ -60,7 +61,7 @@ def add(scene: Scene, label: str, rng: np.random.Generator, size: float = 1.0) -
         "intraventricular": _intraventricular,
         "subarachnoid": _subarachnoid,
     }[label]
-    mask = maker(scene, rng, size)
+    mask = maker(scene, rng, size, habit)
     if mask is not None:
         mask &= scene.hu < BONE_HU
     if mask is None or np.count_nonzero(mask) * np.prod(scene.head.spacing_mm) < 150:
@@ -115,35 +116,42 @@ def _lobe(head: Head, mask: Mask) -> str:
 # --- outside the brain ---------------------------------------------------------------------------------------------
 
 
-def _epidural(scene: Scene, rng: np.random.Generator, size: float) -> Mask | None:
+def _epidural(scene: Scene, rng: np.random.Generator, size: float, habit: Habit) -> Mask | None:
     """A lens between bone and dura."""
-    start = _surface_point(scene.head, rng, base_or_vertex=0.3)
+    start = _surface_point(scene.head, rng, base_or_vertex=habit.low_or_high[0])
     if start is None:
         return None
-    radius = _log(rng, 14, 42) * size**0.5
-    height = min(radius * rng.uniform(0.3, 0.85), 30) * size**0.3
+    radius = _log(rng, *habit.lens) * size**0.5
+    height = max(habit.thinnest, min(radius * rng.uniform(*habit.flat), 30) * size**0.3)
 
     def thickness(r: Floats) -> Floats:
         return np.asarray(height * np.sqrt(np.clip(1 - (r / radius) ** 2, 0, 1)), np.float32)
 
-    return _plaque(scene, rng, start, radius, height, thickness, rng.uniform(55, 85))
+    mask = _plaque(scene, rng, start, radius, height, thickness, _density(rng, (55, 85), (44, 56), habit.faint[0]))
+    if mask is not None and mask.any() and habit.swirl and rng.uniform() < habit.swirl:
+        scene.hu[mask & (random_field(rng, mask.shape, (4, 8, 8)) > 0.5)] -= np.float32(rng.uniform(8, 22))
+    return mask
 
 
-def _subdural(scene: Scene, rng: np.random.Generator, size: float) -> Mask | None:
+def _density(rng: np.random.Generator, usual: Range, faint: Range, share: float) -> float:
+    """HU of blood: `faint` in a share of cases."""
+    return float(rng.uniform(*usual) if share == 0 or rng.uniform() < 1 - share else rng.uniform(*faint))
+
+
+def _subdural(scene: Scene, rng: np.random.Generator, size: float, habit: Habit) -> Mask | None:
     """A crescent over one hemisphere, or a layer on falx and tentorium; acute, subacute, or layered."""
-    if rng.uniform() < 0.15:
+    if rng.uniform() < habit.along_dura:
         return _along_dura(scene, rng)
-    start = _surface_point(scene.head, rng, base_or_vertex=0.15)
+    start = _surface_point(scene.head, rng, base_or_vertex=habit.low_or_high[1])
     if start is None:
         return None
-    radius = _log(rng, 38, 95)
-    height = _log(rng, 4, 18) * size**0.5
+    radius = _log(rng, *habit.crescent)
+    height = _log(rng, *habit.layer) * size**0.5
 
     def thickness(r: Floats) -> Floats:
         return np.asarray(height * np.clip(1 - (r / radius) ** 4, 0, 1) ** 0.7, np.float32)
 
-    hu = rng.uniform(54, 80) if rng.uniform() < 0.8 else rng.uniform(46, 54)
-    mask = _plaque(scene, rng, start, radius, height, thickness, hu)
+    mask = _plaque(scene, rng, start, radius, height, thickness, _density(rng, (54, 80), (43, 54), habit.faint[1]))
     if mask is not None and mask.any() and rng.uniform() < 0.2:
         _settle(scene, rng, mask)
     return mask
@@ -224,27 +232,38 @@ def _surface_point(head: Head, rng: np.random.Generator, base_or_vertex: float) 
 # --- inside the brain ----------------------------------------------------------------------------------------------
 
 
-def _intraparenchymal(scene: Scene, rng: np.random.Generator, size: float) -> Mask | None:
+def _intraparenchymal(scene: Scene, rng: np.random.Generator, size: float, habit: Habit) -> Mask | None:
     """One clot, or several contusions, with a rim of oedema."""
     head = scene.head
-    brain = head.any_of(*BRAIN)
-    where = head.any_of(Tissue.DEEP_GREY) if rng.uniform() < 0.35 else brain
-    if rng.uniform() < 0.35:
-        where = where & (head.depth_mm < 22)
+    where = head.any_of(Tissue.DEEP_GREY) if rng.uniform() < habit.deep else head.any_of(*BRAIN)
+    if rng.uniform() < habit.shallow:
+        low = habit.low and rng.uniform() < habit.low
+        where = _low_surface(head) if low else where & (head.depth_mm < 22)
     base = pick(rng, where & head.intracranial)
     if base is None:
         return None
-    several = rng.uniform() < 0.3
+    several = rng.uniform() < habit.several
     mask = np.zeros(head.tissue.shape, np.bool_)
     for turn in range(int(rng.integers(2, 6)) if several else 1):
         shift = rng.normal(0, 12, 3) / head.spacing_mm if turn else 0
         centre = np.clip(base + shift, 1, np.array(mask.shape) - 2)
-        radius = (_log(rng, 3.5, 9) if several else _log(rng, 4, 26)) * size**0.4
+        radius = _log(rng, *(habit.contusion if several else habit.clot)) * size**0.4
         blob(mask, centre, radius * np.exp(rng.normal(0, 0.22, 3)), rng, head.spacing_mm)
     mask &= head.intracranial & ~head.any_of(Tissue.CSF, Tissue.BONE, Tissue.DIPLOE, *VENTRICLES)
     _oedema(scene, rng, mask)
-    _fill(scene, rng, mask, rng.uniform(52, 85))
+    hu = _density(rng, (52, 85), (45, 54), habit.faint[2])
+    _fill(scene, rng, mask, hu)
+    if hu < 52 and mask.any():  # salt and pepper: a contusion mixed with brain
+        scene.hu[mask & (random_field(rng, mask.shape, (2, 4, 4)) > 0.8)] -= np.float32(rng.uniform(8, 18))
     return mask
+
+
+def _low_surface(head: Head) -> Mask:
+    """Brain near the inner table, low in the head: where contusions lie."""
+    inside = np.flatnonzero(head.intracranial.any(axis=(1, 2)))
+    part = (np.arange(head.tissue.shape[0])[:, None, None] - inside[0]) / max(1, inside[-1] - inside[0])
+    near = (head.depth_mm > 1) & (head.depth_mm < 14)
+    return np.asarray(head.any_of(*BRAIN) & near & (part > 0.1) & (part < 0.5), np.bool_)
 
 
 def _oedema(scene: Scene, rng: np.random.Generator, mask: Mask) -> None:
@@ -257,7 +276,7 @@ def _oedema(scene: Scene, rng: np.random.Generator, mask: Mask) -> None:
     scene.hu[box] -= (rim * rng.uniform(6, 16)).astype(np.float32)
 
 
-def _intraventricular(scene: Scene, rng: np.random.Generator, size: float) -> Mask | None:
+def _intraventricular(scene: Scene, rng: np.random.Generator, size: float, habit: Habit) -> Mask | None:
     """Blood in the ventricles: a cast, or a level in the dependent horns."""
     head = scene.head
     mask = head.any_of(*VENTRICLES)
@@ -267,7 +286,7 @@ def _intraventricular(scene: Scene, rng: np.random.Generator, size: float) -> Ma
     if len(rows) < 50:
         return None
     if rng.uniform() < 0.55:
-        level = np.percentile(rows, np.clip(rng.uniform(35, 80) / size**0.3, 0, 85))
+        level = np.percentile(rows, np.clip(rng.uniform(*habit.level) / size**0.3, 0, 92))
         slope = rng.uniform(-0.12, 0.12) * (np.arange(mask.shape[2]) - mask.shape[2] / 2)
         mask &= np.arange(mask.shape[1])[None, :, None] > level + slope[None, None, :]
     elif rng.uniform() < 0.6:
@@ -276,17 +295,17 @@ def _intraventricular(scene: Scene, rng: np.random.Generator, size: float) -> Ma
     return mask
 
 
-def _subarachnoid(scene: Scene, rng: np.random.Generator, size: float) -> Mask | None:
+def _subarachnoid(scene: Scene, rng: np.random.Generator, size: float, habit: Habit) -> Mask | None:
     """Blood in the basal cisterns, a Sylvian fissure, or the sulci of a convexity."""
     head = scene.head
     fluid = head.any_of(Tissue.CSF) & head.intracranial
     deep = fluid & (head.depth_mm > 18)
-    where = rng.uniform()
-    candidates = deep & ~head.infratentorial if where < 0.5 else fluid & (head.depth_mm < 12) & ~head.infratentorial
+    cistern = rng.uniform() < habit.cistern
+    candidates = deep & ~head.infratentorial if cistern else fluid & (head.depth_mm < 12) & ~head.infratentorial
     centre = pick(rng, candidates)
     if centre is None:
         return None
-    radius = (rng.uniform(20, 45) if where < 0.5 else rng.uniform(16, 42)) * size**0.3
+    radius = rng.uniform(*(habit.near_cistern if cistern else habit.near_sulcus)) * size**0.3
     box = around(centre, radius * 1.5, head.tissue.shape, head.spacing_mm)
     r = np.sqrt(sum(o**2 for o in offsets_mm(centre, box, head.spacing_mm)))
     shape = r.shape
@@ -297,7 +316,7 @@ def _subarachnoid(scene: Scene, rng: np.random.Generator, size: float) -> Mask |
     if rng.uniform() < 0.5:
         grown = ndimage.binary_dilation(mask[box], np.ones((1, 3, 3)))
         mask[box] = grown & near & head.intracranial[box] & (head.depth_mm[box] > 0.5)
-    _fill(scene, rng, mask, rng.uniform(48, 76))
+    _fill(scene, rng, mask, rng.uniform(habit.least_fluid, 76))
     return mask
 
 
@@ -320,6 +339,14 @@ def blob(
     grain = float(radii_mm.mean()) * 0.7
     rough = random_field(rng, r.shape, tuple(max(1.5, grain / mm) for mm in spacing_mm))
     mask[box] |= r + 0.3 * rough < 1
+
+
+def dot(scene: Scene, centre: npt.NDArray[np.intp], radius_mm: float, hu: float) -> None:
+    """A small dense ball with a soft edge at the voxel index `centre`."""
+    box = around(centre, radius_mm + 1, scene.hu.shape, scene.head.spacing_mm)
+    r = np.sqrt(sum(o**2 for o in offsets_mm(centre, box, scene.head.spacing_mm)))
+    share = np.clip(radius_mm + 0.5 - r, 0, 1).astype(np.float32)
+    scene.hu[box] = scene.hu[box] * (1 - share) + share * np.float32(hu)
 
 
 def _fill(scene: Scene, rng: np.random.Generator, mask: Mask, hu: float) -> None:

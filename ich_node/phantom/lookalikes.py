@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from ich_node.phantom.lesions import Scene, blob
+from ich_node.phantom.lesions import Scene, blob, dot
 from ich_node.phantom.tissue import BRAIN, Mask, Tissue, around, distance_mm, offsets_mm, pick, random_field
 
 
@@ -179,6 +179,55 @@ def _swelling(scene: Scene, rng: np.random.Generator) -> None:
     scene.hu[fluid] = scene.hu[fluid] * 0.3 + 0.7 * np.float32(rng.uniform(24, 33))
 
 
+def _choroid(scene: Scene, rng: np.random.Generator) -> None:
+    """Large calcified choroid plexus in the trigones, as in many adults."""
+    head = scene.head
+    ventricle = head.any_of(Tissue.LATERAL_VENTRICLE)
+    for side in (True, False):
+        own = ventricle & (head.left == side)
+        rows = np.nonzero(own)[1]
+        if not len(rows) or rng.uniform() < 0.2:
+            continue
+        back = own & (np.arange(own.shape[1])[None, :, None] > np.percentile(rows, 55))
+        for _ in range(int(rng.integers(1, 5))):
+            spot = pick(rng, back)
+            if spot is not None:
+                dot(scene, spot, float(rng.uniform(1.5, 4.5)), float(rng.uniform(55, 350)))
+
+
+def _base_bumps(scene: Scene, rng: np.random.Generator) -> None:
+    """Bone that rises into the slice at base and vertex: its partial volume is as dense as blood."""
+    head = scene.head
+    inside = np.flatnonzero(head.intracranial.any(axis=(1, 2)))
+    part = (np.arange(head.tissue.shape[0])[:, None, None] - inside[0]) / max(1, inside[-1] - inside[0])
+    low = (head.depth_mm > 0) & (head.depth_mm < 2.5) & ((part < 0.4) | (part > 0.88))
+    mask = np.zeros(scene.hu.shape, np.bool_)
+    for _ in range(int(rng.integers(2, 9))):
+        centre = pick(rng, low)
+        if centre is not None:
+            radii = np.exp(rng.uniform(np.log(2), np.log(8))) * np.array([0.5, 1.0, 1.0])
+            blob(mask, centre, radii * np.exp(rng.normal(0, 0.2, 3)), rng, head.spacing_mm)
+    soft = ndimage.gaussian_filter((mask & head.intracranial).astype(np.float32), (1.2, 1.0, 1.0))
+    scene.hu += soft * np.float32(rng.uniform(0.05, 1.0)) * (np.float32(rng.uniform(200, 1100)) - scene.hu)
+
+
+def _inner_rim(scene: Scene, rng: np.random.Generator) -> None:
+    """A smooth bright rim under the vault, from beam hardening or a sloping inner table."""
+    head = scene.head
+    wave = np.clip(1 + 0.6 * random_field(rng, scene.hu.shape, (8, 22, 22)), 0, 3)
+    rim = rng.uniform(5, 40) * wave * np.exp(-head.depth_mm / rng.uniform(1, 4))
+    scene.hu += head.intracranial * rim.astype(np.float32)
+
+
+def _dense_vessels(scene: Scene, rng: np.random.Generator) -> None:
+    """A high haematocrit: arteries, veins and sinuses brighter than brain."""
+    head = scene.head
+    vessel = head.any_of(Tissue.ARTERY, Tissue.VENOUS_SINUS)
+    if rng.uniform() < 0.6:
+        vessel = ndimage.binary_dilation(vessel, np.ones((1, 3, 3))) & head.intracranial
+    _blend(scene, vessel & (scene.hu < 120), float(rng.uniform(50, 74)), 0.9, sigma=0.4)
+
+
 _MAKERS: dict[str, Callable[[Scene, np.random.Generator], None]] = {
     "infarct": _infarct,
     "lacunes": _lacunes,
@@ -195,6 +244,10 @@ _MAKERS: dict[str, Callable[[Scene, np.random.Generator], None]] = {
     "thick skull": _thick_skull,
     "dense sinus": _dense_sinus,
     "swelling": _swelling,
+    "choroid": _choroid,
+    "base bumps": _base_bumps,
+    "inner rim": _inner_rim,
+    "dense vessels": _dense_vessels,
 }
 
 KINDS = tuple(_MAKERS)

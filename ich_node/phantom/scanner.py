@@ -44,6 +44,11 @@ class Protocol:
     streaks: bool = False
     motion: bool = False
 
+    @property
+    def spacing_mm(self) -> float:
+        """Mean distance of neighbouring planes; the thickness where there is but one."""
+        return float(np.diff(self.positions_mm).mean()) if len(self.positions_mm) > 1 else self.thickness_mm
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Slices:
@@ -140,8 +145,7 @@ def _sample_points(protocol: Protocol, head: Head, rng: np.random.Generator) -> 
 
 def _warp(protocol: Protocol, rng: np.random.Generator) -> Floats:
     shape = (len(protocol.positions_mm), protocol.rows, protocol.columns)
-    step = np.diff(protocol.positions_mm).mean() if len(protocol.positions_mm) > 1 else 5.0
-    size = tuple(40 / mm for mm in (max(float(step), 1.0), protocol.pixel_mm, protocol.pixel_mm))
+    size = tuple(40 / mm for mm in (max(protocol.spacing_mm, 1.0), protocol.pixel_mm, protocol.pixel_mm))
     return random_field(rng, shape, size) * np.float32(protocol.warp_mm)
 
 

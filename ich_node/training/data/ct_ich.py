@@ -1,8 +1,8 @@
 """PhysioNet CT-ICH (Hssayeni 2019, doi:10.13026/w8q8-ky94, CC BY 4.0) as HU, labels and masks.
 
 The set comes as 8-bit JPG in a brain and a bone window; HU are put together from both, exact to half a unit between −20
-and 100 HU and to 13 HU elsewhere. No spacing is given: 5 mm slices and 0.45 mm pixels are assumed. Layout of `root`:
-labels.csv with one row per slice (patient, slice, brain, bone, mask, any … subdural), slices from foot to head.
+and 100 HU and to 13 HU elsewhere. Layout of `root`: labels.csv with one row per slice (patient, slice, brain, bone,
+mask, any … subdural), slices from foot to head.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from ich_node.domain.findings import LABELS
 from ich_node.infer.see.crop import crop_stack
 from ich_node.training.data.pool import PIXELS, Pool, enlarged, joined
 
-SPACING_MM = (5.0, 0.45, 0.45)
+SPACING_MM = (5.0, 0.354, 0.354)
+"""The set states none. Its slices are 5 mm; its pictures are 512² slices of about 0.45 mm, enlarged to 650², so that a
+pixel is 0.45 · 512 / 650 mm. `training.data.anatomy` holds the heads against those of people."""
 BRAIN_WINDOW = (120.0, 40.0)
 OTHER_BRAIN_WINDOW = {"CTICH-050": (80.0, 30.0)}
 BONE_ZERO, BONE_STEP = 72.0, 0.077

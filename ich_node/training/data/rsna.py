@@ -169,7 +169,7 @@ def _write(folder: Path, labels: dict[str, npt.NDArray[np.float32]] | None, inde
 
 
 def _boxes(group: list[Image]) -> tuple[list[Image], npt.NDArray[np.int16], float]:
-    """The images of one series that can be decoded, as int16 [n, 256, 256], and their spacing in mm."""
+    """The images of one series that can be decoded, as int16 [n, 320, 320], and their spacing in mm."""
     images: list[Image] = []
     stack: list[npt.NDArray[np.int16]] = []
     for image in group:

@@ -20,17 +20,16 @@ from ich_node.phantom.head import calcify
 from ich_node.phantom.lesions import Scene
 from ich_node.phantom.scanner import density, scan
 from ich_node.phantom.tissue import Head
-from ich_node.training.data import label_maps
 from ich_node.training.data.pool import SMALLEST_MM2
 from ich_node.training.evaluate import metrics
 from ich_node.training.learn import calibrate
 from ich_node.training.learn.network import Network
-from ich_node.training.synthesis.scans import KEPT_BACK
+from ich_node.training.synthesis.scans import kept_back, random_protocol
 
 
-def measure(network: Network, maps: Path, scans_per_type: int, seed: int) -> dict[str, Any]:
-    """Slice and study AUC of every type over scans of the heads in `maps` that are kept back."""
-    heads = [label_maps.read(path) for path in sorted(maps.glob("*.nii.gz"))[-KEPT_BACK:]]
+def measure(network: Network, heads_of: Path, scans_per_type: int, seed: int) -> dict[str, Any]:
+    """Slice and study AUC of every type over scans of the heads in the folder `heads_of` that are kept back."""
+    heads = kept_back(heads_of)
     rng = np.random.default_rng([seed, 99])
     wanted = [*lesions.TYPES, *[None] * len(lesions.TYPES)] * scans_per_type
     slices, studies, slice_labels, study_labels = [], [], [], []
@@ -58,12 +57,12 @@ def _scan(
     for _ in range(6):
         if label is None or lesions.add(scene, label, rng):
             break
-    protocol = label_maps.random_protocol(head, rng)
+    protocol = random_protocol(head, rng)
     taken = scan(scene, protocol, rng)
-    step = float(np.diff(protocol.positions_mm).mean())
     present = taken.mask.sum(axis=(2, 3)) * protocol.pixel_mm**2 >= SMALLEST_MM2
     labels = np.concatenate([present.any(axis=1, keepdims=True), present], axis=1).astype(np.float32)
-    return crop_stack(taken.hu, (step, protocol.pixel_mm, protocol.pixel_mm)), np.array(protocol.positions_mm), labels
+    box = crop_stack(taken.hu, (protocol.spacing_mm, protocol.pixel_mm, protocol.pixel_mm))
+    return box, np.array(protocol.positions_mm), labels
 
 
 def _figures(

