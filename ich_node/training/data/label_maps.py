@@ -1,8 +1,8 @@
 """Twenty heads as label maps become phantom heads.
 
 The label maps are those that SynthSeg trains with (Billot et al., Medical Image Analysis 2023; Apache-2.0): 1 mm, RAS,
-with skull, diploe, CSF, vessels, eyes and skin. `read` turns one into a `phantom.tissue.Head`; `save` and `load` keep it
-in a small file.
+with skull, diploe, CSF, vessels, eyes and skin. `read` turns one into a `phantom.tissue.Head`; `save` and `load` keep
+it in a small file.
 """
 
 from __future__ import annotations

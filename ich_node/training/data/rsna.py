@@ -133,8 +133,8 @@ def prepare(folder: Path, labels: dict[str, npt.NDArray[np.float32]] | None, out
     with np.load(index) as arrays:
         rows = {name: arrays[name] for name in arrays}
     count = len(rows["ids"])
-    hu = np.memmap(index.with_suffix(".hu"), np.int16, "r", shape=(count, PIXELS, PIXELS))
-    nowhere = np.broadcast_to(np.uint8(0), (count, PIXELS // 2, PIXELS // 2))
+    hu = np.memmap(index.with_suffix(".hu"), np.int16, "c", shape=(count, PIXELS, PIXELS))
+    nowhere = np.zeros((count, PIXELS // 2, PIXELS // 2), np.uint8)  # never written: takes no memory
     known = (1 - rows["labels"]).astype(np.float32)  # a label that is absent has an empty mask, the others none at all
     pool = Pool(hu, rows["labels"], nowhere, known, rows["patient"], np.zeros(count, np.bool_))
     return Data(pool, rows["ids"], rows["series"], rows["spacing_mm"])

@@ -1,4 +1,4 @@
-"""Contact sheets: what the network really sees of a source, before and after augmentation. Look before training goes on."""
+"""Contact sheets: what the network really sees of a source, before and after augmentation, to be looked at first."""
 
 from __future__ import annotations
 

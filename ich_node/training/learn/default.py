@@ -1,13 +1,16 @@
 """How onnx/ich.onnx is made from label maps, formulas and CT-ICH.
 
-Steps, each kept on disk and skipped when it is there: heads → CT-ICH pool → canvases → phase 1 (phantoms only, shared by
-all) → phase 2, several runs averaged, for the network that ships and for every fold → out-of-fold predictions →
-calibration, operating points, manifest, bundle. Phantoms are made beside the training. No patient of a fold's test set
-is in its real or painted slices. One code path for CPU and CUDA.
+Steps, each kept on disk and skipped when it is there: heads → anatomy → CT-ICH pool → canvases → phase 1 (phantoms
+only, shared by all) → phase 2, several runs averaged, for the network that ships and for every fold → out-of-fold
+predictions → calibration, operating points, manifest, bundle. Phantoms are made beside the training. No patient of a
+fold's test set is in its real or painted slices. One code path for CPU and CUDA.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import platform
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +21,7 @@ from torch import Tensor
 
 from ich_node.training.data import ct_ich, sheet
 from ich_node.training.data.pool import Pool, joined, load, save
-from ich_node.training.learn import card, crossval
+from ich_node.training.learn import card, crossval, guard
 from ich_node.training.learn.batches import Draw, Drawn, Paintings, Real, Shelf, Source, batch
 from ich_node.training.learn.network import Network
 from ich_node.training.learn.recipe import FINAL, FOLDS, NETWORKS, Recipe, Workshop
@@ -37,16 +40,17 @@ HARVEST = 3
 def run(shop: Workshop, recipe: Recipe, bundle: Path, *, version: str, device: str, workers: int) -> None:
     """The whole recipe; whatever is already there is not made again."""
     where = device_of(device)
-    prepare(shop, workers)
+    prepare(shop, recipe, workers)
     train(shop, recipe, where, workers)
     for fold in range(FOLDS):
         crossval.predict(shop, recipe, network_of(shop, recipe, fold), fold)
     card.finish(shop, recipe, network_of(shop, recipe, FINAL), bundle, version)
 
 
-def prepare(shop: Workshop, workers: int) -> None:
-    """Heads, the CT-ICH pool and what can be painted on."""
+def prepare(shop: Workshop, recipe: Recipe, workers: int) -> None:
+    """Heads, the CT-ICH pool and what can be painted on; nothing is trained on heads that are not those of people."""
     scans.heads(shop.data / "head_label_maps", shop.heads)
+    guard.examine(shop, recipe)
     if not shop.real.exists():
         save(ct_ich.pool(shop.data / "ct_ich"), shop.real)
     path = shop.out / "canvases.npz"
@@ -114,7 +118,11 @@ class Stock:
         own = Canvases(self.canvases.index[use], self.canvases.depth[use], self.canvases.ventricles[use])
         painter = Painter(self.real, own, self.device)
         block = self.recipe.second.counts["painted"] * self.recipe.block
-        return {"real": Real(self.shelf, self.real, self.device, seen), "painted": Paintings(painter, block), "phantoms": self}
+        return {
+            "real": Real(self.shelf, self.real, self.device, seen),
+            "painted": Paintings(painter, block),
+            "phantoms": self,
+        }
 
     def _check(self, shop: Workshop) -> None:
         """Contact sheets of every source."""
@@ -139,7 +147,7 @@ def first_phase(shop: Workshop, recipe: Recipe, stock: Stock) -> dict[str, Tenso
 def second_phase(shop: Workshop, recipe: Recipe, stock: Stock, shared: Mapping[str, Tensor], name: int | str) -> None:
     """All runs of the network `name`, averaged in weight space; its weights in a file."""
     states = []
-    for number in range(recipe.final_runs if name == FINAL else recipe.runs):
+    for number in range(recipe.runs):
         seed = recipe.seed + 100 * (number + 1) + (FOLDS if name == FINAL else int(name))
         phase = replace(
             recipe.second,
@@ -153,11 +161,31 @@ def second_phase(shop: Workshop, recipe: Recipe, stock: Stock, shared: Mapping[s
         states.append(_state(Trainer(network, phase, shop.checkpoints, stock.device).run(sources, stock.grow)))
     network.load_state_dict(soup(states))
     settle(network, sources, phase, stock.device)
+    _record(shop, recipe, stock.device)
     path = shop.network(name)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     torch.save(_narrow(network.state_dict()), part)
     part.rename(path)
+
+
+def _record(shop: Workshop, recipe: Recipe, device: torch.device) -> None:
+    """Steps and seconds of all runs so far, for the model card."""
+    states = {
+        path.stem: torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        for path in sorted(shop.checkpoints.glob("*.pt"))
+    }
+    start = "ImageNet"
+    if recipe.weights is not None:
+        start = f"weights with SHA-256 {hashlib.sha256(recipe.weights.read_bytes()).hexdigest()}"
+    found = {
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {platform.machine()}",
+        "start": start,
+        "phantom_scans": scans.SCANS_PER_CHUNK * len(list(shop.phantoms.glob("chunk_*.npz"))),
+        "steps": {name: state["step"] for name, state in states.items()},
+        "seconds": {name: round(state["seconds"], 1) for name, state in states.items()},
+    }
+    shop.runs.write_text(json.dumps(found, indent=1))
 
 
 def network_of(shop: Workshop, recipe: Recipe, name: int | str) -> Network:

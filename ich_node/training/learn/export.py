@@ -130,7 +130,7 @@ def write_bundle(
             **calibrate.AGGREGATION.model_dump(),
         },
         "operating_points": dict(points),
-        "present_at": "balanced",
+        "present_at": "high",
         "stat_at": "rule_in",
         "cam": {"stride": STRIDE, "threshold": round(cam_threshold, 3)},
         "self_test": {

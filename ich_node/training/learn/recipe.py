@@ -20,23 +20,23 @@ NETWORKS = (FINAL, *range(FOLDS))
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """first: phantoms only, shared by all networks. second: `runs` times for every network, `final_runs` for the last.
+    """first: phantoms only, shared by all networks. second: `runs` times for every network.
 
     minutes: of training in all, where the clock decides instead of the steps; first_share: of the first phase.
     chunks: of phantoms; enough: the number of slices with which training starts. weights: what the first phase starts
-    from, instead of the ImageNet weights of the backbone's package.
+    from, instead of the ImageNet weights of the backbone's package. block: steps that one block of paintings serves.
+    capacity: phantom slices that are kept at hand.
     """
 
     seed: int = 2026
     chunks: int = 2500
-    enough: int = 1500
+    enough: int = 700
     capacity: int = 60_000
     first: Phase = FIRST
     second: Phase = SECOND
     runs: int = 2
-    final_runs: int = 3
     minutes: float = math.inf
-    first_share: float = 0.12
+    first_share: float = 0.09
     block: int = 8
     weights: Path | None = None
 
@@ -44,7 +44,7 @@ class Recipe:
         """The time of one run of the first or second phase."""
         if phase == self.first.name:
             return self.minutes * 60 * self.first_share
-        return self.minutes * 60 * (1 - self.first_share) / (FOLDS * self.runs + self.final_runs)
+        return self.minutes * 60 * (1 - self.first_share) / (len(NETWORKS) * self.runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,16 @@ class Workshop:
     def checkpoints(self) -> Path:
         """The folder of the checkpoints."""
         return self.out / "checkpoints"
+
+    @property
+    def anatomy(self) -> Path:
+        """What the heads of every source measure."""
+        return self.out / "anatomy.json"
+
+    @property
+    def runs(self) -> Path:
+        """Steps and seconds of every run, for the model card."""
+        return self.out / "runs.json"
 
     def network(self, name: int | str) -> Path:
         """The finished weights of a network."""

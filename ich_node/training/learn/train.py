@@ -104,7 +104,7 @@ class Trainer:
         return min(1.0, max(self.step / self.phase.steps, self.seconds / self.phase.seconds))
 
     def run(self, sources: Mapping[str, Source], between: Callable[[], None] | None = None) -> Network:
-        """Train to the end of the phase; the averaged network, in evaluation mode. `between` is called every 20 steps."""
+        """Train to the end of the phase; the averaged network, in evaluation mode. Calls `between` every 20 steps."""
         torch.manual_seed(self.phase.seed + self.step)
         text = TextColumn("{task.description} {task.fields[loss]}")
         total, saved, looked = torch.zeros((), device=self.device), self.seconds, self.step
@@ -183,7 +183,7 @@ def soup(states: Sequence[State]) -> State:
 
 
 def settle(network: Network, sources: Mapping[str, Source], phase: Phase, device: torch.device) -> None:
-    """Measure the batch-norm statistics of averaged weights anew, on batches of `phase`; leaves it in evaluation mode."""
+    """Measure the batch-norm statistics of averaged weights anew, on batches of `phase`; then evaluation mode."""
     network.to(device, memory_format=torch.channels_last)
     network.train()
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -32,9 +32,10 @@ VENTRICLE_LEVEL = 0.8
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Canvases:
-    """Slices ready for painting. index: int [n], which of the pool. depth: uint8 [n, 320, 320], half pixels to the skull.
+    """Slices ready for painting. index: int [n], which of the pool.
 
-    ventricles: uint8 [n, 320, 320], 0 or the number of a ventricle, from 1.
+    depth: uint8 [n, 320, 320], half pixels to the skull. ventricles: uint8 [n, 320, 320], 0 or the number of a
+    ventricle, from 1.
     """
 
     index: npt.NDArray[np.intp]
@@ -43,7 +44,7 @@ class Canvases:
 
 
 def canvases(pool: Pool, workers: int = 1) -> Canvases:
-    """The slices of `pool` without hemorrhage that can be painted on; slices of a patient are consecutive, foot to head."""
+    """The slices of `pool` without hemorrhage that can be painted on; those of a patient come from foot to head."""
     parts = [np.flatnonzero(pool.patient == patient) for patient in np.unique(pool.patient)]
     with ProcessPoolExecutor(workers) as processes:
         found = list(processes.map(_of_study, [pool.hu[part] for part in parts]))

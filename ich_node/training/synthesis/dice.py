@@ -48,7 +48,7 @@ class Dice:
         return fine[:, 0] * 1.4  # linear interpolation lowers the variance by about a half
 
     def voxel(self, where: Tensor) -> tuple[Tensor, Tensor]:
-        """Row and column [n, 1, 1] of a random pixel of each image of `where` [n, h, w] (any one, where it is empty)."""
+        """Row and column [n, 1, 1] of a random pixel of each image of `where` [n, h, w] (of any, where it is empty)."""
         chances = where.flatten(1).float() + 1e-12
         at = torch.multinomial(chances, 1, generator=self.generator)[:, 0]
         width = where.shape[2]

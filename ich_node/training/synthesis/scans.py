@@ -36,7 +36,7 @@ PATIENCE_S = 0.5
 
 HEALTHY = 0.3
 TYPE_WEIGHTS = (0.24, 0.22, 0.16, 0.18, 0.20)
-"""Of lesions.TYPES: parenchymal and ventricular blood more often than their share of patients, because they are missed."""
+"""Of lesions.TYPES: parenchymal and ventricular blood more often than in patients, because they are missed."""
 COUNT_WEIGHTS = (0.66, 0.28, 0.06)
 """One, two or three types in a scan."""
 FAVOURED = {

@@ -36,7 +36,7 @@ def test_thresholds_keep_their_order_and_promise():
     labels = np.repeat([1.0, 0.0], 2000)
     p = 1 / (1 + np.exp(-z))
     points = calibrate.operating_points(np.repeat(p[:, None], 6, axis=1), np.repeat(labels[:, None], 6, axis=1))
-    low, middle, high = (points[name]["thresholds"]["any"] for name in ("rule_out", "balanced", "rule_in"))
+    low, middle, high = (points[name]["thresholds"]["any"] for name in ("rule_out", "high", "rule_in"))
     assert low <= middle <= high
     assert (p[labels > 0] >= low).mean() > 0.93
     assert (p[labels == 0] < high).mean() > 0.93
@@ -49,7 +49,8 @@ def test_studies_are_put_together_in_slice_order():
     smooth, studies, names = calibrate.by_study(patient, number, logits)
     assert names.tolist() == ["a", "b"]
     assert studies.shape == (2, 6)
-    assert smooth[4, 0] == pytest.approx((logits[3, 0] + 2 * logits[4, 0] + logits[1, 0]) / 4)
+    # 5 mm apart, a triangle of 15 mm: 1-2-3-2-1, and the ends go on as they end
+    assert smooth[4, 0] == pytest.approx((3 * logits[3, 0] + 3 * logits[4, 0] + 3 * logits[1, 0]) / 9)
 
 
 def test_the_cam_threshold_separates_lit_cells_from_the_others():

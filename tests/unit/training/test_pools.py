@@ -6,13 +6,13 @@ import pytest
 from ich_node.infer.see.crop import crop_stack
 from ich_node.training.data import ct_ich
 from ich_node.training.data.pool import MARGIN, PIXELS, Pool, enlarged, joined, load, pool_of, save
-from ich_node.training.synthesis import painting
+from ich_node.training.synthesis import canvas
 
 
 def slice_with_skull(seed=0):
     """A pool image: brain with noise in a ring of bone."""
     r, c = np.mgrid[:PIXELS, :PIXELS] - PIXELS / 2
-    radius = np.hypot(r / 100, c / 82)
+    radius = np.hypot(r / 125, c / 103)
     hu = np.full((PIXELS, PIXELS), -1000.0)
     hu[radius < 1] = 900
     hu[radius < 0.93] = 33
@@ -55,28 +55,60 @@ def test_no_patient_is_in_two_folds_and_rare_types_are_spread():
     assert np.bincount(fold).min() >= 10
 
 
-def test_paintings_are_brighter_than_brain_where_the_mask_is_and_only_inside_the_skull():
-    made = painting.painted(pool(), 12, np.random.default_rng(3))
-    assert len(made) == 12
-    assert np.array_equal(made.labels[:, 1:] > 0, [[bool((b >> j & 1).any()) for j in range(5)] for b in made.bits])
-    assert np.array_equal(made.labels[:, 0], made.labels[:, 1:].max(axis=1))
-    for hu, bits, ill in zip(made.hu, made.bits, made.labels[:, 0] > 0, strict=True):
-        assert not ill or np.median(hu[::2, ::2][bits > 0]) > 34  # brain has 33
+@pytest.fixture(scope="module")
+def painter():
+    painting = pytest.importorskip("ich_node.training.synthesis.painting", exc_type=ImportError)
+    import torch
+
+    return painting.Painter(pool(), canvas.canvases(pool()), torch.device("cpu"))
 
 
-def test_a_harmless_painting_changes_the_slice_and_is_not_called_blood():
-    made = painting.painted(pool(), 40, np.random.default_rng(4))
-    changed = [hu[np.abs(hu - pool().hu[i].astype(int)) > 12] for hu, i in zip(made.hu, made.patient, strict=True)]
-    as_dense_as_blood = np.array([np.mean((hu > 45) & (hu < 80)) if len(hu) else 0 for hu in changed])
-    harmless = made.labels[:, 0] == 0
-    assert 4 < harmless.sum() < 24
-    assert np.mean([len(hu) > 20 for hu, one in zip(changed, harmless, strict=True) if one]) > 0.8
-    assert as_dense_as_blood[harmless].mean() < 0.25
-    assert as_dense_as_blood[~harmless].mean() > 0.7
+def dice(seed):
+    import torch
+
+    from ich_node.training.synthesis.dice import Dice
+
+    return Dice(seed, torch.device("cpu"))
+
+
+@pytest.mark.train
+def test_paintings_are_brighter_than_brain_where_the_mask_is_and_only_inside_the_skull(painter):
+    made = painter.paint(24, dice(3))
+    assert made.hu.shape == (24, PIXELS, PIXELS)
+    assert np.array_equal(made.labels[:, 0], made.labels[:, 1:].amax(dim=1))
+    for hu, masks, ill in zip(made.hu[:, ::2, ::2], made.masks, made.labels[:, 0] > 0, strict=True):
+        assert not ill or hu[masks.any(0)].median() > 34  # brain has 33
+        assert not ill or hu[masks.any(0)].median() < 130
+
+
+@pytest.mark.train
+def test_a_third_of_the_paintings_or_less_is_harmless_and_has_no_mask(painter):
+    made = painter.paint(60, dice(4))
+    unmarked = ~made.masks.flatten(1).any(1)
+    assert 10 < unmarked.sum() < 35
+    assert (made.labels[unmarked] == 0).all()
+
+
+@pytest.mark.train
+def test_what_is_too_small_to_call_is_in_doubt_and_not_a_negative(painter):
+    made = painter.paint(200, dice(5))
+    small = made.masks.flatten(2).any(2) & (made.labels[:, 1:] == 0)
+    assert (made.trust[:, 1:][small] == 0).all()
+    assert (made.trust[:, 1:][~small] == 1).all()
 
 
 def test_a_slice_without_enough_brain_is_not_painted_on():
-    assert painting.paint(np.full((PIXELS, PIXELS), -1000, np.int16), np.random.default_rng(0)) is None
+    air = pool()
+    air.hu[1:] = -1000
+    assert canvas.canvases(air).index.tolist() == [0]
+
+
+def test_the_depth_of_a_canvas_grows_from_the_inner_table():
+    found = canvas.canvases(pool(1))
+    across = found.depth[0, PIXELS // 2]
+    assert across[0] == 0
+    assert across.max() * canvas.PIXEL_MM / 2 == pytest.approx(0.93 * 103 * canvas.PIXEL_MM, abs=6)
+    assert across.argmax() == pytest.approx(PIXELS / 2, abs=6)
 
 
 def test_a_pool_survives_the_disk(tmp_path):
@@ -106,17 +138,54 @@ def test_an_enlarged_box_has_the_margin_around_it():
     assert image[PIXELS // 2, int(edge) + 3] == 40
 
 
+def made_of(*pools):
+    import torch
+
+    from ich_node.training.learn.batches import Shelf
+
+    return Shelf(joined(pools), torch.device("cpu"))
+
+
+def bleeding_pool():
+    """Every slice with a clot of 20 pixels."""
+    made = pool()
+    made.hu[:, 150:170, 100:120] = 65
+    made.bits[:, 75:85, 50:60] = 0b00010
+    made.labels[:, [0, 2]] = 1
+    return made
+
+
 @pytest.mark.train
 def test_a_batch_is_half_positive_and_its_cells_follow_its_turns():
     batches = pytest.importorskip("ich_node.training.learn.batches", exc_type=ImportError)
-    real, drawn = pool(), painting.painted(pool(), 8, np.random.default_rng(3))
-    assert batches.Draw(joined([real, drawn]), share=0.75).indices(8, np.random.default_rng(0)).shape == (8,)
-    both = batches.Draw(joined([real, drawn]))
-    made = batches.batch({"all": both}, {"all": 8}, 64, np.random.default_rng(0))
+    import torch
+
+    draw = batches.Draw(made_of(pool(), bleeding_pool()), torch.device("cpu"))
+    made = batches.batch({"all": draw}, {"all": 8}, 64, dice(0))
     assert made.hu.shape == (8, 1, 64, 64)
     assert made.cells.shape == (8, 6, 8, 8)
     assert made.labels[:, 0].sum() == 4
     assert ((made.cells[:, 0].amax(dim=(1, 2)) > 0) == (made.labels[:, 0] > 0)).all()
+
+
+@pytest.mark.train
+def test_every_painting_is_used_once_and_a_fold_paints_on_its_own_slices_only(painter):
+    batches = pytest.importorskip("ich_node.training.learn.batches", exc_type=ImportError)
+    source, rolls = batches.Paintings(painter, 12), dice(1)
+    first, second, third = (source.take(6, rolls).hu for _ in range(3))
+    assert not np.array_equal(first, second)
+    assert not np.array_equal(first, third)
+
+
+@pytest.mark.train
+def test_a_shelf_takes_in_what_fits():
+    batches = pytest.importorskip("ich_node.training.learn.batches", exc_type=ImportError)
+    import torch
+
+    shelf = batches.Shelf(pool(), torch.device("cpu"), capacity=10)
+    assert shelf.append(bleeding_pool())
+    assert not shelf.append(bleeding_pool())
+    assert shelf.labels()[:, 0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
 @pytest.mark.train
@@ -127,20 +196,46 @@ def test_training_goes_on_from_its_checkpoint_as_if_it_had_not_stopped(tmp_path)
     from ich_node.training.learn.batches import Draw
     from ich_node.training.learn.network import Network
 
-    drawn = {"all": Draw(joined([pool(), painting.painted(pool(), 8, np.random.default_rng(3))]))}
+    drawn = {"all": Draw(made_of(pool(), bleeding_pool()), torch.device("cpu"))}
 
     def run(folder, *stops):
         for steps in stops:
             torch.manual_seed(0)
-            phase = train.Phase("p", {"all": 4}, steps=steps, size=64, checkpoint_every=2)
-            network = train.Trainer(Network(64, pretrained=False), phase, folder, torch.device("cpu")).run(drawn)
-        return torch.load(folder / "p.pt", weights_only=False), network
+            phase = train.Phase("p", {"all": 4}, steps=steps, size=64)
+            train.Trainer(Network(64, pretrained=False), phase, folder, torch.device("cpu")).run(drawn)
+        return torch.load(folder / "p.pt", weights_only=True)
 
-    whole, _ = run(tmp_path / "a", 4)
-    parts, _ = run(tmp_path / "b", 2, 4)
+    whole = run(tmp_path / "a", 4)
+    parts = run(tmp_path / "b", 2, 4)
     assert whole["step"] == parts["step"] == 4
-    assert len(parts["losses"]) == 4
-    assert whole["rng"] == parts["rng"]
+    assert whole["done"] and parts["done"]
+    assert torch.equal(whole["dice"], parts["dice"])
+
+
+@pytest.mark.train
+def test_a_phase_ends_with_its_time(tmp_path):
+    train = pytest.importorskip("ich_node.training.learn.train", exc_type=ImportError)
+    import torch
+
+    from ich_node.training.learn.batches import Draw
+    from ich_node.training.learn.network import Network
+
+    drawn = {"all": Draw(made_of(pool(), bleeding_pool()), torch.device("cpu"))}
+    phase = train.Phase("p", {"all": 2}, steps=1000, seconds=1e-6, size=64)
+    trainer = train.Trainer(Network(64, pretrained=False), phase, tmp_path, torch.device("cpu"))
+    trainer.run(drawn)
+    assert trainer.step == 1
+    assert (tmp_path / "p.pt").exists()
+
+
+@pytest.mark.train
+def test_weights_are_averaged_and_their_statistics_measured_anew():
+    train = pytest.importorskip("ich_node.training.learn.train", exc_type=ImportError)
+    import torch
+
+    mean = train.soup([{"a": torch.zeros(3), "n": torch.tensor(5)}, {"a": torch.full((3,), 4.0), "n": torch.tensor(5)}])
+    assert mean["a"].tolist() == [2, 2, 2]
+    assert mean["n"] == 5
 
 
 @pytest.mark.train

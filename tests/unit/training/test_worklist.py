@@ -3,6 +3,7 @@
 import argparse
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -127,11 +128,13 @@ def test_studies_of_a_replication_have_the_shares_of_the_scenario():
 
 def test_sensitivity_and_specificity_come_from_the_manifest():
     point = {"sensitivity": "0.917 [0.742–0.977]", "specificity": "0.839 [0.674–0.929]"}
-    manifest = {"present_at": "balanced", "metrics": {"state": "new", "folds": {"study_any_balanced": point}}}
+    manifest = SimpleNamespace(
+        present_at="high", metrics={"x": {"studies": 9}, "folds": {"study_any_high": point}}
+    )
     assert worklist.measured(manifest) == {"sensitivity": 0.917, "specificity": 0.839}
 
 
-@pytest.mark.parametrize("manifest", [{}, {"present_at": "balanced", "metrics": {"folds": {"patients": 55}}}])
-def test_a_bundle_that_was_not_measured_asks_for_the_figures(manifest):
+@pytest.mark.parametrize("metrics", [{}, {"folds": {"patients": 55}}])
+def test_a_bundle_that_was_not_measured_asks_for_the_figures(metrics):
     with pytest.raises(WorklistError, match="--sensitivity"):
-        worklist.measured(manifest)
+        worklist.measured(SimpleNamespace(present_at="high", metrics=metrics))
