@@ -128,9 +128,7 @@ def test_studies_of_a_replication_have_the_shares_of_the_scenario():
 
 def test_sensitivity_and_specificity_come_from_the_manifest():
     point = {"sensitivity": "0.917 [0.742–0.977]", "specificity": "0.839 [0.674–0.929]"}
-    manifest = SimpleNamespace(
-        present_at="high", metrics={"x": {"studies": 9}, "folds": {"study_any_high": point}}
-    )
+    manifest = SimpleNamespace(present_at="high", metrics={"x": {"studies": 9}, "folds": {"study_any_high": point}})
     assert worklist.measured(manifest) == {"sensitivity": 0.917, "specificity": 0.839}
 
 
