@@ -19,13 +19,15 @@ import re
 import unicodedata
 from collections.abc import Iterable
 from difflib import SequenceMatcher
-from functools import lru_cache
+from functools import cache, lru_cache
 
 from pydicom import Dataset
 
 from ich_node.dicom.reading import LONGEST_TEXT, items, text
 
 HEAD = "head"
+LONGEST_KERNEL = 16
+"""Characters of VR SH, in which a kernel's name is written."""
 
 
 def _pattern(words: str, anywhere: str = "") -> re.Pattern[str]:
@@ -213,8 +215,19 @@ def plain(words: str) -> str:
 
 
 def _found(pattern: re.Pattern[str], words: str) -> str:
+    """What a pattern finds, in our own words: the parts that the pattern itself spells out, never a sender's ending."""
     found = pattern.search(words)
-    return found.group(0).strip().lower() if found else ""
+    if found is None:
+        return ""
+    ours = _literals(pattern)
+    closed = (next((part for part in ours if part in word), "") for word in found.group(0).split())
+    return " ".join(part for part in closed if part).lower() or ours[-1].lower()
+
+
+@cache
+def _literals(pattern: re.Pattern[str]) -> tuple[str, ...]:
+    """Every literal in a pattern, the longest first."""
+    return tuple(sorted(set(re.findall(r"(?<!\\)[^\W_]+", pattern.pattern)), key=lambda part: (-len(part), part)))
 
 
 # --- body part -----------------------------------------------------------------------------------------------------
@@ -273,8 +286,18 @@ def contrast_word(description: str) -> str:
 
 
 def sharp_kernel(kernels: list[str]) -> str:
-    """The first value of Convolution Kernel that stands for a sharp kernel; empty when none does."""
-    return next((kernel for kernel in kernels if _sharp(plain(kernel))), "")
+    """The first value of Convolution Kernel that stands for a sharp kernel; empty when none does.
+
+    As the vendor spells it when it is a vendor's name and nothing else; otherwise the word in it that we know.
+    """
+    sharp = next((kernel for kernel in kernels if _sharp(plain(kernel))), "")
+    name = plain(sharp)
+    if canon := CANON.fullmatch(name):
+        return f"FC{canon.group(1)}"
+    whole = name in SHARP_GE or name in SHARP_PHILIPS or SIEMENS.fullmatch(name)
+    if whole and len(sharp) <= LONGEST_KERNEL and sharp.isascii() and sharp.isprintable():
+        return sharp
+    return _found(SHARP_WORD, name).upper() or name[:LONGEST_KERNEL]
 
 
 def _sharp(kernel: str) -> bool:

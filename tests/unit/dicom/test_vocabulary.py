@@ -40,7 +40,7 @@ from ich_node.dicom import reading, vocabulary
     ],
 )
 def test_sharp_kernels_of_the_vendors(kernel):
-    assert vocabulary.sharp_kernel([kernel]) == kernel
+    assert vocabulary.sharp_kernel([kernel]) == ("SHARP" if "SHARP_" in kernel else kernel)
 
 
 @pytest.mark.parametrize(
@@ -252,3 +252,17 @@ def test_hounsfield_units_in_any_spelling(unit):
 @pytest.mark.parametrize("unit", ["Z_EFF", "ED", "EDW", "MGML", "HU_MOD", "PCT", "OD", "mg/ml", "keV"])
 def test_other_units_are_not_hounsfield(unit):
     assert not vocabulary.is_hounsfield(unit)
+
+
+@pytest.mark.parametrize("word", ["MUELLER", "DOE^JOHN", "\x1b[31m", "[link=http://evil.example]", "19700101"])
+def test_nothing_that_a_sender_added_to_a_word_is_said_again(word: str) -> None:
+    said = [
+        vocabulary.sharp_kernel([f"BONE{word}"]),
+        vocabulary.sharp_kernel([f"BONE {word}"]),
+        vocabulary.sharp_kernel([f"FC30{word}"]),
+        vocabulary.contrast_word(f"Head with CONTRAST{word}"),
+        vocabulary.other_purpose(f"TOPOGRAM{word}"),
+        vocabulary.sharp_word(f"KNOCHEN{word} {word}"),
+    ]
+    assert vocabulary.plain(word).lower() not in " ".join(said).lower()
+    assert all(part.isprintable() for part in said)
