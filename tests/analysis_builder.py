@@ -159,7 +159,7 @@ def _analysed(
         _finding(name, study[i], name in present, side, volume, lesion, best) for i, name in enumerate(LABELS)
     )
     keys = [best - 1, best, best + 1] if positive else []
-    key_slices = tuple(KeySlice(index, label, _heat(lesion, index, volume)) for index in keys)
+    key_slices = tuple(KeySlice(index, label, _heat(lesion, index, volume), side, ("parietal lobe",)) for index in keys)
     return Analysis(
         status="analysed",
         reason=None,
@@ -168,6 +168,7 @@ def _analysed(
         volume=volume,
         prediction=prediction,
         key_slices=key_slices,
+        survey=() if positive else tuple(i for i in (best - 2, best, best + 2) if 0 <= i < len(volume.hu)),
         timings_s={"read": 0.4, "infer": 2.1, "report": 0.3},
         **common,
     )

@@ -98,6 +98,12 @@ def present(report: Dataset) -> list[Dataset]:
     return [group for group in every_group(report) if any(coded(item) == yes for item in group.ContentSequence)]
 
 
+def present_labels(report: Dataset) -> list[Dataset]:
+    """The groups of labels, without those of regions."""
+    labels = groups("1501")(report)
+    return [group for group in present(report) if group in labels]
+
+
 def items(value_type: str, parents: Parents) -> Parents:
     return lambda report: [i for parent in parents(report) for i in walk(parent) if i.ValueType == value_type]
 
@@ -145,7 +151,7 @@ ANALYSED = (
         codes.ALGORITHM_FAMILY,
         (codes.ARTIFICIAL_INTELLIGENCE,),
     ),
-    Rule("TID 300 row 1, certainty", every_group, "NUM", CONTAINS, codes.CERTAINTY_OF_FINDING),
+    Rule("TID 300 row 1, measurement", every_group, "NUM", CONTAINS),
     Rule("TID 320 row 3, coordinates", items("NUM", groups("1501")), "SCOORD", "INFERRED FROM"),
     Rule("PS3.3 C.17.3, image of coordinates", items("SCOORD", every_group), "IMAGE", "SELECTED FROM"),
     Rule("priority", group_of("any"), "CODE", CONTAINS, codes.PRIORITY, tuple(codes.PRIORITIES.values())),
@@ -161,6 +167,11 @@ POSITIVE = (
     Rule("TID 1500 row 7", named(codes.IMAGING_MEASUREMENTS), "CONTAINER", CONTAINS, codes.MEASUREMENT_GROUP),
     Rule("TID 1501/1410 row 6, finding", present, "CODE", CONTAINS, codes.FINDING, tuple(codes.FINDINGS.values())),
     Rule("TID 1501/1410 row 9, finding site", present, "CODE", MODIFIES, codes.FINDING_SITE),
+    Rule("certainty of what is present", present, "NUM", CONTAINS, codes.CERTAINTY_OF_FINDING),
+    Rule("extent", present_labels, "NUM", CONTAINS, codes.LONG_AXIS),
+    Rule("first slice", present_labels, "NUM", CONTAINS, codes.FIRST_SLICE),
+    Rule("last slice", present_labels, "NUM", CONTAINS, codes.LAST_SLICE),
+    Rule("peak", present_labels, "NUM", CONTAINS, codes.PEAK_VALUE),
     Rule("laterality", named(codes.FINDING_SITE), "CODE", MODIFIES, codes.LATERALITY, tuple(codes.SIDES.values())),
     Rule("TID 1410 row 12, region", groups("1410"), "SCOORD", CONTAINS, codes.IMAGE_REGION),
     Rule("visual explanation of a region", groups("1410"), "IMAGE", CONTAINS, codes.VISUAL_EXPLANATION),

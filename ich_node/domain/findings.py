@@ -55,6 +55,24 @@ class Volume:
         return np.asarray(self.positions_mm @ (-normal if normal[2] < 0 else normal), np.float64)
 
 
+class Priority(StrEnum):
+    """How urgent the reading is."""
+
+    STAT = "STAT"
+    HIGH = "HIGH"
+    ROUTINE = "ROUTINE"
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """How good it is to call a study at least `priority`, from `threshold` of "any" on: as measured, 0..1."""
+
+    priority: Priority
+    threshold: float
+    sensitivity: float
+    specificity: float
+
+
 @dataclass(frozen=True, slots=True)
 class ModelCard:
     """What the bundle's manifest says, as far as the node needs it; clinical numbers live only there.
@@ -62,6 +80,7 @@ class ModelCard:
     thresholds: label → calibrated study probability from which a finding is called present.
     stat_threshold: calibrated study probability of "any" from which the priority is STAT.
     cam_threshold: calibrated cell probability from which a CAM cell counts as lit.
+    bands: what was measured of STAT and HIGH, in this order; empty when the manifest does not say.
     """
 
     id: str
@@ -71,6 +90,7 @@ class ModelCard:
     thresholds: Mapping[str, float]
     stat_threshold: float
     cam_threshold: float
+    bands: tuple[Band, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,17 +116,9 @@ class Laterality(StrEnum):
     MIDLINE = "midline"
 
 
-class Priority(StrEnum):
-    """How urgent the reading is."""
-
-    STAT = "STAT"
-    HIGH = "HIGH"
-    ROUTINE = "ROUTINE"
-
-
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The strongest CAM pixel of a finding: 0-based row and column of the CT slice, centre of the pixel in LPS mm."""
+    """The middle of a finding's evidence on its best slice: 0-based row and column of the CT slice, LPS mm."""
 
     sop_instance_uid: str
     frame_number: int | None
@@ -120,9 +132,10 @@ class Peak:
 class Finding:
     """One label's verdict. Where it is (laterality … extent_mm) is given only when it is present.
 
+    also_possible: a type that reaches its threshold too, but on blood that a more probable type explains; not present.
     laterality: None when not sure. sites: names out of domain.SITES, most likely first, may be empty.
-    first_slice, last_slice: 1-based slice numbers from foot to head. extent_mm: largest in-plane
-    diameter of the lit area.
+    first_slice, last_slice: 1-based slice numbers from foot to head. peak: where most of the blood is.
+    extent_mm: largest in-plane diameter of one connected lit region. What is said of "any" covers its types.
     """
 
     label: str
@@ -134,6 +147,7 @@ class Finding:
     last_slice: int | None = None
     peak: Peak | None = None
     extent_mm: float | None = None
+    also_possible: bool = False
 
 
 SITES = (
@@ -155,11 +169,19 @@ SITES = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeySlice:
-    """A slice worth showing. heat: float32 [rows, columns], calibrated CAM probability 0..1 of `label`, on the CT."""
+    """A slice worth showing, and where the evidence lies on this slice.
+
+    heat: float32 [rows, columns], calibrated CAM probability 0..1 of `label`, on the CT. laterality, sites: as in
+    Finding, of this slice alone. midplane: (a, b, c), a pixel lies a · row + b · column + c mm to the left of it; None
+    when the head could not be laid over the standard one.
+    """
 
     slice_index: int
     label: str
     heat: npt.NDArray[np.float32]
+    laterality: Laterality | None = None
+    sites: tuple[str, ...] = ()
+    midplane: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,7 +190,8 @@ class Analysis:
 
     status: "analysed", or "not_analysed" with `reason` (then findings, slices and priority are empty).
     headers: datasets without pixel data, in slice order where there is one; never empty.
-    key_slices: in anatomical order, foot to head. provider: the execution provider that really ran.
+    key_slices: in anatomical order, foot to head. survey: indices of slices that show what was looked at, foot to head.
+    provider: the execution provider that really ran.
     timings_s: seconds per stage.
     """
 
@@ -185,6 +208,7 @@ class Analysis:
     volume: Volume | None = None
     prediction: Prediction | None = None
     key_slices: tuple[KeySlice, ...] = ()
+    survey: tuple[int, ...] = ()
     warnings: tuple[Reason, ...] = ()
     timings_s: Mapping[str, float] = field(default_factory=dict)
 

@@ -7,6 +7,7 @@ aggregation, thresholds) is read from the manifest; there is none in the code.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ich_node.domain.errors import ModelError
-from ich_node.domain.findings import LABELS, ModelCard, Prediction
+from ich_node.domain.findings import LABELS, Band, ModelCard, Prediction, Priority
 from ich_node.infer.see.heights import Array, extents_mm, steps_mm
 
 GRAPH = "ich.onnx"
@@ -28,6 +29,7 @@ Floats = npt.NDArray[np.float32]
 
 
 Probability = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Millimetres = Annotated[float, Field(gt=0)]
 Numbers = Annotated[tuple[float, ...], Field(min_length=len(LABELS), max_length=len(LABELS))]
 
@@ -80,9 +82,14 @@ class Calibration(Part):
 
 
 class OperatingPoint(Part):
-    """Label → calibrated study probability from which a finding is called present."""
+    """Label → calibrated study probability from which a finding is called present.
+
+    sensitivity, specificity: of "any" at this point, from cross-validation over studies.
+    """
 
     thresholds: dict[str, Probability]
+    sensitivity: Share | None = None
+    specificity: Share | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -155,7 +162,14 @@ class Manifest(Part):
             thresholds={label: self.operating_points[self.present_at].thresholds[label] for label in LABELS},
             stat_threshold=self.operating_points[self.stat_at].thresholds["any"],
             cam_threshold=self.cam.threshold,
+            bands=tuple(self._bands()),
         )
+
+    def _bands(self) -> Iterator[Band]:
+        for priority, name in ((Priority.STAT, self.stat_at), (Priority.HIGH, self.present_at)):
+            point = self.operating_points[name]
+            if point.sensitivity is not None and point.specificity is not None:
+                yield Band(priority, point.thresholds["any"], point.sensitivity, point.specificity)
 
 
 @dataclass(frozen=True)

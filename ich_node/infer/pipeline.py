@@ -22,8 +22,8 @@ from ich_node.domain.findings import Analysis, ModelCard
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.bundle import Model
 from ich_node.infer.engine import Engine
-from ich_node.infer.say import explain, skull, triage
-from ich_node.infer.say.locate import locate_all
+from ich_node.infer.say import key_slices, locate, skull, triage
+from ich_node.infer.say.evidence import gather
 from ich_node.infer.see import gates, pixels
 from ich_node.infer.see.crop import crop
 from ich_node.infer.see.slabs import slabs_of
@@ -58,11 +58,15 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
             prediction = model.predict(said.logits, said.cam, thick.heights_mm)
         with watch("explanation"):
             space = skull.inside(thick, box)
-            called = triage.present(prediction, model.card)
-            located = locate_all(thick, box, prediction, called, model.card, space)
+            called = triage.called(prediction, model.card)
+            evidence = gather(prediction, called, box.hu.shape[1:], model.card, space, thick.heights_mm)
+            frame = locate.fit_head(space) if evidence else None
+            located = locate.locate_all(thick, box, evidence, space, frame)
             priority, on_slabs = triage.decide(prediction, located, model.card)
-            keys = explain.key_slices(prediction, on_slabs, box, config.report.pictures, space)
             findings = slabs.findings_back(on_slabs)
+            which = config.report.pictures
+            keys = key_slices.key_slices(thick, prediction, evidence, box, which, space, frame) if called else ()
+            survey = key_slices.survey(space, thick.heights_mm)
     except UnusableSeries as refusal:
         return not_analysed(headers, model.card, engine.name, refusal.reason, watch.seconds)
     return Analysis(
@@ -79,6 +83,7 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         volume=volume,
         prediction=slabs.prediction_back(prediction),
         key_slices=slabs.key_slices_back(keys, findings),
+        survey=tuple(int(slabs.middles[slab]) for slab in survey),
         warnings=warnings,
         timings_s=watch.seconds,
     )

@@ -18,8 +18,8 @@ from ich_node.domain.findings import Analysis
 from ich_node.report.identifiers import Identity
 from ich_node.report.pictures import multiframe, parametric_map, presentation_state
 from ich_node.report.pictures.secondary_capture import secondary_captures
-from ich_node.report.said.content import Content, content
-from ich_node.report.sr.document import Frame
+from ich_node.report.said.content import Content, Correction, content
+from ich_node.report.sr.document import ReportContext
 from ich_node.report.sr.predecessor import Predecessor
 from ich_node.report.sr.structured_report import structured_reports
 from ich_node.report.sr.text_report import text_report
@@ -47,33 +47,39 @@ def results(
     made_at: datetime,
     predecessor: Predecessor | None,
     revision: int = 0,
+    correction: Correction | None = None,
 ) -> Results:
     """The results of `analysis`, made by the node called `device_name` at `made_at` (aware).
 
-    revision: how often the same images were analysed anew before; every time the results are other objects.
+    predecessor: the reports that these replace. revision: how often the same images were analysed anew before; every
+    time the results are other objects. correction: what to tell people about it; without one, what these two say.
     """
+    if predecessor is not None and correction is None:
+        correction = Correction("again" if revision else "more images", predecessor.made_at)
     identity = Identity.of(analysis, options, device_name, revision)
-    said = content(analysis, language=options.language, made_at=made_at, corrected=predecessor is not None)
+    said = content(analysis, language=options.language, made_at=made_at, corrected=correction)
     pictures = secondary_captures(analysis, said, options, identity, made_at)
-    frame = Frame(analysis, identity, made_at, options.series_number_base, tuple(pictures), predecessor)
-    measurement, comprehensive, enhanced = structured_reports(frame, said)
+    context = ReportContext(analysis, identity, made_at, options.series_number_base, tuple(pictures), predecessor)
+    measurement, comprehensive, enhanced = structured_reports(context, said)
     alternates = {str(measurement.SOPInstanceUID): (_named(comprehensive), _named(enhanced))}
-    objects = (*pictures, measurement, text_report(frame, said), *_additions(frame, said, options))
+    objects = (*pictures, measurement, text_report(context, said), *_additions(context, said, options))
     return Results(tuple(_named(each) for each in objects), alternates)
 
 
-def _additions(frame: Frame, said: Content, options: ReportConfig) -> Iterator[Dataset]:
+def _additions(context: ReportContext, said: Content, options: ReportConfig) -> Iterator[Dataset]:
     """Objects that a site asks for in its configuration."""
-    overlays, base = frame.pictures[1:], options.series_number_base
+    overlays, base = context.pictures[1:], options.series_number_base
     if options.multi_frame and overlays:
-        yield multiframe.multi_frame(overlays, frame.identity, base + multiframe.SERIES_NUMBER_OFFSET)
+        yield multiframe.multi_frame(overlays, context.identity, base + multiframe.SERIES_NUMBER_OFFSET)
     if options.parametric_map:
         number = base + parametric_map.SERIES_NUMBER_OFFSET
-        yield from parametric_map.parametric_maps(frame.analysis, frame.identity, number, frame.made_at)
+        yield from parametric_map.parametric_maps(context.analysis, context.identity, number, context.made_at)
     if options.presentation_state:
         captions = [caption.title for caption in said.captions]
         number = base + presentation_state.SERIES_NUMBER_OFFSET
-        state = presentation_state.presentation_state(frame.analysis, captions, frame.identity, number, frame.made_at)
+        state = presentation_state.presentation_state(
+            context.analysis, captions, context.identity, number, context.made_at
+        )
         if state is not None:
             yield state
 

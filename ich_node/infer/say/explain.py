@@ -1,4 +1,4 @@
-"""Where the evidence lies: the CAM of a label inside the skull, and the slices worth showing.
+"""The CAM of a label inside the skull, on the grids that others need: of the CT for pictures, of blocks for places.
 
 The CAM is, by construction of the network, the evidence that the probability was made from; here it is only brought
 to another grid and kept inside the skull (plus a rim of about 4 mm, because CAM cells are 6 to 8 mm wide and a thin
@@ -7,41 +7,14 @@ extra-axial collection lies under the bone). Arrays are [slices, rows, columns];
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 
-from ich_node.domain.findings import LABELS, Finding, KeySlice, Prediction
+from ich_node.domain.findings import LABELS, Prediction
 from ich_node.infer.say.skull import Inside
 from ich_node.infer.see.crop import Crop
 
 Heat = npt.NDArray[np.float32]
-
-
-def key_slices(
-    prediction: Prediction,
-    findings: Sequence[Finding],
-    crop: Crop,
-    which: Literal["key", "all"],
-    space: Inside,
-) -> tuple[KeySlice, ...]:
-    """The slices to show, foot to head, each with the heat of one label on the stored CT grid.
-
-    "key": the best slice of every present finding; none when nothing is present. A slice that is the best of one type
-    (and perhaps of "any") shows that type; of several types, it shows "any". "all": every slice with "any".
-    """
-    if which == "all":
-        chosen = dict.fromkeys(range(len(crop.hu)), LABELS[0])
-    else:
-        called = [finding.label for finding in findings if finding.present]
-        heat = {label: block_heat(prediction, label, space, crop.hu.shape[1:]) for label in called}
-        chosen = _merged({label: best_slice(prediction, label, heat[label]) for label in called})
-    return tuple(
-        KeySlice(index, label, slice_heat(prediction, label, index, crop, space))
-        for index, label in sorted(chosen.items())
-    )
 
 
 def slice_heat(prediction: Prediction, label: str, index: int, crop: Crop, space: Inside) -> Heat:
@@ -70,7 +43,7 @@ def in_box(blocks: npt.NDArray[np.generic], crop: Crop, space: Inside) -> Heat:
     return pixels
 
 
-def best_slice(prediction: Prediction, label: str, heat: Heat) -> int:
+def likeliest_slice(prediction: Prediction, label: str, heat: Heat) -> int:
     """The slice with the highest probability of `label`, discounted where the evidence lies outside the skull.
 
     `heat` is the `block_heat` of the label: a slice counts by how much of its hottest cell is left inside.
@@ -80,15 +53,6 @@ def best_slice(prediction: Prediction, label: str, heat: Heat) -> int:
     left = np.minimum(heat.max(axis=(1, 2)) / hottest, 1)
     probability = prediction.slice_probability[:, number]
     return int(np.argmax(probability * left if left.any() else probability))
-
-
-def _merged(best: dict[str, int]) -> dict[int, str]:
-    """Label → slice turned into slice → the label to show there."""
-    chosen: dict[int, str] = {}
-    for index in set(best.values()):
-        types = [label for label in best if best[label] == index and label != LABELS[0]]
-        chosen[index] = types[0] if len(types) == 1 else LABELS[0]
-    return chosen
 
 
 def _at_centres(cells: int, pixels: int, step: int, blocks: int) -> Heat:

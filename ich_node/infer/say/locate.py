@@ -1,13 +1,13 @@
 """Where a finding is: side, site, slices, strongest point, extent.
 
-In: the CAM of a label, the head box, the intracranial space. The lit part of the CAM is laid over the standard head
-(headspace.py) and looked up there. Every answer may be "not sure": laterality None, no site. A CAM is coarse (cells of
-6 to 8 mm), so an extent is a diameter in millimetres and never a volume.
+In: the evidence of a label, the head box, the intracranial space. The lit part of the CAM is laid over the standard
+head (headspace.py) and looked up there. Every answer may be "not sure": laterality None, no site. A CAM is coarse
+(cells of 6 to 8 mm), so an extent is a diameter in millimetres and never a volume.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +15,9 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.distance import pdist
 
-from ich_node.domain.findings import Laterality, ModelCard, Peak, Prediction, Volume
-from ich_node.infer.say import explain, headspace, lobes, skull
+from ich_node.domain.findings import Laterality, Peak, Volume
+from ich_node.infer.say import headspace, lobes, skull
+from ich_node.infer.say.evidence import ANY, Evidence
 from ich_node.infer.say.headspace import INFRATENTORIAL, REGIONS, HeadFrame, Template
 from ich_node.infer.say.skull import Inside
 from ich_node.infer.see.crop import Crop
@@ -37,10 +38,12 @@ MAX_RESIDUAL_MM = 6.0
 MIDLINE_SPREAD_MM = 10.0
 """Evidence centred within MIDLINE_MM that spreads no wider (standard deviation) is one finding in the middle."""
 
-BLOOD_HU = (45.0, 100.0)
-MINOR_PART = 0.1
+BLOOD_MM = 10.0
+"""The strongest point is the middle of the most evidence within this length: a small clot, a few CAM cells; chosen."""
+
 VENTRICLES = ("lateral ventricle", "third ventricle", "fourth ventricle")
 Heat = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 
 class Location(NamedTuple):
@@ -58,20 +61,29 @@ NOWHERE = Location(None, (), None, None, None, None)
 
 
 def locate_all(
-    volume: Volume, crop: Crop, prediction: Prediction, labels: Iterable[str], card: ModelCard, space: Inside
+    volume: Volume, crop: Crop, evidence: Mapping[str, Evidence], space: Inside, frame: HeadFrame | None
 ) -> dict[str, Location]:
-    """The location of every label of `labels`; the standard head is fitted once, and only if there is any label."""
-    wanted = tuple(labels)
-    frame = fit_head(space) if wanted else None
-    return {label: _located(volume, crop, prediction, label, card, space, frame) for label in wanted}
+    """The location of every label of `evidence`; what is said of "any" takes in what is said of its types."""
+    located = {label: _located(volume, crop, found, label, space, frame) for label, found in evidence.items()}
+    types = [place for label, place in located.items() if label != ANY]
+    if types:
+        own = located[ANY]
+        extents = [place.extent_mm for place in (own, *types) if place.extent_mm is not None]
+        located[ANY] = own._replace(
+            laterality=covering(own.laterality, [place.laterality for place in types]),
+            extent_mm=max(extents, default=None),
+        )
+    return located
 
 
-def locate(
-    volume: Volume, crop: Crop, prediction: Prediction, label: str, card: ModelCard, space: Inside | None = None
-) -> Location:
-    """The location of one label."""
-    space = space or skull.inside(volume, crop)
-    return locate_all(volume, crop, prediction, (label,), card, space)[label]
+def covering(own: Laterality | None, parts: Sequence[Laterality | None]) -> Laterality | None:
+    """The side of a whole of which `parts` are known: none that contradicts one of them, None when not sure."""
+    sides = {own, *(part for part in parts if part is not None)}
+    if None in sides or len(sides) == 1:
+        return own
+    if Laterality.MIDLINE in sides and Laterality.BILATERAL not in sides and len(sides) == 2:
+        return None  # in the middle and on one side
+    return Laterality.BILATERAL
 
 
 def fit_head(space: Inside, template: Template | None = None) -> HeadFrame | None:
@@ -82,30 +94,44 @@ def fit_head(space: Inside, template: Template | None = None) -> HeadFrame | Non
 
 
 def _located(
-    volume: Volume,
-    crop: Crop,
-    prediction: Prediction,
-    label: str,
-    card: ModelCard,
-    space: Inside,
-    frame: HeadFrame | None,
+    volume: Volume, crop: Crop, evidence: Evidence, label: str, space: Inside, frame: HeadFrame | None
 ) -> Location:
-    heat = explain.block_heat(prediction, label, space, (crop.hu.shape[1], crop.hu.shape[2]))
-    best = explain.best_slice(prediction, label, heat)
-    lit = lit_blocks(heat, best, card.cam_threshold)
+    lit, weight, best = evidence.lit, evidence.weight, evidence.best
     if not lit.any():
         return NOWHERE
-    weight = np.where(lit, heat, 0) * blood_gate(space.hu)
     stretch = extents_mm(volume.heights_mm).astype(np.float32)[:, None, None]  # many thin slices are no more blood
     shown = np.flatnonzero(lit.any(axis=(1, 2)))
-    laterality, sites = _named(frame, space.positions(lit), (weight * stretch)[lit], label)
+    laterality, sites = named(frame, space.positions(lit), (weight * stretch)[lit], label)
     peak = _peak(volume, crop, weight[best], best, space)
     return Location(
-        laterality, sites, int(shown[0]) + 1, int(shown[-1]) + 1, peak, extent_mm(lit, weight, space.block_mm)
+        laterality,
+        sites,
+        int(shown[0]) + 1,
+        int(shown[-1]) + 1,
+        peak,
+        extent_mm(lit[best], weight[best], space.block_mm),
     )
 
 
-def _named(
+def on_slice(
+    evidence: Evidence, index: int, label: str, space: Inside, frame: HeadFrame | None
+) -> tuple[Laterality | None, tuple[str, ...]]:
+    """Side and sites of the evidence on one slice alone; nothing where none is lit."""
+    lit = np.zeros(evidence.lit.shape, np.bool_)
+    lit[index] = evidence.lit[index]
+    return named(frame, space.positions(lit), evidence.weight[lit], label) if lit.any() else (None, ())
+
+
+def midplane(volume: Volume, index: int, frame: HeadFrame | None) -> tuple[float, float, float] | None:
+    """(a, b, c): a pixel of stored slice `index` lies a · row + b · column + c mm to the left of the mid-plane."""
+    if frame is None:
+        return None
+    across = frame.matrix[0]  # template x of an LPS position
+    start = across @ (volume.positions_mm[index] - frame.centre) + frame.shift[0]
+    return float(across @ volume.affine[:3, 1]), float(across @ volume.affine[:3, 2]), float(start)
+
+
+def named(
     frame: HeadFrame | None, positions: npt.NDArray[np.float64], weight: Heat, label: str
 ) -> tuple[Laterality | None, tuple[str, ...]]:
     """Side and sites of evidence at LPS positions [n, 3]; not sure of anything without a fit."""
@@ -113,30 +139,6 @@ def _named(
         return None, ()
     at = frame.to_template(positions)
     return side(at[:, 0], weight), name_sites(at, weight, label)
-
-
-def lit_blocks(heat: Heat, best: int, threshold: float) -> npt.NDArray[np.bool_]:
-    """Where the CAM reaches the threshold, without specks; at least the brighter half of the best slice.
-
-    A speck is a connected part with less than MINOR_PART of the heat of the largest part.
-    """
-    lit = heat >= threshold
-    if not lit[best].any():
-        lit[best] = heat[best] >= max(heat[best].max() / 2, 1e-6)
-    parts, count = ndimage.label(lit, structure=np.ones((3, 3, 3)))
-    if count < 2:
-        return lit
-    mass = ndimage.sum_labels(heat, parts, np.arange(count + 1))
-    mass[0] = 0
-    keep = mass >= MINOR_PART * mass.max()
-    keep[np.unique(parts[best])] = True
-    keep[0] = False
-    return np.asarray(keep[parts], np.bool_)
-
-
-def blood_gate(hu: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Weight of a block's evidence: 1 where it is as dense as fresh blood, 0.25 elsewhere (thin or old blood)."""
-    return np.where((hu >= BLOOD_HU[0]) & (hu <= BLOOD_HU[1]), 1, 0.25).astype(np.float32)
 
 
 def side(x_mm: npt.NDArray[np.float64], weight: npt.NDArray[np.float32]) -> Laterality | None:
@@ -192,21 +194,24 @@ def name_sites(positions: npt.NDArray[np.float64], weight: npt.NDArray[np.float3
     return (*sites, whole) if whole else tuple(sites)
 
 
-def extent_mm(lit: npt.NDArray[np.bool_], weight: Heat, block_mm: tuple[float, float]) -> float | None:
-    """The largest in-plane diameter of the lit area, in the slice that shows most of it; approximate."""
-    index = int(np.argmax(weight.sum(axis=(1, 2))))
-    dense = lit[index] & (weight[index] >= 0.5 * weight[index].max())
-    points = np.argwhere(dense) * block_mm
-    if len(points) == 0:
-        return None
-    return float(round((pdist(points).max() if len(points) > 1 else 0) + float(np.mean(block_mm))))
+def extent_mm(lit: Mask, weight: Heat, block_mm: tuple[float, float]) -> float | None:
+    """The largest diameter of one connected part of what is lit [h, w] on a slice; approximate."""
+    dense = lit & (weight >= 0.5 * weight.max())
+    parts, count = ndimage.label(dense, structure=np.ones((3, 3)))
+    diameters = [_diameter(np.argwhere(parts == part) * block_mm) for part in range(1, count + 1)]
+    return float(round(max(diameters) + float(np.mean(block_mm)))) if diameters else None
+
+
+def _diameter(points: npt.NDArray[np.floating]) -> float:
+    return float(pdist(points).max()) if len(points) > 1 else 0.0
 
 
 def _peak(volume: Volume, crop: Crop, weight: Heat, index: int, space: Inside) -> Peak | None:
-    """The strongest evidence on the slice: heat, weighed by whether the tissue is as dense as blood."""
+    """The middle of the evidence on a slice: the block around which most of it lies within BLOOD_MM."""
     if weight.max() <= 0:
         return None
-    block = np.unravel_index(int(np.argmax(weight)), weight.shape)
+    size = [max(1, round(BLOOD_MM / mm)) for mm in space.block_mm]
+    block = np.unravel_index(int(np.argmax(ndimage.uniform_filter(weight, size, mode="constant"))), weight.shape)
     row, column = ((int(block[axis]) + 0.5) * space.step[axis] - 0.5 for axis in (0, 1))
     stored_row, stored_column = skull.stored_pixel(crop, index, row, column)
     position = volume.positions_mm[index] + stored_row * volume.affine[:3, 1] + stored_column * volume.affine[:3, 2]

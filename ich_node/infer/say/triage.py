@@ -5,7 +5,8 @@ In: what the model said, where it is, and the model card. Out: the priority and 
 The rules, all with numbers from the card:
 
 1. Intracranial hemorrhage ("any") is present when its study probability reaches `thresholds["any"]`.
-2. A type is present when "any" is and its own probability reaches its own threshold. "any" decides, because it was
+2. A type is present when "any" is, its own probability reaches its own threshold and it explains blood that no more
+   probable type explains (evidence.py); without the latter it is also possible. "any" decides, because it was
    trained and measured on all the positives; a type alone never makes a study positive. "any" may be present without
    a type: a hemorrhage whose type the model is not sure of.
 3. The probability of a type is stated as at most that of "any", of which it is a part.
@@ -33,8 +34,8 @@ def probabilities(prediction: Prediction) -> dict[str, float]:
     return {label: float(min(value, raw[0])) for label, value in zip(LABELS, raw, strict=True)}
 
 
-def present(prediction: Prediction, card: ModelCard) -> tuple[str, ...]:
-    """The labels that are called present, in the order of LABELS; empty, or "any" first."""
+def called(prediction: Prediction, card: ModelCard) -> tuple[str, ...]:
+    """The labels that reach their thresholds, in the order of LABELS; empty, or "any" first."""
     p = probabilities(prediction)
     if p[ANY] < card.thresholds[ANY]:
         return ()
@@ -54,12 +55,13 @@ def decide(
 ) -> tuple[Priority, tuple[Finding, ...]]:
     """The priority and one finding per label, in the order of LABELS.
 
-    `located` holds a location for every label of `present`; locations of other labels are not used.
+    `located` holds a location for every label of `called` that has evidence of its own (evidence.py), "any" among them.
     """
-    p = probabilities(prediction)
-    called = present(prediction, card)
+    p, reached = probabilities(prediction), called(prediction, card)
     findings = [
-        Finding(label, p[label], True, *located[label]) if label in called else Finding(label, p[label], False)
+        Finding(label, p[label], True, *located[label])
+        if label in reached and (label in located or label == ANY)
+        else Finding(label, p[label], False, also_possible=label in reached)
         for label in LABELS
     ]
     return priority(prediction, card), tuple(findings)

@@ -27,7 +27,7 @@ PLATE_ALPHA = 150
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class TextLine:
     """One line of text. size: of the letters, in pixels of the shorter display axis. weight 100–700, width 75–100."""
 
     text: str
@@ -45,37 +45,37 @@ def font(size: float, weight: int = 400, width: int = 100) -> ImageFont.FreeType
     return loaded
 
 
-def text_width(line: Line) -> float:
+def text_width(line: TextLine) -> float:
     """Advance width in pixels."""
     return font(line.size, line.weight, line.width).getlength(line.text)
 
 
-def fitted(line: Line, width: float) -> Line:
+def fitted(line: TextLine, width: float) -> TextLine:
     """The same line, condensed and then cut with an ellipsis until it is at most `width` pixels wide."""
     if text_width(line) <= width:
         return line
-    line = Line(line.text, line.size, line.colour, line.weight, 75)
+    line = TextLine(line.text, line.size, line.colour, line.weight, 75)
     text = line.text
     while text_width(line) > width and len(text) > 1:
         text = text[:-1].rstrip()
-        line = Line(f"{text}…", line.size, line.colour, line.weight, line.width)
+        line = TextLine(f"{text}…", line.size, line.colour, line.weight, line.width)
     return line
 
 
-def shrunk(line: Line, width: float) -> Line:
+def shrunk(line: TextLine, width: float) -> TextLine:
     """The same line, condensed and then smaller (down to 0.7 of its size), so that its end stays; cut only then."""
     if not line.text:
         return line
-    condensed = Line(line.text, line.size, line.colour, line.weight, 75)
+    condensed = TextLine(line.text, line.size, line.colour, line.weight, 75)
     if text_width(line) <= width or text_width(condensed) <= width:
         return line if text_width(line) <= width else condensed
     size = line.size * max(0.7, width / text_width(condensed) * 0.99)
-    return fitted(Line(line.text, size, line.colour, line.weight, 75), width)
+    return fitted(TextLine(line.text, size, line.colour, line.weight, 75), width)
 
 
-def wrapped(line: Line, width: float) -> list[Line]:
+def wrapped(line: TextLine, width: float) -> list[TextLine]:
     """The same words on as many lines of at most `width` pixels as they need; a longer word is cut."""
-    lines: list[Line] = []
+    lines: list[TextLine] = []
     current = ""
     for word in line.text.split():
         longer = f"{current} {word}".strip()
@@ -87,12 +87,12 @@ def wrapped(line: Line, width: float) -> list[Line]:
     return [fitted(each, width) for each in [*lines, _said(line, current)]]
 
 
-def _said(line: Line, text: str) -> Line:
-    return Line(text, line.size, line.colour, line.weight, line.width)
+def _said(line: TextLine, text: str) -> TextLine:
+    return TextLine(text, line.size, line.colour, line.weight, line.width)
 
 
 @lru_cache(maxsize=512)
-def label(lines: tuple[Line, ...], align: str = "left", squeeze: tuple[float, float] = (1.0, 1.0)) -> Picture:
+def label(lines: tuple[TextLine, ...], align: str = "left", squeeze: tuple[float, float] = (1.0, 1.0)) -> Picture:
     """Lines of text, each on a dark plate of its own width, as RGBA [rows, columns, 4]; `squeeze` is the picture's."""
     pad = round(max(line.size for line in lines) * 0.28)
     widths = [text_width(line) for line in lines]

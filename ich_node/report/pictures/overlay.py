@@ -21,8 +21,8 @@ from ich_node.report.pictures.drawing import (
     GREY,
     PLATE_ALPHA,
     WHITE,
-    Line,
     Picture,
+    TextLine,
     fitted,
     font,
     label,
@@ -216,7 +216,7 @@ def _edges(image: Picture, grid: Grid, size: float) -> None:
     height, width = image.shape[:2]
     margin = round(size * 0.2)
     for side, letters in zip(("left", "right", "top", "bottom"), edge_letters(grid.orientation), strict=True):
-        patch = label((Line(letters, size * 1.1, WHITE, 600),), "centre", grid.squeeze)
+        patch = label((TextLine(letters, size * 1.1, WHITE, 600),), "centre", grid.squeeze)
         tall, wide = patch.shape[:2]
         row = {"top": margin, "bottom": height - tall - margin}.get(side, (height - tall) // 2)
         column = {"left": margin, "right": width - wide - margin}.get(side, (width - wide) // 2)
@@ -230,18 +230,18 @@ def _corners(image: Picture, hu: npt.NDArray[np.int16], grid: Grid, words: Words
     height, width = image.shape[:2]
     margin = round(size * 0.3)
     room = width / grid.squeeze[1] * 0.46
-    lines = [shrunk(Line(words.title, size * 1.15, WHITE, 600, 85), room)]
-    lines += [shrunk(Line(text, size * 0.95, WHITE, 400, 85), room) for text in words.details]
+    lines = [shrunk(TextLine(words.title, size * 1.15, WHITE, 600, 85), room)]
+    lines += [shrunk(TextLine(text, size * 0.95, WHITE, 400, 85), room) for text in words.details]
     patch = label(tuple(lines), "left", grid.squeeze)
     column = _emptier_side(hu, patch, margin, margin, first="left")
     place(image, label(tuple(lines), "left" if column == margin else "right", grid.squeeze), margin, column)
     if words.corner:
         align = "right" if column == margin else "left"
         patch = label(
-            tuple(fitted(Line(t, size * 0.95, GREY, 400, 85), room) for t in words.corner), align, grid.squeeze
+            tuple(fitted(TextLine(t, size * 0.95, GREY, 400, 85), room) for t in words.corner), align, grid.squeeze
         )
         place(image, patch, margin, width - patch.shape[1] - margin if align == "right" else margin)
-    foot = fitted(Line(words.disclaimer, size * 0.95, WHITE, 500, 90), width / grid.squeeze[1] * 0.96)
+    foot = fitted(TextLine(words.disclaimer, size * 0.95, WHITE, 500, 90), width / grid.squeeze[1] * 0.96)
     patch = label((foot,), "centre", grid.squeeze)
     place(image, patch, height - patch.shape[0] - 1, (width - patch.shape[1]) // 2)
 

@@ -285,41 +285,67 @@ def _page(analysis: Analysis, content: Content, side: int) -> summary_page.Page:
     analysed = analysis.status == "analysed"
     rows = [
         summary_page.Row(
-            line.name, line.probability, line.threshold, line.percent, line.present, line.where, line.slice_range
+            answer.name,
+            answer.probability,
+            answer.threshold,
+            answer.percent,
+            answer.present,
+            answer.where or (answer.verdict if answer.also_possible else ""),
+            answer.slice_range + (f" ({answer.images})" if answer.images else ""),
         )
-        for line in content.lines
+        for answer in content.answers
     ]
+    unanswered = " ".join(part for part in (WORDINGS[content.language].no_priority, _sentence(content.instead)) if part)
     return summary_page.Page(
         tone=content.tone,
         banner=content.banner,
         banner_note=content.banner_note,
         verdict=content.headline if analysed else content.explanation,
-        explanation=content.explanation if analysed else WORDINGS[content.language].no_priority,
+        explanation=content.explanation if analysed else unanswered,
+        looked_at=content.looked_at,
         headings=content.headings,
         rows=tuple(rows),
-        thumbnails=tuple(_thumbnails(analysis, content.captions, side)),
+        thumbnails=tuple(_thumbnails(analysis, content, side)),
         warnings=content.warnings,
+        remarks=(*content.notes[:1], *content.remarks),
+        more=WORDINGS[content.language].more,
         facts=(content.facts[0], " ".join((*content.facts[1:], content.disclaimers[1]))),
         disclaimer=DISCLAIMER,
     )
 
 
-def _thumbnails(analysis: Analysis, captions: Sequence[Caption], side: int) -> Iterable[summary_page.Thumbnail]:
-    """The brightest key slices, no slice twice and every label once before any comes again; foot to head."""
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _thumbnails(analysis: Analysis, content: Content, side: int) -> Iterable[summary_page.Thumbnail]:
+    """The key slices with most of the evidence, every label once before any comes again; else the survey."""
     volume = analysis.volume
     if volume is None:
         return
-    for index in best_keys(analysis.key_slices, THUMBNAILS):
-        key = analysis.key_slices[index]
+    threshold = analysis.card.cam_threshold
+    if not any(finding.present for finding in analysis.findings):
+        for index, name in zip(analysis.survey, content.survey, strict=True):
+            nothing = np.zeros(volume.hu.shape[1:], np.float32)
+            grid = Slice.of(volume, index).grid
+            yield summary_page.Thumbnail(overlay.thumbnail(volume.hu[index], nothing, threshold, grid, side), name)
+        return
+    for place in best_keys(analysis.key_slices, THUMBNAILS, threshold):
+        key = analysis.key_slices[place]
         grid = Slice.of(volume, key.slice_index).grid
-        small = overlay.thumbnail(volume.hu[key.slice_index], key.heat, analysis.card.cam_threshold, grid, side)
-        position = captions[index].position
+        small = overlay.thumbnail(volume.hu[key.slice_index], key.heat, threshold, grid, side)
+        position = content.captions[place].position
         yield summary_page.Thumbnail(small, position[0] if position else "")
 
 
-def best_keys(keys: Sequence[KeySlice], count: int) -> list[int]:
+def lit_pixels(key: KeySlice, threshold: float) -> float:
+    """How much of a picture is lit: pixels from the threshold on, then the brightest one."""
+    return float(np.count_nonzero(key.heat >= threshold)) + float(key.heat.max(initial=0))
+
+
+def best_keys(keys: Sequence[KeySlice], count: int, threshold: float) -> list[int]:
     """Indices of the `count` key slices to show first, ascending."""
-    brightest = sorted(range(len(keys)), key=lambda index: -float(keys[index].heat.max(initial=0)))
+    brightest = sorted(range(len(keys)), key=lambda index: -lit_pixels(keys[index], threshold))
     chosen: list[int] = []
     for new_label in (True, False):
         for index in brightest:

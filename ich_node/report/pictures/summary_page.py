@@ -12,9 +12,14 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ich_node.report.pictures.drawing import Colour, Line, Picture, fitted, font, shrunk, text_width, wrapped
+from ich_node.report.pictures.drawing import Colour, Picture, TextLine, fitted, font, shrunk, text_width, wrapped
 
 SMALLEST = 512
+THUMBNAIL, CAPTION = 96, 15
+"""Height of a thumbnail and its caption in 1/512 of the page: warnings leave them that much."""
+
+SMALLEST_THUMBNAIL = 56
+"""Below this nothing can be seen; only a page with many long lines comes to it."""
 
 BACKGROUND: Colour = (13, 16, 20)
 PANEL: Colour = (27, 32, 38)
@@ -58,17 +63,23 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What the page says, from top to bottom."""
+    """What the page says, from top to bottom. warnings change the worth of the answer, remarks are technical.
+
+    more: what stands for warnings and remarks that have no room; the text report has them all.
+    """
 
     tone: Tone
     banner: str
     banner_note: str
     verdict: str
     explanation: str
+    looked_at: str = ""
     headings: tuple[str, str, str, str] = ("", "", "", "")
     rows: tuple[Row, ...] = ()
     thumbnails: tuple[Thumbnail, ...] = ()
     warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+    more: str = ""
     facts: tuple[str, ...] = ()
     disclaimer: str = ""
 
@@ -94,6 +105,18 @@ def draw_page(page: Page, rows: int, columns: int, squeeze: tuple[float, float] 
     return np.asarray(image)
 
 
+def _fitting(lines: list[TextLine], room: float, more: TextLine) -> list[TextLine]:
+    """As many of `lines`, in their order, as `room` (letter heights, pixels) holds, with `more` for the others."""
+    if sum(line.size for line in lines) <= room:
+        return lines
+    shown: list[TextLine] = []
+    for line in lines:
+        if sum(other.size for other in shown) + line.size + more.size > room:
+            break
+        shown.append(line)
+    return [*shown, more] if more.text else shown
+
+
 class _Sheet:
     """A page being drawn from top to bottom; `unit` is 1/512 of its shorter side, `y` how far it is."""
 
@@ -115,36 +138,39 @@ class _Sheet:
             self._dashes(box)
         middle = self._y + 26 * u
         self._shape(page.tone, self._left + 30 * u, middle, 13 * u, ink)
-        self._write(Line(page.banner, 31 * u, ink, 700), self._left + 56 * u, middle, "lm")
-        used = text_width(Line(page.banner, 31 * u, ink, 700)) + 76 * u
-        note = fitted(Line(page.banner_note, 15 * u, ink, 500), self._right - self._left - used - 14 * u)
+        self._write(TextLine(page.banner, 31 * u, ink, 700), self._left + 56 * u, middle, "lm")
+        used = text_width(TextLine(page.banner, 31 * u, ink, 700)) + 76 * u
+        note = fitted(TextLine(page.banner_note, 15 * u, ink, 500), self._right - self._left - used - 14 * u)
         self._write(note, self._right - 16 * u, middle, "rm")
         self._y += 66 * u
 
     def verdict(self, page: Page) -> None:
         """The answer in large type, and what goes with it."""
         u, room = self._unit, self._right - self._left
-        lines = wrapped(Line(page.verdict, 27 * u, TEXT, 600, 92), room)
+        lines = wrapped(TextLine(page.verdict, 27 * u, TEXT, 600, 92), room)
         if len(lines) > 4:  # a long reason
-            lines = wrapped(Line(page.verdict, 19 * u, TEXT, 600, 92), room)[:9]
+            lines = wrapped(TextLine(page.verdict, 19 * u, TEXT, 600, 92), room)[:9]
         for line in lines:
             self._write(line, self._left, self._y, "la")
             self._y += 1.26 * line.size
         size = 19 if page.tone == "NOT ANALYSED" else 16
-        lines = wrapped(Line(page.explanation, size * u, TEXT, 400, 95), room)
+        lines = wrapped(TextLine(page.explanation, size * u, TEXT, 400, 95), room)
         if page.thumbnails and len(lines) > 2:  # the table has it all; the pictures have nowhere else to go
-            lines = [lines[0], fitted(Line(f"{lines[1].text} {lines[2].text}", size * u, TEXT, 400, 95), room)]
+            lines = [lines[0], fitted(TextLine(f"{lines[1].text} {lines[2].text}", size * u, TEXT, 400, 95), room)]
         for line in lines:
             self._write(line, self._left, self._y, "la")
             self._y += 1.32 * size * u
-        self._y += 8 * u
+        for line in wrapped(TextLine(page.looked_at, 13 * u, QUIET, 400, 95), room) if page.looked_at else []:
+            self._write(line, self._left, self._y, "la")
+            self._y += 1.32 * line.size
+        self._y += 6 * u
 
     def table(self, page: Page) -> None:
         """One row per type: name, bar with the threshold, probability, side and site, slices."""
         if not page.rows:
             return
         u = self._unit
-        step = (23 if page.thumbnails else 30) * u
+        step = (20 if page.thumbnails else 30) * u  # pictures need the room more than the table
         top = self._y
         bottom = top + 22 * u + step * len(page.rows)
         self._draw.rounded_rectangle([self._left, top, self._right, bottom], radius=6 * u, fill=PANEL)
@@ -152,7 +178,7 @@ class _Sheet:
         stops = self._stops(located)
         columns = ((stops[0], "lm"), (stops[2], "rm"), (stops[3], "lm"), (stops[4], "rm"))
         for text, (x, anchor) in list(zip(page.headings, columns, strict=True))[: 4 if located else 2]:
-            self._write(Line(text, 11.5 * u, QUIET, 400), x, top + 12 * u, anchor)
+            self._write(TextLine(text, 11.5 * u, QUIET, 400), x, top + 12 * u, anchor)
         for index, row in enumerate(page.rows):
             self._row(row, top + 20 * u + step * (index + 0.5), stops)
         self._y = bottom + 10 * u
@@ -162,14 +188,16 @@ class _Sheet:
         u, room = self._unit, self._right - self._left
         y = self.image.height - 24 * u
         self._draw.rectangle([0, y, self.image.width, self.image.height], fill=PANEL)
-        self._write(fitted(Line(page.disclaimer, 14 * u, TEXT, 600), room), self.image.width / 2, y + 12 * u, "mm")
+        self._write(fitted(TextLine(page.disclaimer, 14 * u, TEXT, 600), room), self.image.width / 2, y + 12 * u, "mm")
         y -= 5 * u
-        facts = [line for text in page.facts for line in wrapped(Line(text, 11.5 * u, QUIET, 400, 85), room)]
-        notes = [line for text in page.warnings for line in wrapped(Line(f"! {text}", 13 * u, WARNING, 500), room)]
-        free = int((y - self._y - 1.28 * 11.5 * u * len(facts)) / (1.28 * 13 * u))
-        if len(notes) > free:  # the text report has them all
-            notes = [*notes[: max(0, free - 1)], *([Line("! …", 13 * u, WARNING, 500)] if free > 0 else [])]
-        for line in [*reversed(facts), *reversed(notes)]:
+        facts = [line for text in page.facts for line in wrapped(TextLine(text, 11.5 * u, QUIET, 400, 85), room)]
+        remarks = [line for text in page.remarks for line in wrapped(TextLine(text, 11.5 * u, QUIET, 400, 85), room)]
+        notes = [line for text in page.warnings for line in wrapped(TextLine(f"! {text}", 13 * u, WARNING, 500), room)]
+        reserved = (THUMBNAIL + CAPTION + 8) * u if page.thumbnails else 0
+        free = y - self._y - reserved - sum(1.28 * line.size for line in facts)
+        lines = [*notes, *remarks]
+        shown = _fitting(lines, free / 1.28, TextLine(page.more, 11.5 * u, QUIET, 400, 85))
+        for line in [*reversed(facts), *reversed(shown)]:
             y -= 1.28 * line.size
             self._write(line, self._left, y, "la")
         return y
@@ -177,9 +205,9 @@ class _Sheet:
     def thumbnails(self, thumbnails: tuple[Thumbnail, ...], bottom: float) -> None:
         """As many of the best slices as fit side by side between the table and the foot."""
         u = self._unit
-        caption = 15 * u
+        caption = CAPTION * u
         side = int(min(bottom - self._y - caption - 6 * u, (self._right - self._left - 16 * u) / 3))
-        if side < 56 * u:
+        if side < SMALLEST_THUMBNAIL * u:
             return
         shown = thumbnails[:3]
         x = self.image.width / 2 - (len(shown) * (side + 8 * u) - 8 * u) / 2
@@ -188,7 +216,7 @@ class _Sheet:
             small.thumbnail((side, side), Image.Resampling.LANCZOS)
             self.image.paste(small, (round(x + (side - small.width) / 2), round(self._y + (side - small.height) / 2)))
             self._write(
-                fitted(Line(thumbnail.caption, 12 * u, TEXT, 400, 90), side + 6 * u),
+                fitted(TextLine(thumbnail.caption, 12 * u, TEXT, 400, 90), side + 6 * u),
                 x + side / 2,
                 self._y + side + 2 * u,
                 "ma",
@@ -198,7 +226,7 @@ class _Sheet:
     def _row(self, row: Row, y: float, stops: tuple[float, ...]) -> None:
         u = self._unit
         ink, weight = (TEXT, 600) if row.present else (QUIET, 400)
-        self._write(fitted(Line(row.name, 14 * u, ink, weight, 92), stops[1] - stops[0] - 6 * u), stops[0], y, "lm")
+        self._write(fitted(TextLine(row.name, 14 * u, ink, weight, 92), stops[1] - stops[0] - 6 * u), stops[0], y, "lm")
         left, right = stops[1], stops[2] - 46 * u
         self._draw.rounded_rectangle([left, y - 4 * u, right, y + 4 * u], radius=4 * u, fill=TRACK)
         end = left + max(0.0, min(1.0, row.probability)) * (right - left)
@@ -210,10 +238,10 @@ class _Sheet:
             )
         mark = left + row.threshold * (right - left)
         self._draw.line([(mark, y - 7 * u), (mark, y + 7 * u)], fill=TEXT, width=max(1, round(u)))
-        self._write(Line(row.shown, 14 * u, ink, weight), stops[2], y, "rm")
-        room = stops[4] - stops[3] - text_width(Line(row.slices, 13 * u, ink, weight, 92)) - 6 * u
-        self._write(shrunk(Line(row.where, 12.5 * u, ink, weight, 85), room), stops[3], y, "lm")
-        self._write(Line(row.slices, 13 * u, ink, weight, 92), stops[4], y, "rm")
+        self._write(TextLine(row.shown, 14 * u, ink, weight), stops[2], y, "rm")
+        room = stops[4] - stops[3] - text_width(TextLine(row.slices, 13 * u, ink, weight, 92)) - 6 * u
+        self._write(shrunk(TextLine(row.where, 12.5 * u, ink, weight, 85), room), stops[3], y, "lm")
+        self._write(TextLine(row.slices, 13 * u, ink, weight, 92), stops[4], y, "rm")
 
     def _stops(self, located: bool) -> tuple[float, ...]:
         """x of: name, bar, end of the probability, where, end of the slices; without the last two, longer bars."""
@@ -232,7 +260,7 @@ class _Sheet:
         elif tone == "ROUTINE":
             self._draw.ellipse([x - 0.8 * r, y - 0.8 * r, x + 0.8 * r, y + 0.8 * r], fill=ink)
         else:
-            self._write(Line("?", 2.4 * r, ink, 700), x, y, "mm")
+            self._write(TextLine("?", 2.4 * r, ink, 700), x, y, "mm")
 
     def _dashes(self, box: list[float]) -> None:
         """A dashed frame: no priority looks like this."""
@@ -241,6 +269,6 @@ class _Sheet:
             for x in np.arange(box[0] + 8 * u, box[2] - 10 * u, 14 * u):
                 self._draw.line([(x, y), (x + 8 * u, y)], fill=TEXT, width=max(1, round(2 * u)))
 
-    def _write(self, line: Line, x: float, y: float, anchor: str) -> None:
+    def _write(self, line: TextLine, x: float, y: float, anchor: str) -> None:
         chosen = font(line.size, line.weight, line.width)
         self._draw.text((x, y), line.text, font=chosen, fill=line.colour, anchor=anchor)

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from pydicom import Dataset
 from pydicom.sr.coding import Code
 
 from ich_node import __version__
-from ich_node.dicom import reading
-from ich_node.domain.findings import DISCLAIMER, Analysis, Finding, KeySlice, Peak
+from ich_node.dicom import geometry, reading
+from ich_node.domain.findings import DISCLAIMER, Analysis, Finding, KeySlice, Laterality, Peak
 from ich_node.report import headers
 from ich_node.report.said import reasons
 from ich_node.report.said.wording import WORDINGS, Language, Wording
@@ -32,17 +33,19 @@ BESIDE_THE_BRAIN = ("epidural", "subdural", "subarachnoid")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Answer:
     """The answer on one label.
 
     percent: the probability as people read it; percent_value: 0..100 with one decimal, for a measurement.
-    site, laterality: codes, only when present (and, for the side, when sure). where, slices, slice_range, strongest
-    and extent are words, empty when absent or not known. text: all of it, a line per sentence.
+    site, laterality: codes, only when present (and, for the side, when sure). where, slices, slice_range, images,
+    strongest and extent are words, empty when absent or not known; images: the numbers that a viewer shows for
+    slice_range. text: all of it, a line per sentence.
     """
 
     label: str
     name: str
     present: bool
+    also_possible: bool
     verdict: str
     probability: float
     percent: str
@@ -55,6 +58,7 @@ class Line:
     where: str
     slices: str
     slice_range: str
+    images: str
     strongest: str
     extent: str
     text: str
@@ -62,11 +66,24 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """What stands on the picture of one key slice: `title` with the probability, then side and site, then the slice."""
+    """What stands on the picture of one key slice: `title` with the probability, side and site there, the slice.
+
+    site, laterality: codes of this place, as in Answer.
+    """
 
     title: str
     where: str
     position: tuple[str, ...]
+    site: Code
+    laterality: Code | None
+
+
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """That a result follows an earlier one. earlier: when that one was made, for people; empty when not known."""
+
+    kind: Literal["more images", "milder", "other sender", "again"]
+    earlier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +93,10 @@ class Content:
     tone: priority, or NOT ANALYSED, for colours and series descriptions (never translated).
     banner, banner_note: the same for people. headline: the answer. explanation: what goes with it.
     priority_code, status_code: one of them is set: the priority, or why there is none (CID 6047).
-    lines: one per label, "any" first; captions: one per key slice, in the same order.
-    facts: model, provider, time. disclaimers: the first one is domain.DISCLAIMER.
+    instead: what to send for an answer. looked_at: slices, thickness and height that were read; empty without analysis.
+    answers: one per label, "any" first; captions: one per key slice, in the same order; survey: the slice of each
+    picture of the survey. warnings: what changes the worth of the answer; remarks: what is technical.
+    facts: model, provider, time; bands: how good each priority is. disclaimers: the first one is domain.DISCLAIMER.
     summary: headline, explanation and priority as one paragraph.
     """
 
@@ -91,11 +110,16 @@ class Content:
     priority_code: Code | None
     status_code: Code | None
     reason: str | None
-    lines: tuple[Line, ...]
+    instead: str
+    looked_at: str
+    answers: tuple[Answer, ...]
     captions: tuple[Caption, ...]
+    survey: tuple[str, ...]
     warnings: tuple[str, ...]
+    remarks: tuple[str, ...]
     notes: tuple[str, ...]
     facts: tuple[str, ...]
+    bands: tuple[str, ...]
     disclaimers: tuple[str, ...]
     headings: tuple[str, str, str, str]
     activation: str
@@ -103,20 +127,27 @@ class Content:
     summary: str
 
 
-def content(analysis: Analysis, *, language: Language, made_at: datetime, corrected: bool = False) -> Content:
-    """What is said about `analysis`; `corrected` when the result replaces an earlier one. `made_at` is aware."""
+def content(
+    analysis: Analysis, *, language: Language, made_at: datetime, corrected: Correction | None = None
+) -> Content:
+    """What is said about `analysis`; `corrected`: what it replaces, and why. `made_at` is aware."""
     words = WORDINGS[language]
     tone: Tone = "NOT ANALYSED" if analysis.priority is None else analysis.priority.value
-    lines = tuple(_line(finding, analysis, words) for finding in analysis.findings)
+    answers = tuple(_answer(finding, analysis, words) for finding in analysis.findings)
     reason = None if analysis.reason is None else reasons.said(analysis.reason, language)
-    headline = _headline(tone, lines, words)
-    explanation = _explanation(tone, lines, reason, words)
+    series = _series(analysis, words)
+    looked_at = _looked_at(analysis, words)
+    headline = _headline(tone, answers, words)
     banner_note = words.priorities[analysis.priority] if analysis.priority else ""
-    priority = f"{tone} ({banner_note})"
-    answer = (headline, explanation, words.priority.format(priority=priority))
-    if analysis.priority is None:
-        answer = (words.unanswered.format(reason=reason), "", words.no_priority)
-    warnings = tuple(reasons.said(warning, language) for warning in analysis.warnings)
+    if analysis.reason is None:
+        told = [warning for warning in analysis.warnings if warning.code in reasons.ANSWER_CHANGING]
+        limits = " ".join(_sentences(*(reasons.said(warning, language) for warning in told)))
+        explanation = _explanation(answers, words, limits)
+        answer = (headline, explanation, words.priority.format(priority=f"{tone} ({banner_note})"))
+    else:
+        remedy = reasons.instead(analysis.reason, language)
+        explanation = words.because.format(series=series, reason=reason)
+        answer = (words.unanswered.format(series=series, reason=reason), words.no_priority, remedy)
     return Content(
         language=language,
         tone=tone,
@@ -128,11 +159,16 @@ def content(analysis: Analysis, *, language: Language, made_at: datetime, correc
         priority_code=codes.PRIORITIES[analysis.priority] if analysis.priority else None,
         status_code=None if analysis.priority else codes.NO_ALGORITHM_SUCCEEDED,
         reason=reason,
-        lines=lines,
+        instead="" if analysis.reason is None else reasons.instead(analysis.reason, language),
+        looked_at=looked_at,
+        answers=answers,
         captions=tuple(_caption(key, analysis, words) for key in analysis.key_slices),
-        warnings=(*([words.corrected] if corrected else []), *warnings),
-        notes=_notes(lines, words),
+        survey=tuple(_position(index, analysis, words)[0] for index in analysis.survey),
+        warnings=(*_correction(corrected, words), *_warnings(analysis, language, technical=False)),
+        remarks=_warnings(analysis, language, technical=True),
+        notes=_notes(answers, words),
         facts=_facts(analysis, words, made_at),
+        bands=_bands(analysis, words),
         disclaimers=(DISCLAIMER, words.unreviewed, *words.disclaimers),
         headings=words.headings,
         activation=words.activation,
@@ -141,47 +177,97 @@ def content(analysis: Analysis, *, language: Language, made_at: datetime, correc
     )
 
 
-def _headline(tone: Tone, lines: tuple[Line, ...], words: Wording) -> str:
+def _warnings(analysis: Analysis, language: Language, technical: bool) -> tuple[str, ...]:
+    chosen = [warning for warning in analysis.warnings if (warning.code in reasons.TECHNICAL) == technical]
+    return tuple(reasons.said(warning, language) for warning in chosen)
+
+
+def _series(analysis: Analysis, words: Wording) -> str:
+    """The series as a viewer lists it: number and description."""
+    source = analysis.headers[0]
+    number = reading.text(source, "SeriesNumber") or "?"
+    description = reading.text(source, "SeriesDescription")
+    return words.series.format(number=number) + (f" “{description}”" if description else "")
+
+
+def _looked_at(analysis: Analysis, words: Wording) -> str:
+    volume = analysis.volume
+    if volume is None:
+        return ""
+    heights = volume.heights_mm
+    step_mm = volume.spacing_mm[0]
+    frame = None if volume.frame_numbers is None else volume.frame_numbers[len(heights) // 2]
+    middle = geometry.frame_attributes(volume.headers[len(heights) // 2], frame) if volume.headers else Dataset()
+    thickness_mm = reading.number(middle, "SliceThickness") or step_mm
+    covered_mm = float(heights[-1] - heights[0]) + thickness_mm
+    thick = f"{thickness_mm:.3g}".replace(".", words.decimal_point)
+    return words.looked_at.format(count=len(heights), thickness=thick, height=f"{covered_mm:.0f}")
+
+
+def _bands(analysis: Analysis, words: Wording) -> tuple[str, ...]:
+    """How good it is to call a study at least this urgent, as measured."""
+    card = analysis.card
+    return tuple(
+        words.band.format(
+            priority=band.priority.value,
+            threshold=percentage(band.threshold, words),
+            sensitivity=percentage(band.sensitivity, words),
+            specificity=percentage(band.specificity, words),
+        )
+        for band in card.bands
+    )
+
+
+def _correction(corrected: Correction | None, words: Wording) -> Iterable[str]:
+    """What the result replaces and why; a milder one, or one on another sender's images, leaves the first standing."""
+    if corrected is not None:
+        yield words.corrections[corrected.kind].format(earlier=corrected.earlier or "?")
+
+
+def _headline(tone: Tone, answers: tuple[Answer, ...], words: Wording) -> str:
     if tone == "NOT ANALYSED":
         return words.not_analysed
-    return words.suspected if any(line.present for line in lines) else words.not_suspected
+    return words.suspected if any(answer.present for answer in answers) else words.not_suspected
 
 
-def _explanation(tone: Tone, lines: tuple[Line, ...], reason: str | None, words: Wording) -> str:
-    """For people: the types found and where, or what a negative is worth, or why there is no answer."""
-    if tone == "NOT ANALYSED":
-        return words.because.format(reason=reason)
-    present = [line for line in lines if line.present]
+def _explanation(answers: tuple[Answer, ...], words: Wording, limits: str) -> str:
+    """The types found and where, or what a negative is worth; what was not covered stands first of all."""
+    present = [answer for answer in answers if answer.present]
     if not present:
-        return words.nothing_excluded
-    likeliest_first = sorted(present, key=lambda line: -line.probability)
-    types = [_type(line) for line in likeliest_first if line.label != "any"]
-    if types:
-        return "; ".join(types)
-    return " ".join(_sentences(words.type_unsure, present[0].where))
+        return " ".join(_sentences(limits, words.nothing_excluded))
+    likeliest_first = sorted(present, key=lambda answer: -answer.probability)
+    types = [_type(answer) for answer in likeliest_first if answer.label != "any"]
+    found = "; ".join(types) if types else " ".join(_sentences(words.type_unsure, present[0].where))
+    possible = ", ".join(f"{answer.name.lower()} {answer.percent}" for answer in answers if answer.also_possible)
+    more = words.also_possible.format(types=possible) if possible else ""
+    return " ".join(_sentences(found, more, limits)) if more or limits else found
 
 
-def _type(line: Line) -> str:
-    return f"{line.name} {line.percent}" + (f" ({line.where})" if line.where else "")
+def _type(answer: Answer) -> str:
+    return f"{answer.name} {answer.percent}" + (f" ({answer.where})" if answer.where else "")
 
 
-def _line(finding: Finding, analysis: Analysis, words: Wording) -> Line:
+def _answer(finding: Finding, analysis: Analysis, words: Wording) -> Answer:
     threshold = analysis.card.thresholds[finding.label]
-    percent = percentage(finding.probability, words, threshold=threshold, above=finding.present)
+    above = finding.present or finding.also_possible
+    percent = percentage(finding.probability, words, threshold=threshold, above=above)
     threshold_percent = percentage(threshold, words)
-    where, slices = _where(finding, words), _slices(finding, analysis, words)
+    where = _where(finding.label, finding.laterality, finding.sites, words) if finding.present else ""
+    slices, images = _slices(finding, analysis, words), _images(finding, analysis)
     strongest = _at(finding.peak, analysis, words)
     extent = "" if finding.extent_mm is None else words.extent.format(mm=f"{finding.extent_mm:.0f}")
-    verdict = words.present if finding.present else words.absent
+    verdict = words.present if finding.present else words.possible if finding.also_possible else words.absent
     probability = words.probability.format(percent=percent)
     limit = words.threshold.format(percent=threshold_percent)
     name = words.labels[finding.label]
     peak = words.strongest.format(where=strongest) if strongest else ""
-    place = ", ".join(part for part in (slices, peak) if part)
-    return Line(
+    shown = words.viewer.format(images=images) if images else ""
+    place = ", ".join(part for part in (f"{slices} {shown}".strip(), peak) if part)
+    return Answer(
         label=finding.label,
         name=name,
         present=finding.present,
+        also_possible=finding.also_possible,
         verdict=verdict,
         probability=finding.probability,
         percent=percent,
@@ -194,6 +280,7 @@ def _line(finding: Finding, analysis: Analysis, words: Wording) -> Line:
         where=where,
         slices=slices,
         slice_range=_range(finding),
+        images=images,
         strongest=strongest,
         extent=extent,
         text=LINE_BREAK.join(_sentences(f"{name}: {verdict}, {probability} ({limit})", where, place, extent)),
@@ -210,16 +297,13 @@ def percentage(share: float, words: Wording, *, threshold: float | None = None, 
     return words.percent.format(number=number)
 
 
-def _where(finding: Finding, words: Wording) -> str:
+def _where(label: str, laterality: Laterality | None, sites: tuple[str, ...], words: Wording) -> str:
     """Side and the likeliest sites; a compartment only where nothing closer is known."""
-    if not finding.present:
-        return ""
-    close = [site for site in finding.sites if site not in COMPARTMENTS][:MOST_SITES]
-    sites = [words.sites.get(site, site) for site in close or finding.sites[:1]]
-    place = "/".join(sites)
-    if close and finding.label in BESIDE_THE_BRAIN:
+    close = [site for site in sites if site not in COMPARTMENTS][:MOST_SITES]
+    place = "/".join(words.sites.get(site, site) for site in close or sites[:1])
+    if close and label in BESIDE_THE_BRAIN:
         place = words.beside.format(site=place)
-    side = words.sides[finding.laterality] if finding.laterality else ""
+    side = words.sides[laterality] if laterality else ""
     return ", ".join(part for part in (side, place) if part)
 
 
@@ -228,6 +312,23 @@ def _range(finding: Finding) -> str:
         return ""
     first, last = finding.first_slice, finding.last_slice
     return str(first) if first == last else f"{first}–{last}"
+
+
+def _images(finding: Finding, analysis: Analysis) -> str:
+    """The numbers of the first and the last slice in a viewer, in this order; empty when a slice has none."""
+    if analysis.volume is None or finding.first_slice is None or finding.last_slice is None:
+        return ""
+    numbers = [_number(index - 1, analysis) for index in (finding.first_slice, finding.last_slice)]
+    return "–".join(dict.fromkeys(numbers)) if all(numbers) else ""
+
+
+def _number(index: int, analysis: Analysis) -> str:
+    """What a viewer shows as the number of a slice: Instance Number, or the frame."""
+    if analysis.volume is None or not analysis.volume.headers:
+        return ""
+    if analysis.volume.frame_numbers is not None:
+        return str(analysis.volume.frame_numbers[index])
+    return reading.text(analysis.volume.headers[index], "InstanceNumber")
 
 
 def _slices(finding: Finding, analysis: Analysis, words: Wording) -> str:
@@ -252,21 +353,25 @@ def _position(index: int, analysis: Analysis, words: Wording) -> tuple[str, ...]
     name = words.one_slice.format(first=index + 1, count=len(analysis.volume.hu))
     if analysis.volume.frame_numbers is not None:
         return name, words.frame.format(number=analysis.volume.frame_numbers[index])
-    number = reading.text(analysis.volume.headers[index], "InstanceNumber")
+    number = _number(index, analysis)
     return (name, words.image.format(number=number)) if number else (name,)
 
 
 def _caption(key: KeySlice, analysis: Analysis, words: Wording) -> Caption:
-    line = _line(analysis.finding(key.label), analysis, words)
-    return Caption(f"{line.name} {line.percent}", line.where, _position(key.slice_index, analysis, words))
+    """Of this picture: its own place, which may be only a part of the finding's."""
+    answer = _answer(analysis.finding(key.label), analysis, words)
+    where = _where(key.label, key.laterality, key.sites, words)
+    site = codes.finding_site(key.label, key.sites)
+    side = codes.SIDES[key.laterality] if key.laterality else None
+    return Caption(f"{answer.name} {answer.percent}", where, _position(key.slice_index, analysis, words), site, side)
 
 
-def _notes(lines: tuple[Line, ...], words: Wording) -> tuple[str, ...]:
+def _notes(answers: tuple[Answer, ...], words: Wording) -> tuple[str, ...]:
     """How slices and sites are to be read, where there are any."""
-    present = [line for line in lines if line.present]
+    present = [answer for answer in answers if answer.present]
     return (
-        *([words.counted] if any(line.slices for line in present) else []),
-        *([words.more_likely] if any(line.where for line in present) else []),
+        *([words.counted] if any(answer.slices for answer in present) else []),
+        *([words.more_likely] if any(answer.where for answer in present) else []),
     )
 
 

@@ -37,6 +37,13 @@ SCANNER = Words(
 )
 
 
+TECHNICAL = frozenset({Why.TILT, Why.UNEVEN, Why.SIDEWAYS, Why.NO_FRAME_OF_REFERENCE, Why.LEFT_OUT, Why.GAP})
+"""Warnings about the series, for those who send it: they do not stand beside the answer."""
+
+ANSWER_CHANGING: frozenset[Why] = frozenset()
+"""Warnings that say which part of the head was not covered: a negative says so in its first line."""
+
+
 def said(reason: Reason, language: Language) -> str:
     """The clause for `reason`: no capital, no full stop."""
     return _filled(words_of(reason.code), reason, language)

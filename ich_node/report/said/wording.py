@@ -56,7 +56,14 @@ class Wording:
     activation: str
     model: str
     made: str
-    corrected: str
+    corrections: Mapping[str, str]
+    series: str
+    looked_at: str
+    possible: str
+    also_possible: str
+    viewer: str
+    more: str
+    band: str
     provider: str
     images: str
     unreviewed: str
@@ -81,8 +88,8 @@ ENGLISH = Wording(
     suspected="Intracranial hemorrhage suspected",
     not_suspected="No hemorrhage suspected",
     not_analysed="NOT ANALYSED",
-    because="because {reason}",
-    unanswered="NOT ANALYSED, because {reason}",
+    because="{series}: because {reason}",
+    unanswered="{series} NOT ANALYSED, because {reason}",
     nothing_excluded="This does not exclude a hemorrhage.",
     no_priority="This is not a negative result: read the study as if there were no AI.",
     type_unsure="The type is uncertain.",
@@ -111,13 +118,25 @@ ENGLISH = Wording(
     frame="frame {number}",
     strongest="strongest at {where}",
     extent="about {mm} mm across",
-    counted="Slices are counted from the foot end.",
+    counted="Slices are counted from the feet; a viewer's image number stands beside.",
     more_likely="Sites: the most likely first, approximate.",
-    headings=("Type", "Probability", "Where", "Slices"),
+    headings=("Type", "Probability", "Where", "Slice (image)"),
     activation="activation",
     model="Model {id} {version} (SHA-256 {sha256}), ich_node {node}",
     made="Result of {time}",
-    corrected="This result replaces an earlier one: more images have arrived.",
+    corrections={
+        "more images": "This result replaces the one of {earlier}: more images have arrived.",
+        "again": "This result replaces the one of {earlier}: the same images were analysed again.",
+        "milder": "More images than for the result of {earlier}, and a milder answer: both stand until one is read.",
+        "other sender": "Images of another sender than for the result of {earlier}: both results stand.",
+    },
+    series="Series {number}",
+    looked_at="Read: {count} slices of {thickness} mm, {height} mm from foot to head end.",
+    possible="also possible",
+    also_possible="Also possible: {types}.",
+    viewer="(images {images} in the viewer)",
+    more="! More warnings stand in the text report.",
+    band="{priority} and above: from {threshold}, sensitivity {sensitivity}, specificity {specificity}",
     provider="Computed by {provider}",
     images="{count} images of series {number}",
     unreviewed="Not reviewed by a physician.",
@@ -144,8 +163,8 @@ GERMAN = Wording(
     suspected="Verdacht auf intrakranielle Blutung",
     not_suspected="Kein Verdacht auf Blutung",
     not_analysed="NICHT ANALYSIERT",
-    because="Grund: {reason}",
-    unanswered="NICHT ANALYSIERT, Grund: {reason}",
+    because="{series}: Grund: {reason}",
+    unanswered="{series} NICHT ANALYSIERT, Grund: {reason}",
     nothing_excluded="Eine Blutung ist damit nicht ausgeschlossen.",
     no_priority="Das ist kein negatives Ergebnis: die Untersuchung lesen, als gäbe es keine KI.",
     type_unsure="Der Typ ist unsicher.",
@@ -188,13 +207,26 @@ GERMAN = Wording(
     frame="Frame {number}",
     strongest="am stärksten in {where}",
     extent="etwa {mm} mm groß",
-    counted="Schichten vom Fußende an gezählt.",
+    counted="Schichten sind von den Füßen an gezählt; daneben steht die Bildnummer des Viewers.",
     more_likely="Orte: der wahrscheinlichste zuerst, ungefähr.",
-    headings=("Typ", "Wahrscheinlichkeit", "Wo", "Schichten"),
+    headings=("Typ", "Wahrscheinlichkeit", "Wo", "Schicht (Bild)"),
     activation="Aktivierung",
     model="Modell {id} {version} (SHA-256 {sha256}), ich_node {node}",
     made="Ergebnis vom {time}",
-    corrected="Dieses Ergebnis ersetzt ein früheres: es sind weitere Bilder eingetroffen.",
+    corrections={
+        "more images": "Dieses Ergebnis ersetzt das vom {earlier}: es sind weitere Bilder eingetroffen.",
+        "again": "Dieses Ergebnis ersetzt das vom {earlier}: dieselben Bilder wurden erneut analysiert.",
+        "milder": "Mehr Bilder als beim Ergebnis vom {earlier} und eine mildere Antwort: beide gelten bis zum "
+        "ärztlichen Befund.",
+        "other sender": "Bilder eines anderen Absenders als beim Ergebnis vom {earlier}: beide Ergebnisse gelten.",
+    },
+    series="Serie {number}",
+    looked_at="Gelesen: {count} Schichten von {thickness} mm, {height} mm vom Fuß- bis zum Kopfende.",
+    possible="auch möglich",
+    also_possible="Auch möglich: {types}.",
+    viewer="(Bilder {images} im Viewer)",
+    more="! Weitere Warnungen stehen im Textbericht.",
+    band="{priority} und höher: ab {threshold}, Sensitivität {sensitivity}, Spezifität {specificity}",
     provider="Berechnet mit {provider}",
     images="{count} Bilder der Serie {number}",
     unreviewed="Nicht ärztlich geprüft.",

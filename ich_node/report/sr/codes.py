@@ -3,7 +3,7 @@
 Origins. DICTIONARY: PS3.16 as pydicom carries it; a test looks each one up. TERMINOLOGY: not in that dictionary; the
 value comes from a SNOMED CT derived list, its check digit is tested, and a release should hold it against the SNOMED CT
 browser. SCHEME: a value of a scheme that PS3.16 names as a whole (RFC 5646 languages) or that is printed in a
-template only.
+template only. OWN: a private code (PS3.16 8.2: designator 99…), where no scheme has one.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Origin(StrEnum):
     DICTIONARY = "PS3.16 dictionary"
     TERMINOLOGY = "SNOMED CT derived list"
     SCHEME = "coding scheme"
+    OWN = "private, for what no scheme has"
 
 
 REGISTRY: dict[tuple[str, str], tuple[Code, Origin]] = {}
@@ -76,12 +77,20 @@ CERTAINTY_OF_FINDING = _code("111012", "DCM", "Certainty of Finding")
 PERCENT = _code("%", "UCUM", "Percent")
 VISUAL_EXPLANATION = _code("130401", "DCM", "Visual explanation")
 IMAGE_REGION = _code("111030", "DCM", "Image Region")
+PROBABILITY = _code("122157", "DCM", "Probability")
+LONG_AXIS = _code("103339001", "SCT", "Long axis")  # CID 218
+MILLIMETER = _code("mm", "UCUM", "mm")
+PEAK_VALUE = _code("126031", "DCM", "Peak Value Within ROI")  # CID 7464
+FIRST_SLICE = _code("FIRST_SLICE", "99ICH_NODE", "First slice, counted from the feet", Origin.OWN)
+LAST_SLICE = _code("LAST_SLICE", "99ICH_NODE", "Last slice, counted from the feet", Origin.OWN)
+SLICE_NUMBER = _code("{slice}", "UCUM", "slice", Origin.SCHEME)
 PRIORITY = _code("260870009", "SCT", "Priority")
 
 # --- answers -------------------------------------------------------------------------------------------------------
 
 PRESENT = _code("52101004", "SCT", "Present")  # CID 240
 ABSENT = _code("272519000", "SCT", "Absent")
+INDETERMINATE = _code("82334004", "SCT", "Indeterminate")  # CID 4220
 QUALITATIVE_EVALUATIONS = _code("C0034375", "UMLS", "Qualitative Evaluations", Origin.SCHEME)  # TID 1500 row 12
 SUMMARY = _code("121111", "DCM", "Summary")
 PROCESSING_SUMMARY = _code("111017", "DCM", "CAD Processing and Findings Summary")

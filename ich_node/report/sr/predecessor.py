@@ -22,6 +22,7 @@ class Document:
     sop_class_uid: str
     sop_instance_uid: str
     instance_number: int = 1
+    made_at: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,11 @@ class Predecessor:
         """From the earlier result's objects or their headers; what is no report of ours is passed over."""
         reports = {BASIC_TEXT_SR, *MEASUREMENT_REPORT_SRS}
         return cls(tuple(_document(header) for header in headers if header.SOPClassUID in reports))
+
+    @property
+    def made_at(self) -> str:
+        """When the earlier result was made, YYYY-MM-DD HH:MM on the clock of the study; empty when not known."""
+        return max((document.made_at for document in self.documents), default="")
 
     def last_number(self, sop_class_uids: Iterable[str]) -> int:
         """The highest Instance Number among the documents of these SOP Classes; 0 without any."""
@@ -74,7 +80,14 @@ def _document(header: Dataset) -> Document:
         str(header.SOPClassUID),
         str(header.SOPInstanceUID),
         int(header.get("InstanceNumber") or 1),
+        _moment(header),
     )
+
+
+def _moment(header: Dataset) -> str:
+    date, time = (str(header.get(keyword) or "") for keyword in ("ContentDate", "ContentTime"))
+    whole = len(date) == 8 and len(time) >= 4  # DA and TM as we write them
+    return f"{date[:4]}-{date[4:6]}-{date[6:]} {time[:2]}:{time[2:4]}" if whole else ""
 
 
 def _reference(sop_class_uid: str, sop_instance_uid: str) -> Dataset:

@@ -14,40 +14,48 @@ from pydicom.sr.coding import Code
 from ich_node.report import headers
 from ich_node.report.said.content import Content
 from ich_node.report.sr import codes
-from ich_node.report.sr.document import Frame, container, document, text
+from ich_node.report.sr.document import ReportContext, document
+from ich_node.report.sr.items import Container, ContentItem, Text
 from ich_node.report.sr.structured_report import language, observer
+from ich_node.report.sr.templates import TEXT_REPORT
 
 SERIES_NUMBER_OFFSET = 6
 SERIES_DESCRIPTION = "ICH TRIAGE REPORT"
 
 
-def text_report(frame: Frame, content: Content) -> Dataset:
+def text_report(context: ReportContext, content: Content) -> Dataset:
     """The Basic Text SR."""
     return document(
-        frame,
-        _root(frame, content),
+        context,
+        _root(context, content),
         sop_class_uid=codes.BASIC_TEXT_SR,
         replaces=(codes.BASIC_TEXT_SR,),
         role="text report",
         series_role="text report",
-        series_number=frame.series_number_base + SERIES_NUMBER_OFFSET,
+        series_number=context.series_number_base + SERIES_NUMBER_OFFSET,
         series_description=SERIES_DESCRIPTION,
     )
 
 
-def _root(frame: Frame, content: Content) -> Dataset:
-    """TID 2000: sections with headings out of CID 7001, paragraphs named out of CID 7002."""
-    source = frame.analysis.headers[0]
+def _root(context: ReportContext, content: Content) -> Container:
+    """TID 2000: sections with headings out of CID 7001, paragraphs named out of CID 7002.
 
-    def section(heading: Code, element: Code, paragraphs: Iterable[str]) -> Dataset:
-        return container(heading, [text(element, headers.encodable(said, source)) for said in paragraphs])
+    Impressions hold the answer and what changes its worth; what is technical stands under the procedure.
+    """
+    source = context.analysis.headers[0]
 
-    disclaimer = f"{content.disclaimers[0]}."
-    children = [*language(content), *observer(frame)]
-    children.append(section(codes.IMPRESSIONS, codes.IMPRESSION, (content.summary, *content.warnings, disclaimer)))
-    if content.lines:
-        said = [line.text for line in content.lines]
+    def section(heading: Code, element: Code, paragraphs: Iterable[str]) -> Container:
+        return Container(heading, [Text(element, headers.encodable(said, source)) for said in paragraphs if said])
+
+    impressions = (content.summary, *content.warnings, f"{content.disclaimers[0]}.")
+    children: list[ContentItem] = [*language(content), *observer(context)]
+    children.append(section(codes.IMPRESSIONS, codes.IMPRESSION, impressions))
+    if content.answers:
+        said = [answer.text for answer in content.answers]
         children.append(section(codes.FINDINGS_SECTION, codes.FINDING, said))
-    background = (*content.notes, *content.facts, *content.disclaimers[1:])
+    background = (
+        *(content.looked_at, *content.notes, *content.remarks),
+        *(*content.facts, *content.bands, *content.disclaimers[1:]),
+    )
     children.append(section(codes.PROCEDURE_DESCRIPTIONS, codes.PROCEDURE_DESCRIPTION, background))
-    return container(codes.DIAGNOSTIC_IMAGING_REPORT, children, template="2000", related="")
+    return Container(codes.DIAGNOSTIC_IMAGING_REPORT, children, template=TEXT_REPORT)

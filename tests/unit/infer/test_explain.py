@@ -1,14 +1,17 @@
 """Which slices are shown, and that the heat stays where the skull is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from head_shapes import shape_head
 
-from ich_node.domain.findings import LABELS, Finding, Prediction, Volume
-from ich_node.infer.say import explain, skull
+from ich_node.domain.findings import LABELS, Laterality, ModelCard, Prediction, Volume
+from ich_node.infer.say import evidence, explain, key_slices, locate, skull
 from ich_node.infer.see.crop import crop
 
 CELLS = 24
+CARD = ModelCard("id", "1", "00", LABELS, dict.fromkeys(LABELS, 0.5), 0.9, 0.5)
 
 
 @pytest.fixture(scope="module")
@@ -36,32 +39,86 @@ def prediction(best, cells=None):
     return Prediction(slices, slices.max(axis=0), cam)
 
 
-def findings(*present):
-    return [Finding(label, 0.9 if label in present else 0.1, label in present) for label in LABELS]
+def pictures(study, found, *present, which="key"):
+    volume, box, space = study
+    gathered = evidence.gather(found, present, box.hu.shape[1:], CARD, space, volume.heights_mm)
+    return key_slices.key_slices(volume, found, gathered, box, which, space, None)
 
 
 def shown(study, best, *present, which="key"):
-    _, box, space = study
-    return [
-        (item.slice_index, item.label)
-        for item in explain.key_slices(prediction(best), findings(*present), box, which, space)
-    ]
+    return [(item.slice_index, item.label) for item in pictures(study, prediction(best), *present, which=which)]
 
 
-def test_every_present_finding_shows_its_best_slice_foot_to_head(study):
-    assert shown(study, {"any": 9, "epidural": 12, "subdural": 6}, "any", "epidural", "subdural") == [
-        (6, "subdural"),
-        (9, "any"),
-        (12, "epidural"),
-    ]
+def lit(first, last, best):
+    """Evidence on slices `first` to `last`, most of it on `best`."""
+    heat = np.zeros((24, 10, 10), np.float32)
+    heat[first : last + 1, 4:6, 4:6] = 0.9
+    heat[best, 2:8, 2:8] = 0.9
+    return evidence.Evidence.of(heat, heat > 0.5, np.full(heat.shape, 65, np.float32), np.full(24, 0.9, np.float32))
 
 
-def test_a_slice_that_is_the_best_of_any_and_of_one_type_shows_the_type(study):
-    assert shown(study, {"any": 9, "epidural": 9}, "any", "epidural") == [(9, "epidural")]
+def spread(spacing_mm, **found):
+    return key_slices.spread(found, np.arange(24) * spacing_mm)
 
 
-def test_a_slice_that_is_the_best_of_two_types_shows_any(study):
-    assert shown(study, {"any": 9, "epidural": 9, "subdural": 9}, "any", "epidural", "subdural") == [(9, "any")]
+def test_every_finding_shows_its_best_slice():
+    assert spread(5.0, any=lit(9, 9, 9), epidural=lit(12, 12, 12), subdural=lit(6, 6, 6)) == {
+        6: "subdural",
+        9: "any",
+        12: "epidural",
+    }
+
+
+def test_a_slice_that_is_the_best_of_two_types_shows_any():
+    assert spread(5.0, any=lit(9, 9, 9), epidural=lit(9, 9, 9), subdural=lit(9, 9, 9)) == {9: "any"}
+
+
+def test_pictures_of_a_finding_are_its_best_first_and_last_slice():
+    assert sorted(spread(5.0, any=lit(2, 20, 9))) == [2, 9, 20]
+
+
+@pytest.mark.parametrize("spacing_mm", [0.625, 1.25, 2.5, 5.0, 7.5])
+def test_no_two_pictures_of_a_finding_lie_closer_than_a_centimetre(spacing_mm):
+    at = np.array(sorted(spread(spacing_mm, any=lit(3, 20, 12)))) * spacing_mm
+    assert (np.diff(at) >= 9.5).all() and 12 * spacing_mm in at
+
+
+def test_any_shows_only_what_lies_apart_from_its_types():
+    assert spread(5.0, any=lit(8, 20, 9), subdural=lit(8, 11, 10)) == {8: "subdural", 10: "subdural", 20: "any"}
+
+
+def test_a_picture_has_the_side_of_its_own_evidence(study):
+    volume, box, space = study
+    found = prediction({"any": 12})
+    found.cam[:, 0] = 0.01
+    found.cam[8, 0, CELLS // 2, CELLS // 4], found.cam[14, 0, CELLS // 2, 3 * CELLS // 4] = 0.9, 0.9
+    found.slice_probability[:, 0] = 0.1
+    found.slice_probability[[8, 14], 0] = 0.9
+    gathered = evidence.gather(found, ("any",), box.hu.shape[1:], CARD, space, volume.heights_mm)
+    shown = key_slices.key_slices(volume, found, gathered, box, "key", space, locate.fit_head(space))
+    assert [item.laterality for item in shown] == [Laterality.RIGHT, Laterality.LEFT]
+
+
+def test_a_survey_shows_the_lower_middle_and_upper_brain(study):
+    volume, _, space = study
+    low, middle, high = key_slices.survey(space, volume.heights_mm)
+    assert 3 <= low < middle < high <= 20
+    assert space.mask[[low, middle, high]].any(axis=(1, 2)).all()
+
+
+def test_one_clot_has_one_name(study):
+    """A type that is lit on the same blood, beside the more probable one, is no finding of its own."""
+    volume, _, space = study
+    hu = np.where(space.mask, 35, 0).astype(np.float32)
+    hu[10:14, 20:36, 22:34] = 70
+    bleeding = replace(space, hu=hu)
+    one, same, other = (np.zeros(hu.shape, np.bool_) for _ in range(3))
+    one[10:14, 20:28, 22:28] = same[10:14, 30:36, 28:34] = True
+    types = {"intraparenchymal": one, "epidural": same}
+    assert evidence.findings_of_their_own(types, bleeding, volume.heights_mm) == ["intraparenchymal"]
+    hu[10:14, 44:56, 22:34] = other[10:14, 44:56, 22:34] = 70
+    types = {"intraparenchymal": one, "epidural": same, "subdural": other > 0}
+    assert evidence.findings_of_their_own(types, bleeding, volume.heights_mm) == ["intraparenchymal", "subdural"]
 
 
 def test_nothing_present_shows_nothing(study):
@@ -73,8 +130,8 @@ def test_every_slice_is_shown_when_asked_for(study):
 
 
 def test_heat_is_on_the_stored_grid_and_inside_the_skull(study):
-    volume, box, space = study
-    (item,) = explain.key_slices(prediction({"any": 12}), findings("any"), box, "key", space)
+    volume, _, _ = study
+    (item,) = pictures(study, prediction({"any": 12}), "any")
     assert item.heat.shape == volume.hu.shape[1:]
     assert item.heat.dtype == np.float32
     assert item.heat.max() == pytest.approx(0.8, abs=0.11)
@@ -93,7 +150,7 @@ def test_evidence_in_the_air_is_not_shown_and_does_not_choose_the_slice(study):
         np.where(np.arange(24)[:, None, None, None] == 12, aside.cam, inside.cam),
     )
     heat = explain.block_heat(mixed, "any", space, box.hu.shape[1:])
-    assert explain.best_slice(mixed, "any", heat) == 9
+    assert explain.likeliest_slice(mixed, "any", heat) == 9
 
 
 def test_the_block_heat_follows_the_cam(study):

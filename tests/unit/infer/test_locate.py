@@ -5,7 +5,7 @@ import pytest
 from head_shapes import shape_head
 
 from ich_node.domain.findings import LABELS, SITES, Laterality, ModelCard, Prediction, Volume
-from ich_node.infer.say import headspace, locate, skull
+from ich_node.infer.say import evidence, headspace, locate, skull
 from ich_node.infer.see.crop import crop
 
 CARD = ModelCard("id", "1", "00", LABELS, dict.fromkeys(LABELS, 0.5), 0.9, 0.5)
@@ -60,7 +60,13 @@ def located(head, centre_mm=BLOOD_MM, label="intraparenchymal", **storage):
     volume = volume_of(head.hu, head.spacing_mm, **storage)
     box = crop(volume)
     prediction, space = prediction_at(volume, box, centre_mm)
-    return locate.locate(volume, box, prediction, label, CARD, space), volume
+    return locations(volume, box, prediction, space, label)[label], volume
+
+
+def locations(volume, box, prediction, space, *labels):
+    """Where the evidence of these labels is, each a finding of its own."""
+    found = evidence.gather(prediction, ("any", *labels), box.hu.shape[1:], CARD, space, volume.heights_mm)
+    return locate.locate_all(volume, box, found, space, locate.fit_head(space))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +91,7 @@ def test_evidence_around_the_mid_plane_is_midline(head):
     volume = volume_of(head.hu, head.spacing_mm)
     box = crop(volume)
     prediction, space = prediction_at(volume, box, np.array([0.0, 0.0, 10.0]), radius_mm=5)
-    assert locate.locate(volume, box, prediction, "any", CARD, space).laterality is Laterality.MIDLINE
+    assert locations(volume, box, prediction, space)["any"].laterality is Laterality.MIDLINE
 
 
 @pytest.mark.parametrize("orientation", [("L", "P"), ("R", "P"), ("L", "A"), ("R", "A"), ("P", "L"), ("A", "R")])
@@ -154,14 +160,14 @@ def test_a_speck_far_away_does_not_stretch_the_slice_range():
     heat = np.zeros((20, 40, 40), np.float32)
     heat[8:12, 10:20, 10:20] = 0.9
     heat[18, 30, 30] = 0.6
-    lit = locate.lit_blocks(heat, 9, 0.5)
+    lit = evidence.lit_blocks(heat, 9, 0.5)
     assert np.flatnonzero(lit.any(axis=(1, 2))).tolist() == [8, 9, 10, 11]
 
 
 def test_a_finding_below_the_cam_threshold_still_has_a_place():
     heat = np.zeros((5, 10, 10), np.float32)
     heat[2, 4, 4] = 0.2
-    assert np.argwhere(locate.lit_blocks(heat, 2, 0.5)).tolist() == [[2, 4, 4]]
+    assert np.argwhere(evidence.lit_blocks(heat, 2, 0.5)).tolist() == [[2, 4, 4]]
 
 
 @pytest.mark.parametrize(
@@ -192,3 +198,66 @@ def test_the_shipped_template_is_symmetric_and_its_regions_are_probabilities():
     assert np.allclose(template.distance_mm, template.distance_mm[::-1], atol=0.6)
     assert np.allclose(template.regions.sum(axis=0), 1, atol=1e-3)
     assert template.origin_mm[0] == -template.spacing_mm * (template.distance_mm.shape[0] - 1) / 2
+
+
+@pytest.mark.parametrize(
+    ("own", "parts", "whole"),
+    [
+        (Laterality.RIGHT, [Laterality.RIGHT], Laterality.RIGHT),
+        (Laterality.RIGHT, [Laterality.BILATERAL], Laterality.BILATERAL),
+        (Laterality.RIGHT, [Laterality.RIGHT, Laterality.LEFT], Laterality.BILATERAL),
+        (Laterality.BILATERAL, [Laterality.LEFT], Laterality.BILATERAL),
+        (Laterality.RIGHT, [Laterality.MIDLINE], None),
+        (None, [Laterality.RIGHT], None),
+        (Laterality.LEFT, [None], Laterality.LEFT),
+        (Laterality.LEFT, [], Laterality.LEFT),
+    ],
+)
+def test_the_side_of_any_never_contradicts_that_of_a_type(own, parts, whole):
+    assert locate.covering(own, parts) is whole
+
+
+def test_any_covers_the_slices_and_the_extent_of_its_types(head):
+    volume = volume_of(head.hu, head.spacing_mm)
+    box = crop(volume)
+    small, space = prediction_at(volume, box, BLOOD_MM, radius_mm=8)
+    large, _ = prediction_at(volume, box, BLOOD_MM, radius_mm=22)
+    small.cam[:, LABELS.index("subdural")] = large.cam[:, LABELS.index("subdural")]
+    found = locations(volume, box, small, space, "subdural")
+    whole, part = found["any"], found["subdural"]
+    assert whole.first_slice <= part.first_slice and whole.last_slice >= part.last_slice
+    assert whole.extent_mm >= part.extent_mm > 20
+
+
+def test_the_extent_is_that_of_one_connected_region():
+    lit = np.zeros((60, 60), np.bool_)
+    lit[10:20, 10:16] = lit[40:44, 50:54] = True
+    diameter = np.hypot(9, 5) * 2 + 2
+    assert locate.extent_mm(lit, lit.astype(np.float32), (2.0, 2.0)) == pytest.approx(diameter, abs=1)
+
+
+def test_the_strongest_slice_is_that_with_most_blood_not_that_with_the_hottest_cell():
+    heat = np.zeros((12, 40, 40), np.float32)
+    heat[3, 20, 20] = 0.99
+    heat[7:9, 10:25, 10:25] = 0.7
+    heat[8, 10:30, 10:30] = 0.7
+    hu = np.full(heat.shape, 65, np.float32)
+    found = evidence.Evidence.of(heat, heat >= 0.5, hu, np.full(12, 0.9, np.float32))
+    assert found.best == 8
+
+
+def test_a_lit_skull_base_in_which_the_model_does_not_believe_is_not_the_strongest_slice():
+    heat = np.zeros((12, 40, 40), np.float32)
+    heat[1] = 0.6
+    heat[8, 10:30, 10:30] = 0.7
+    belief = np.where(np.arange(12) == 1, 0.2, 0.9).astype(np.float32)
+    assert evidence.Evidence.of(heat, heat >= 0.5, np.full(heat.shape, 65, np.float32), belief).best == 8
+
+
+def test_the_mid_plane_of_a_slice_tells_the_side_of_a_pixel(head):
+    volume = volume_of(head.hu, head.spacing_mm)
+    space = skull.inside(volume, crop(volume))
+    down, right, start = locate.midplane(volume, 14, locate.fit_head(space))
+    columns = volume.hu.shape[2]
+    assert start + right * 2 < -40 < 40 < start + right * (columns - 3)  # rows to posterior, columns to the left
+    assert abs(down) < 0.1 * abs(right)

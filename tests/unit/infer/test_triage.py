@@ -81,4 +81,4 @@ def test_any_is_at_least_as_probable_and_as_present_as_every_type(study):
 @pytest.mark.parametrize("study", [(np.nan, 0, 0, 0, 0, 0), (1.2, 0, 0, 0, 0, 0), (0.5, 0.5)])
 def test_what_is_no_probability_never_becomes_a_routine_study(study):
     with pytest.raises(ModelError):
-        triage.present(prediction(*study), CARD)
+        triage.called(prediction(*study), CARD)

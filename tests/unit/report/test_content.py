@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 import pytest
 from analysis_builder import make_analysis
 
-from ich_node.domain.findings import DISCLAIMER, LABELS, SITES, Laterality, Priority
-from ich_node.report.said.content import content, percentage
+from ich_node.domain.findings import DISCLAIMER, LABELS, SITES, Band, Laterality, Priority
+from ich_node.domain.reasons import Reason, Why
+from ich_node.report.said.content import Correction, content, percentage
 from ich_node.report.said.wording import ENGLISH, GERMAN, WORDINGS
 from ich_node.report.sr import codes
 
@@ -17,7 +18,7 @@ MADE_AT = datetime(2026, 11, 23, 22, 30, tzinfo=UTC)
 SMALL = {"rows": 64, "columns": 64, "pixel_mm": (3.6, 3.6)}
 
 
-def said(kind="positive", language="en", corrected=False, **changes):
+def said(kind="positive", language="en", corrected=None, **changes):
     analysis = dataclasses.replace(make_analysis(kind, **SMALL), **changes)
     return content(analysis, language=language, made_at=MADE_AT, corrected=corrected)
 
@@ -37,9 +38,9 @@ def test_a_negative_does_not_promise_that_there_is_no_hemorrhage():
 def test_a_series_that_was_not_analysed_never_looks_negative():
     page = said("not_analysed")
     assert page.summary.startswith(
-        "NOT ANALYSED, because contrast medium was given (so says the image header). This is not a negative"
+        "Series 2 “HEAD 5.0 H31” NOT ANALYSED, because contrast medium was given (so says the image header). This is"
     )
-    assert (page.tone, page.lines, page.priority_code) == ("NOT ANALYSED", (), None)
+    assert (page.tone, page.answers, page.priority_code) == ("NOT ANALYSED", (), None)
     assert page.status_code == codes.NO_ALGORITHM_SUCCEEDED
 
 
@@ -52,26 +53,26 @@ def test_every_result_carries_the_disclaimer(kind, language):
 @pytest.mark.parametrize("kind", ["positive", "negative"])
 def test_codes_and_numbers_do_not_depend_on_the_language(kind):
     def facts(language):
-        lines = said(kind, language).lines
+        lines = said(kind, language).answers
         return [(x.label, x.present, x.percent_value, x.finding, x.site, x.laterality, x.threshold) for x in lines]
 
     assert facts("en") == facts("de")
 
 
 def test_there_is_one_line_per_label_in_the_order_of_the_labels():
-    assert tuple(line.label for line in said("negative").lines) == LABELS
+    assert tuple(line.label for line in said("negative").answers) == LABELS
 
 
 @pytest.mark.parametrize("kind", ["negative", "not_analysed"])
 def test_only_what_is_present_has_a_place(kind):
-    for line in said(kind).lines:
+    for line in said(kind).answers:
         assert (line.site, line.laterality, line.where, line.slices, line.extent) == (None, None, "", "", "")
 
 
 def test_an_uncertain_side_is_left_out():
     analysis = make_analysis("positive", **SMALL)
     findings = tuple(dataclasses.replace(f, laterality=None) if f.present else f for f in analysis.findings)
-    line = said(findings=findings).lines[0]
+    line = said(findings=findings).answers[0]
     assert line.laterality is None
     assert line.where == "parietal lobe"
 
@@ -79,7 +80,7 @@ def test_an_uncertain_side_is_left_out():
 def test_blood_beside_the_brain_is_near_a_lobe_not_in_it():
     line = next(
         x
-        for x in content(make_analysis("positive", label="subdural", **SMALL), language="en", made_at=MADE_AT).lines
+        for x in content(make_analysis("positive", label="subdural", **SMALL), language="en", made_at=MADE_AT).answers
         if x.label == "subdural"
     )
     assert line.where == "right, near parietal lobe"
@@ -108,8 +109,73 @@ def test_every_priority_has_a_series_description_to_sort_by(priority):
     assert said(priority=priority).series_description == f"ICH TRIAGE {priority.value}"
 
 
-def test_a_corrected_result_says_so():
-    assert said(corrected=True).warnings[0] == ENGLISH.corrected
+@pytest.mark.parametrize("kind", ENGLISH.corrections)
+@pytest.mark.parametrize("language", WORDINGS)
+def test_a_corrected_result_says_what_it_follows_and_why(kind, language):
+    warning = said(language=language, corrected=Correction(kind, "2026-11-26 03:12")).warnings[0]
+    assert "2026-11-26 03:12" in warning
+    assert set(GERMAN.corrections) == set(ENGLISH.corrections)
+
+
+def test_a_milder_answer_leaves_the_first_one_standing():
+    assert "both stand" in said("negative", corrected=Correction("milder", "03:12")).warnings[0]
+
+
+def test_a_type_beside_the_one_that_explains_its_blood_is_also_possible_and_no_finding():
+    analysis = make_analysis("positive", **SMALL)
+    findings = tuple(
+        dataclasses.replace(f, probability=0.62, also_possible=True) if f.label == "epidural" else f
+        for f in analysis.findings
+    )
+    page = said(findings=findings)
+    assert page.explanation == "Intraparenchymal 96% (right, parietal lobe). Also possible: epidural 62%."
+    epidural = next(answer for answer in page.answers if answer.label == "epidural")
+    assert (epidural.present, epidural.verdict, epidural.site, epidural.where) == (False, "also possible", None, "")
+
+
+def test_the_image_number_of_the_viewer_stands_beside_our_count():
+    answer = said().answers[0]
+    first, last = (int(number) for number in answer.slice_range.split("–"))
+    assert answer.images == f"{12 - first + 1}–{12 - last + 1}"  # numbered from the head
+    assert f"(images {answer.images} in the viewer)" in answer.text
+
+
+def test_a_caption_has_the_place_of_its_picture_not_of_the_finding():
+    analysis = make_analysis("positive", **SMALL)
+    (first, *others) = analysis.key_slices
+    keys = (dataclasses.replace(first, laterality=Laterality.LEFT, sites=("cerebellum",)), *others)
+    page = said(key_slices=keys)
+    assert page.captions[0].where == "left, cerebellum"
+    assert page.captions[0].laterality == codes.SIDES[Laterality.LEFT]
+    assert page.answers[0].where == "right, parietal lobe"
+
+
+def test_a_negative_says_what_was_looked_at():
+    assert said("negative").looked_at == "Read: 12 slices of 5 mm, 60 mm from foot to head end."
+
+
+def test_a_refusal_names_the_series_and_what_to_send_instead():
+    page = said("not_analysed", reason=Reason(Why.SHARP_KERNEL, kernel="FC30"))
+    assert page.explanation == (
+        "Series 2 “HEAD 5.0 H31”: because it is a reconstruction with a sharp kernel, as for bone: FC30"
+    )
+    assert page.instead == "send the reconstruction with a soft-tissue kernel"
+    assert page.summary.endswith("Send the reconstruction with a soft-tissue kernel.")
+
+
+def test_technical_warnings_are_remarks():
+    page = said(warnings=(Reason(Why.METAL), Reason(Why.TILT, degrees=12.0)))
+    assert [page.warnings, page.remarks] == [
+        ("metal inside the skull: streaks may hide or imitate a hemorrhage",),
+        ("gantry tilt of 12°",),
+    ]
+
+
+def test_every_band_says_how_good_it_is():
+    analysis = make_analysis("negative", **SMALL)
+    band = Band(Priority.STAT, 0.8, 0.62, 0.98)
+    card = dataclasses.replace(analysis.card, bands=(band,))
+    assert said("negative", card=card).bands == ("STAT and above: from 80%, sensitivity 62%, specificity 98%",)
 
 
 @pytest.mark.parametrize(

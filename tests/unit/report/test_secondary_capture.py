@@ -182,7 +182,7 @@ def test_a_series_of_one_slice_gets_its_page() -> None:
     analysis = make_analysis("negative", rows=128, columns=128, pixel_mm=(1.8, 1.8), slices=8)
     assert analysis.volume is not None
     one = replace(analysis.volume, positions_mm=analysis.volume.positions_mm[:1], headers=analysis.headers[:1])
-    assert len(series(replace(analysis, volume=one, headers=one.headers))) == 1
+    assert len(series(replace(analysis, volume=one, headers=one.headers, survey=(0,)))) == 1
 
 
 # --- what kind of image ---------------------------------------------------------------------------------------------
@@ -259,16 +259,16 @@ def key(index: int, label: str, brightest: float) -> KeySlice:
 
 def test_the_brightest_slice_of_every_label_is_shown_before_a_second_one_of_any() -> None:
     keys = [key(3, "subdural", 0.9), key(4, "subdural", 0.95), key(9, "epidural", 0.4), key(10, "subdural", 0.8)]
-    assert best_keys(keys, 2) == [1, 2]
-    assert best_keys(keys, 3) == [0, 1, 2]
+    assert best_keys(keys, 2, 0.5) == [1, 2]
+    assert best_keys(keys, 3, 0.5) == [0, 1, 2]
 
 
 def test_no_slice_is_shown_twice() -> None:
-    assert best_keys([key(3, "subdural", 0.9), key(3, "epidural", 0.8)], 3) == [0]
+    assert best_keys([key(3, "subdural", 0.9), key(3, "epidural", 0.8)], 3, 0.5) == [0]
 
 
 def test_no_key_slices_no_thumbnails() -> None:
-    assert best_keys([], 3) == []
+    assert best_keys([], 3, 0.5) == []
 
 
 def _centre(image: Dataset) -> np.ndarray:

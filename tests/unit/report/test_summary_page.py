@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ich_node.report.pictures.drawing import Line, fitted, font, shrunk, text_width, wrapped
+from ich_node.report.pictures.drawing import TextLine, fitted, font, shrunk, text_width, wrapped
 from ich_node.report.pictures.summary_page import TONES, Page, Row, Thumbnail, Tone, draw_page, page_shape
 
 ROWS = tuple(
@@ -114,12 +114,18 @@ def test_thumbnails_are_shown_side_by_side_and_as_large_as_fits() -> None:
     assert np.flatnonzero(green.any(1)).size > 80
 
 
-@pytest.mark.parametrize("count", [7, 40])
-def test_many_warnings_push_thumbnails_out_and_overprint_nothing(count: int) -> None:
-    crowded = replace(PAGE, warnings=("eine lange Warnung über die Geometrie der Serie und ihre Lücken " * 2,) * count)
-    image = draw_page(crowded, 512, 512)
-    assert not (image == (90, 200, 90)).all(-1).any()
-    calm = draw_page(replace(PAGE, warnings=()), 512, 512)
+def green_rows(page: Page) -> int:
+    """Rows of the page that show a thumbnail."""
+    return int((draw_page(page, 512, 512) == (90, 200, 90)).all(-1).any(1).sum())
+
+
+@pytest.mark.parametrize("count", [1, 7, 40])
+@pytest.mark.parametrize("kind", ["warnings", "remarks"])
+def test_no_number_of_warnings_pushes_the_thumbnails_out_or_overprints_anything(kind: str, count: int) -> None:
+    said = ("eine lange Warnung über die Geometrie der Serie und ihre Lücken " * 2,) * count
+    crowded = replace(PAGE, **{kind: said}, more="! Weitere Warnungen stehen im Textbericht.")
+    assert green_rows(crowded) >= 96
+    image, calm = draw_page(crowded, 512, 512), draw_page(replace(PAGE, warnings=()), 512, 512)
     table = (calm == (27, 32, 38)).all(-1)[:, 20]
     last = int(np.flatnonzero(table[:480])[-1])
     assert last > 250
@@ -128,8 +134,14 @@ def test_many_warnings_push_thumbnails_out_and_overprint_nothing(count: int) -> 
 
 def test_a_long_explanation_leaves_room_for_the_thumbnails() -> None:
     page = replace(PAGE, explanation="Intraparenchymal 96 % (rechts, Parietallappen); " * 6)
-    green = (draw_page(page, 512, 512) == (90, 200, 90)).all(-1)
-    assert np.flatnonzero(green.any(1)).size > 60
+    assert green_rows(page) >= 96
+
+
+def test_what_was_read_and_two_lines_of_explanation_leave_room_for_the_thumbnails() -> None:
+    page = replace(
+        PAGE, explanation="Der Scan endet im Kopf: der Scheitel fehlt. " * 3, looked_at="Gelesen: 32 Schichten"
+    )
+    assert green_rows(page) >= 96
 
 
 def test_a_long_reason_stays_on_the_page() -> None:
@@ -176,7 +188,7 @@ def test_the_font_has_every_character_that_we_write(character: str) -> None:
 
 
 def test_a_line_that_is_too_long_is_condensed_before_it_is_cut() -> None:
-    line = Line("Intraparenchymal", 20)
+    line = TextLine("Intraparenchymal", 20)
     full = text_width(line)
     assert fitted(line, full) == line
     assert fitted(line, full * 0.93).text == "Intraparenchymal"
@@ -186,7 +198,7 @@ def test_a_line_that_is_too_long_is_condensed_before_it_is_cut() -> None:
 
 
 def test_a_title_gets_smaller_before_its_probability_is_cut_off() -> None:
-    line = Line("Intracranial hemorrhage 97%", 20, weight=600)
+    line = TextLine("Intracranial hemorrhage 97%", 20, weight=600)
     small = shrunk(line, 0.7 * text_width(line))
     assert small.text == line.text
     assert small.size < line.size
@@ -197,7 +209,7 @@ def test_a_title_gets_smaller_before_its_probability_is_cut_off() -> None:
 
 def test_wrapped_text_keeps_every_word_in_order() -> None:
     text = "the series was given contrast medium and has a gap of ten millimetres"
-    lines = wrapped(Line(text, 20), 200)
+    lines = wrapped(TextLine(text, 20), 200)
     assert " ".join(line.text for line in lines) == text
     assert all(text_width(line) <= 200 for line in lines)
     assert len(lines) > 2
