@@ -55,6 +55,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "label": finding.label,
         "probability": finding.probability,
         "present": finding.present,
+        "also_possible": finding.also_possible,
         "laterality": finding.laterality,
         "sites": list(finding.sites),
         "first_slice": finding.first_slice,

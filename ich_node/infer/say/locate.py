@@ -39,7 +39,8 @@ MIDLINE_SPREAD_MM = 10.0
 """Evidence centred within MIDLINE_MM that spreads no wider (standard deviation) is one finding in the middle."""
 
 BLOOD_MM = 10.0
-"""The strongest point is the middle of the most evidence within this length: a small clot, a few CAM cells; chosen."""
+"""Evidence is gathered over about this distance for the strongest point: a few CAM cells, so that it lies in the middle
+of a clot, not at its hottest cell."""
 
 VENTRICLES = ("lateral ventricle", "third ventricle", "fourth ventricle")
 Heat = npt.NDArray[np.float32]
@@ -207,11 +208,11 @@ def _diameter(points: npt.NDArray[np.floating]) -> float:
 
 
 def _peak(volume: Volume, crop: Crop, weight: Heat, index: int, space: Inside) -> Peak | None:
-    """The middle of the evidence on a slice: the block around which most of it lies within BLOOD_MM."""
+    """The middle of the evidence on a slice: the lit block around which most of it lies."""
     if weight.max() <= 0:
         return None
-    size = [max(1, round(BLOOD_MM / mm)) for mm in space.block_mm]
-    block = np.unravel_index(int(np.argmax(ndimage.uniform_filter(weight, size, mode="constant"))), weight.shape)
+    gathered = ndimage.gaussian_filter(weight, [BLOOD_MM / mm for mm in space.block_mm], mode="constant")
+    block = np.unravel_index(int(np.argmax(np.where(weight > 0, gathered, 0))), weight.shape)
     row, column = ((int(block[axis]) + 0.5) * space.step[axis] - 0.5 for axis in (0, 1))
     stored_row, stored_column = skull.stored_pixel(crop, index, row, column)
     position = volume.positions_mm[index] + stored_row * volume.affine[:3, 1] + stored_column * volume.affine[:3, 2]

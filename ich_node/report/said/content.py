@@ -18,6 +18,7 @@ from pydicom.sr.coding import Code
 from ich_node import __version__
 from ich_node.dicom import geometry, reading
 from ich_node.domain.findings import DISCLAIMER, Analysis, Finding, KeySlice, Laterality, Peak
+from ich_node.domain.reasons import Why
 from ich_node.report import headers
 from ich_node.report.said import reasons
 from ich_node.report.said.wording import WORDINGS, Language, Wording
@@ -139,10 +140,14 @@ def content(
     looked_at = _looked_at(analysis, words)
     headline = _headline(tone, answers, words)
     banner_note = words.priorities[analysis.priority] if analysis.priority else ""
+    worth = frozenset(Why) - reasons.TECHNICAL
+    if tone == "ROUTINE":
+        worth -= reasons.PARTIAL  # which a negative says in its first line
     if analysis.reason is None:
-        told = [warning for warning in analysis.warnings if warning.code in reasons.ANSWER_CHANGING]
-        limits = " ".join(_sentences(*(reasons.said(warning, language) for warning in told)))
-        explanation = _explanation(answers, words, limits)
+        limits = _warnings(analysis, language, reasons.PARTIAL)
+        if limits and headline == words.not_suspected:
+            headline = words.not_suspected_in_part
+        explanation = _explanation(answers, words, " ".join(_sentences(*limits)))
         answer = (headline, explanation, words.priority.format(priority=f"{tone} ({banner_note})"))
     else:
         remedy = reasons.instead(analysis.reason, language)
@@ -164,8 +169,8 @@ def content(
         answers=answers,
         captions=tuple(_caption(key, analysis, words) for key in analysis.key_slices),
         survey=tuple(_position(index, analysis, words)[0] for index in analysis.survey),
-        warnings=(*_correction(corrected, words), *_warnings(analysis, language, technical=False)),
-        remarks=_warnings(analysis, language, technical=True),
+        warnings=(*_correction(corrected, words), *_warnings(analysis, language, worth)),
+        remarks=_warnings(analysis, language, reasons.TECHNICAL),
         notes=_notes(answers, words),
         facts=_facts(analysis, words, made_at),
         bands=_bands(analysis, words),
@@ -177,9 +182,8 @@ def content(
     )
 
 
-def _warnings(analysis: Analysis, language: Language, technical: bool) -> tuple[str, ...]:
-    chosen = [warning for warning in analysis.warnings if (warning.code in reasons.TECHNICAL) == technical]
-    return tuple(reasons.said(warning, language) for warning in chosen)
+def _warnings(analysis: Analysis, language: Language, which: frozenset[Why]) -> tuple[str, ...]:
+    return tuple(reasons.said(warning, language) for warning in analysis.warnings if warning.code in which)
 
 
 def _series(analysis: Analysis, words: Wording) -> str:
@@ -240,7 +244,7 @@ def _explanation(answers: tuple[Answer, ...], words: Wording, limits: str) -> st
     found = "; ".join(types) if types else " ".join(_sentences(words.type_unsure, present[0].where))
     possible = ", ".join(f"{answer.name.lower()} {answer.percent}" for answer in answers if answer.also_possible)
     more = words.also_possible.format(types=possible) if possible else ""
-    return " ".join(_sentences(found, more, limits)) if more or limits else found
+    return " ".join(_sentences(found, more)) if more else found
 
 
 def _type(answer: Answer) -> str:

@@ -40,7 +40,7 @@ SCANNER = Words(
 TECHNICAL = frozenset({Why.TILT, Why.UNEVEN, Why.SIDEWAYS, Why.NO_FRAME_OF_REFERENCE, Why.LEFT_OUT, Why.GAP})
 """Warnings about the series, for those who send it: they do not stand beside the answer."""
 
-ANSWER_CHANGING: frozenset[Why] = frozenset()
+PARTIAL = frozenset(code for code in Why if code in ("vertex_not_covered", "base_not_covered"))
 """Warnings that say which part of the head was not covered: a negative says so in its first line."""
 
 

@@ -28,6 +28,7 @@ class Wording:
     labels: Mapping[str, str]
     suspected: str
     not_suspected: str
+    not_suspected_in_part: str
     not_analysed: str
     because: str
     unanswered: str
@@ -87,6 +88,7 @@ ENGLISH = Wording(
     },
     suspected="Intracranial hemorrhage suspected",
     not_suspected="No hemorrhage suspected",
+    not_suspected_in_part="No hemorrhage suspected in the part of the head that was scanned",
     not_analysed="NOT ANALYSED",
     because="{series}: because {reason}",
     unanswered="{series} NOT ANALYSED, because {reason}",
@@ -162,6 +164,7 @@ GERMAN = Wording(
     },
     suspected="Verdacht auf intrakranielle Blutung",
     not_suspected="Kein Verdacht auf Blutung",
+    not_suspected_in_part="Kein Verdacht auf Blutung im aufgenommenen Teil des Kopfes",
     not_analysed="NICHT ANALYSIERT",
     because="{series}: Grund: {reason}",
     unanswered="{series} NICHT ANALYSIERT, Grund: {reason}",
