@@ -31,7 +31,7 @@ from ich_node.domain.errors import (
 from ich_node.domain.findings import Analysis, Volume
 from ich_node.domain.ledger import Job, ResultInstance
 from ich_node.domain.reasons import Reason, Why
-from ich_node.infer import bundle, pipeline
+from ich_node.infer import bundle, identity_alone, pipeline
 from ich_node.infer.engine import Engine, open_engine
 from ich_node.report import build, files
 from ich_node.report.said.reasons import english
@@ -226,7 +226,10 @@ class Worker:
         if isinstance(what, Analyse):
             return self._analyse(paths, self._model, self._engine, self._config)
         reason = Reason(Why.ANALYSIS_FAILED, times=what.failures, message=job.trouble or "?")
-        headers = pipeline.read_headers(paths)
+        try:
+            headers = pipeline.read_headers(paths)
+        except (UnusableSeries, OSError):  # damaged, gone, or on a disk that fails
+            headers = identity_alone.headers(job, paths)
         return pipeline.not_analysed(headers, self._model.card, self._engine.name, reason)
 
     def _publish(self, job: Job, analysis: Analysis) -> None:

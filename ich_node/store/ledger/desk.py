@@ -166,7 +166,7 @@ class DeskRows(Rows):
 
 
 COPIED = (
-    *("study_uid", "series_uid", "input_digest", "sop_instance_uids", "rank"),
+    *("study_uid", "series_uid", "input_digest", "sop_instance_uids", "rank", "told"),
     *("calling_ae_title", "calling_address", "patient_hash", "accession_hash"),
 )
 """What a job that is done anew has in common with the first."""

@@ -102,7 +102,7 @@ class IntakeRows(Rows):
         found: dict[str, set[str]] = {}
         with self._read() as db:
             for row in db.execute(query):
-                found.setdefault(row.series_uid, set()).update(row.sop_instance_uids.split("\n"))
+                found.setdefault(row.series_uid, set()).update(row.sop_instance_uids.split())
         return found
 
     def _next_revision(self, db: sa.Connection, series: Series) -> int:

@@ -86,7 +86,6 @@ delivery = Table(
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     CheckConstraint(_one_of("state", DeliveryState), name="delivery_state"),
-    Index("delivery_of_job", "job_id", "destination", "state"),
     Index("delivery_due", "destination", "state", "urgency", "job_id", "sequence"),
     Index("delivery_age", "destination", "state", "created_at"),  # what a destination is asked to commit to
     Index("delivery_transaction", "transaction_uid", sqlite_where=text("transaction_uid IS NOT NULL")),

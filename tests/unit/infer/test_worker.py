@@ -15,7 +15,7 @@ from ich_node.domain.dicom import Instance, Series
 from ich_node.domain.errors import EngineFailure, SpoolFull, StoreError, UnusableSeries
 from ich_node.domain.ledger import JobState, Sent
 from ich_node.domain.reasons import Reason, Why
-from ich_node.infer import worker
+from ich_node.infer import identity_alone, worker
 from ich_node.phantom import series
 from ich_node.runtime import config
 from ich_node.store.ledger.jobs import LEASE_S, JobStore
@@ -316,16 +316,22 @@ def test_a_full_disk_is_waited_out_and_counts_as_no_attempt(work, jobs, spool, s
     assert jobs.job(job.id).priority == "STAT"
 
 
-def test_a_series_of_which_nothing_can_be_read_fails_with_the_reason(work, jobs, settings, clock):
+def test_a_series_of_which_nothing_can_be_read_is_answered_from_its_identity_alone(work, jobs, settings, clock):
     job = queue(jobs, settings)
-    for path in (settings.state_dir / "incoming" / SERIES).iterdir():
+    folder = settings.state_dir / "incoming" / SERIES
+    (known,) = {str(dcmread(path).PatientID) for path in folder.iterdir()}
+    assert {header.PatientID for header in identity_alone.headers(job, list(folder.iterdir()))} == {known}
+    for path in folder.iterdir():
         path.unlink()
     one = work(failing(UnusableSeries(Reason(Why.NOTHING_READABLE))))
     for _ in range(settings.infer.max_attempts + 1):
         one.work_once()
         clock.now += 1
-    assert jobs.job(job.id).state is JobState.FAILED
-    assert "not one file" in jobs.job(job.id).trouble
+    answered = jobs.job(job.id)
+    assert (answered.state, answered.priority) == (JobState.DELIVERING, None)
+    assert "not one file" in answered.refusal
+    told = [dcmread(item.path) for item in jobs.due("pacs")]
+    assert {(item.StudyInstanceUID, item.PatientID) for item in told} == {(STUDY, "")}
 
 
 def test_only_the_first_process_of_a_name_knows_that_the_one_before_it_is_dead(tmp_path):

@@ -96,7 +96,6 @@ def upgrade() -> None:
     op.create_index("job_ready", "job", ["state", sa.text("rank DESC"), "id"])
     op.create_index("job_of_series", "job", ["series_uid", "state"])
     op.create_index("job_of_predecessor", "job", ["predecessor"], sqlite_where=sa.text("predecessor IS NOT NULL"))
-    op.create_index("delivery_of_job", "delivery", ["job_id", "destination", "state"])
     op.create_index("delivery_due", "delivery", ["destination", "state", "urgency", "job_id", "sequence"])
     op.create_index("delivery_age", "delivery", ["destination", "state", "created_at"])
     op.create_index(
