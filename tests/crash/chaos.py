@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.crash import faults, peers
+from tests.crash import faults, peers, powercut
 from tests.crash.faults import Outcome
 
 NODE_FAULTS: dict[str, tuple[Callable[..., tuple[Outcome, object]], int]] = {
@@ -28,6 +28,7 @@ NODE_FAULTS: dict[str, tuple[Callable[..., tuple[Outcome, object]], int]] = {
     "database_gone": (faults.database_gone, 5),
     "clock_jumps": (faults.clock_jumps, 10),
 }
+POWER_CUTS = 40
 RECEIVER_FAULTS: dict[str, tuple[Callable[..., Outcome], int]] = {
     "kill_receiver": (faults.kill_receiver, 50),
     "abort_in_instance": (faults.abort_in_instance, 50),
@@ -60,13 +61,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="file whose table is replaced")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other moments (1)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the injections (1)")
-    parser.add_argument("--only", nargs="+", default=[*NODE_FAULTS, *RECEIVER_FAULTS], help="these faults only")
+    parser.add_argument(
+        "--only", nargs="+", default=[*NODE_FAULTS, *RECEIVER_FAULTS, "power_cut"], help="these faults only"
+    )
     return parser.parse_args()
 
 
 def run(names: list[str], seed: int, scale: float) -> Iterator[Outcome]:
     """The outcome of each fault, as it is over."""
     for name in names:
+        if name == "power_cut":
+            yield from _power_cuts(seed, scale)
+            continue
         fault, count = NODE_FAULTS.get(name) or RECEIVER_FAULTS[name]
         for peer in ["ich_node"] if name in NODE_FAULTS else peers.available():
             print(f"{name}: {peer}", file=sys.stderr, flush=True)
@@ -79,6 +85,17 @@ def run(names: list[str], seed: int, scale: float) -> Iterator[Outcome]:
             except Exception as error:
                 traceback.print_exc()
                 yield Outcome(name, peer, 0, 0, 0, 0, (), f"broke off: {type(error).__name__}", ended=False)
+
+
+def _power_cuts(seed: int, scale: float) -> Iterator[Outcome]:
+    for file_system in ("ext4", "xfs"):
+        print(f"power_cut: {file_system}", file=sys.stderr, flush=True)
+        if missing := powercut.lacks():
+            remark = f"left out: this machine lacks {missing}"
+            yield Outcome(f"power cut, {file_system}", "ich_node", 0, 0, 0, 0, (), remark)
+            continue
+        with _folder("power_cut") as folder:
+            yield faults.power_cut(folder, _scaled(POWER_CUTS, scale), seed, file_system)
 
 
 class _folder:  # noqa: N801 a context manager that reads as a verb

@@ -23,6 +23,7 @@ from pathlib import Path
 from pydicom import dcmread
 from pynetdicom import AE
 
+from tests.crash import powercut
 from tests.crash.evidence import Verdict, judge, query, wait_until_done
 from tests.crash.node import ROLES, Node
 from tests.crash.pacs import CountingPacs
@@ -347,6 +348,13 @@ def disk_full_receiver(folder: Path, peer: str, times: int, seed: int) -> Outcom
             (disk / "ballast").unlink()
 
         return _receiving("disk full while receiving", folder, peer, times, seed, harm, store=disk)
+
+
+def power_cut(folder: Path, cuts: int, seed: int, file_system: str) -> Outcome:
+    """The power goes while a scanner sends: the disk of that moment is mounted again; needs root and loop devices."""
+    looked_at, lost, closed, control_lost, recovery = powercut.cut_under_receiver(folder, cuts, seed, file_system)
+    remark = f"beside it, without fsync: {control_lost} of {closed} lost"
+    return Outcome(f"power cut, {file_system}", "ich_node", cuts, looked_at, lost, 0, recovery, remark)
 
 
 def _receiving(

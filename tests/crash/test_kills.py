@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from tests.crash import faults, peers
+from tests.crash import faults, peers, powercut
 
 pytestmark = [pytest.mark.crash, pytest.mark.interop, pytest.mark.timeout(1800)]
 SEED = 20
@@ -67,6 +67,15 @@ def test_an_instance_that_breaks_off_in_the_middle_leaves_nothing_behind(tmp_pat
     outcome = faults.abort_in_instance(tmp_path, "ich_node", 5, SEED)
     assert (outcome.lost, outcome.remark) == (0, "")
     assert outcome.acknowledged > 0
+
+
+@pytest.mark.parametrize("file_system", ["ext4", "xfs"])
+def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path, file_system):
+    if missing := powercut.lacks():
+        pytest.skip(f"needs {missing}")
+    outcome = faults.power_cut(tmp_path, 3, SEED, file_system)
+    assert outcome.acknowledged > 0
+    assert outcome.lost == 0
 
 
 def test_success_is_said_only_after_the_disk_was_told(tmp_path):

@@ -1,0 +1,172 @@
+"""A power cut under a receiver: the disk as it is at one moment, mounted again and compared with what was acknowledged.
+
+An outer image (xfs with reflink) holds an inner one, which is a loop device with direct I/O under the file system on
+trial: what that one has not written yet is not in the image. FICLONE takes a consistent copy of it while all goes on;
+the copy is the disk after the cut, and mounting it is the recovery (journal replay) of the real file system. A writer
+without fsync beside the receiver is the control: when it loses nothing, the cuts show nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import random
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.crash.evidence import is_held
+from tests.crash.peers import IchNode
+from tests.crash.scanner import Patients, Scanner
+
+FICLONE = 0x40049409  # linux/fs.h
+OUTER, INNER = "3G", "512M"
+MAKE = {"ext4": ["mkfs.ext4", "-q"], "xfs": ["mkfs.xfs", "-q", "-s", "size=4096"]}  # a clone's loop device has 4096
+CONTROL_BYTES = 20_000
+CONTROL_PAUSE_S = 0.02
+
+
+def lacks() -> str:
+    """What this machine lacks for a power cut; empty when it has all."""
+    if os.geteuid() != 0:
+        return "root, to mount"
+    missing = [tool for tool in ("mkfs.xfs", "mkfs.ext4", "losetup") if shutil.which(tool) is None]
+    if missing:
+        return ", ".join(missing)
+    found = subprocess.run(["losetup", "-f"], capture_output=True, check=False)
+    return "" if found.returncode == 0 else "loop devices"
+
+
+class Disk:
+    """A mounted file system whose power can be cut; use it as a context manager. `root`: where it is mounted."""
+
+    def __init__(self, folder: Path, file_system: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._outer_image, self._outer = folder / "outer.img", folder / "outer"
+        self._image, self._file_system = self._outer / "live.img", file_system
+        self.root, self._clone_root = folder / "disk", folder / "after"
+
+    def __enter__(self) -> Disk:
+        for path in (self._outer, self.root, self._clone_root):
+            path.mkdir()
+        _sh("truncate", "-s", OUTER, self._outer_image)
+        _sh("mkfs.xfs", "-q", "-m", "reflink=1", self._outer_image)
+        _sh("mount", "-o", "loop", self._outer_image, self._outer)
+        _sh("truncate", "-s", INNER, self._image)
+        _sh(*MAKE[self._file_system], self._image)
+        self._device = _attach(self._image)
+        _sh("mount", self._device, self.root)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        _sh("umount", self.root)
+        _sh("losetup", "-d", self._device)
+        _sh("umount", self._outer)
+        self._outer_image.unlink()
+
+    def cut(self) -> Path:
+        """The image of the disk as it is now."""
+        image = self._outer / "cut.img"
+        with self._image.open("rb") as source, image.open("wb") as target:
+            fcntl.ioctl(target.fileno(), FICLONE, source.fileno())
+        return image
+
+    @contextmanager
+    def mounted(self, image: Path) -> Iterator[Path]:
+        """The disk of an image after its recovery."""
+        device = _attach(image)
+        try:
+            # the copy of an xfs has the UUID of the one that is still mounted
+            options = ["-o", "nouuid"] if self._file_system == "xfs" else []
+            _sh("mount", *options, device, self._clone_root)
+            try:
+                yield self._clone_root
+            finally:
+                _sh("umount", self._clone_root)
+        finally:
+            _sh("losetup", "-d", device)
+            image.unlink()
+
+
+class Control(threading.Thread):
+    """Writes files without fsync, as one who says Success too early does. written: those that are closed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(daemon=True)
+        folder.mkdir()
+        self.written: list[str] = []
+        self._folder, self._finish = folder, threading.Event()
+
+    def run(self) -> None:
+        """Write until finish()."""
+        while not self._finish.wait(CONTROL_PAUSE_S):
+            name = f"{len(self.written):06}"
+            (self._folder / name).write_bytes(name.encode() * (CONTROL_BYTES // 6))
+            self.written.append(name)
+
+    def finish(self) -> None:
+        """Stop."""
+        self._finish.set()
+        self.join()
+
+
+def lost_of_control(folder: Path, written: list[str]) -> int:
+    """How many files that were closed are not there, or not whole."""
+
+    def content(name: str) -> bytes:
+        path = folder / name
+        return path.read_bytes() if path.exists() else b""
+
+    return sum(content(name) != name.encode() * (CONTROL_BYTES // 6) for name in written)
+
+
+def cut_under_receiver(
+    folder: Path, cuts: int, seed: int, file_system: str
+) -> tuple[int, int, int, int, tuple[float, ...]]:
+    """(acknowledged instances looked at, lost of them, closed files of the control, lost of them, seconds to mount)."""
+    rng = random.Random(seed)
+    looked_at = lost = closed = control_lost = 0
+    recovery = []
+    with Disk(folder / "power", file_system) as disk:
+        receiver = IchNode(folder, disk.root)
+        receiver.start()
+        control = Control(disk.root / "control")
+        control.start()
+        scanner = Scanner(Patients(folder / "sent", seed=seed), receiver.port, seed, longest_pause_s=0.2)
+        scanner.start()
+        try:
+            for _ in range(cuts):
+                time.sleep(rng.uniform(0.3, 3))
+                acknowledged, written = list(scanner.acknowledged), list(control.written)
+                image = disk.cut()
+                started = time.monotonic()
+                with disk.mounted(image) as root:
+                    recovery.append(time.monotonic() - started)
+                    lost += sum(not is_held(root / "state", path) for path in acknowledged)
+                    control_lost += lost_of_control(root / "control", written)
+                looked_at += len(acknowledged)
+                closed += len(written)
+        finally:
+            control.finish()
+            scanner.finish()
+            receiver.stop()
+    return looked_at, lost, closed, control_lost, tuple(recovery)
+
+
+def _attach(image: Path) -> str:
+    device = _sh("losetup", "--direct-io=on", "--show", "-f", image)
+    if Path(f"/sys/block/{Path(device).name}/loop/dio").read_text().strip() != "1":
+        _sh("losetup", "-d", device)
+        raise RuntimeError("no direct I/O: what this shows would mean nothing")
+    return device
+
+
+def _sh(*command: object) -> str:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))}: {done.stderr.strip()}")
+    return done.stdout.strip()
