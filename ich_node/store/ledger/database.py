@@ -21,6 +21,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from ich_node.domain.errors import StoreError
+from ich_node.runtime import logs
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger import rebuild
 
@@ -89,5 +90,7 @@ def _migrate(engine: sa.Engine, state: StateDir) -> None:
             raise StoreError(f"the database has schema {current}, this version knows up to {newest}: use the newer one")
         settings.attributes["connection"] = db
         command.upgrade(settings, "head")
+        if current is not None:
+            logs.get().info("database_migrated", before=current, now=newest)
         if current is None:  # a new database, in a new state directory or in one that lost its own
             rebuild.restore_jobs(db, state, time.time())
