@@ -3,7 +3,7 @@
     accept → address known? → thread → TLS handshake → 74 bytes: titles, address, certificate → the items, counted
            → slot → only then a pynetdicom association, which sees the request as we write it
 
-A stranger costs one system call and a file descriptor for a second. A connection that says nothing costs a thread for
+A stranger costs one system call and a file descriptor for a moment. A connection that says nothing costs a thread for
 at most `acse_timeout_s`, and no slot. What is turned away is told with cause and remedy, a line a minute for each
 address and cause.
 """
@@ -44,8 +44,8 @@ from ich_node.runtime.tls import Reloading, certificate_names
 
 ABORT = bytes((7, 0, 0, 0, 0, 4, 0, 0, 2, 0))  # A-ABORT by the service provider, no reason given (PS3.8 9.3.8)
 
-STRANGER_S, MOST_STRANGERS = 1.0, 256
-"""A stranger's connection is closed after a second, unread and without a thread, so that trying again keeps him busier
+STRANGER_S, MOST_STRANGERS = 5.0, 256
+"""A stranger's connection is closed after so long, unread and without a thread, so that trying again keeps him busier
 than us; of more than so many the oldest is closed at once."""
 
 MakeSocket = Callable[[Association, Stream, bytes], BoundedSocket]
@@ -55,7 +55,7 @@ Contexts = Callable[[Proposal, CallerConfig], list[PresentationContext]]
 class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom has no types
     """Accepts connections; everything that can block happens in the connection's own thread."""
 
-    request_queue_size = 128
+    request_queue_size = 4096  # more than strangers fill between two turns: a full queue costs a caller a second
     daemon_threads = True
     block_on_close = False
 

@@ -75,6 +75,10 @@ class SleepingDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom h
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Add a P-DATA to the message at hand; raises ValueError when that is too long."""
         message, values = self.message, primitive.presentation_data_value_list
+        expected = getattr(message, "context_id", None)
+        contexts = {context_id for context_id, _ in values} | ({expected} if expected is not None else set())
+        if len(contexts) != 1:
+            raise ValueError("a fragment of no message, or of another one")
         command = message.encoded_command_set.tell() if message is not None else 0
         if command + sum(len(value) for _, value in values if value[0] & 1) > LONGEST_COMMAND:
             raise ValueError("a command is too long")

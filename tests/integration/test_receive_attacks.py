@@ -97,7 +97,10 @@ def compared(receiver: Receiver, attack: Callable[[], object]) -> None:
 # --- strangers -----------------------------------------------------------------------------------------------------
 
 
-def test_strangers_that_say_nothing_take_no_thread_and_no_place_and_are_closed(tmp_path: Path) -> None:
+def test_strangers_that_say_nothing_take_no_thread_and_no_place_and_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ich_node.receive.door.STRANGER_S", 0.2)
     with Receiver(tmp_path, callers=only_the_scanner()) as receiver:
         before = association_threads()
         held = []
@@ -133,7 +136,7 @@ def test_the_scanner_keeps_its_rate_under_128_silent_strangers(tmp_path: Path) -
             scu.socket.recv(1)
             time.sleep(0.05)
 
-    with Receiver(tmp_path, callers=only_the_scanner()) as receiver:
+    with Receiver(tmp_path, callers=only_the_scanner(), acse_timeout_s=20, dimse_timeout_s=20) as receiver:
         compared(receiver, lambda: meanwhile(form(short=16, long=128), lambda n: silent(n, receiver.port)))
 
 
@@ -150,7 +153,7 @@ def test_the_scanner_keeps_its_rate_under_a_flood_of_large_requests(tmp_path: Pa
             time.sleep(0.25)  # 0.25 MB/s
 
     callers = only_the_scanner(CallerConfig(ae_title="CT3", addresses=("127.0.0.3",))) if listed else only_the_scanner()
-    with Receiver(tmp_path, callers=callers) as receiver:
+    with Receiver(tmp_path, callers=callers, acse_timeout_s=20, dimse_timeout_s=20) as receiver:
         compared(receiver, lambda: meanwhile(1, lambda n: ask(n, receiver.port)))
 
 
