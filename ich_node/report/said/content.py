@@ -26,6 +26,9 @@ from ich_node.report.sr import codes
 
 Tone = Literal["STAT", "HIGH", "ROUTINE", "NOT ANALYSED"]
 
+CorrectionKind = Literal["more images", "milder", "other sender", "again"]
+BOTH_STAND: frozenset[CorrectionKind] = frozenset({"milder", "other sender"})
+
 SERIES_DESCRIPTION = "ICH TRIAGE"
 LINE_BREAK = "\r\n"  # PS3.5 6.1.3: what a text value breaks its lines with
 COMPARTMENTS = ("supratentorial", "infratentorial")
@@ -83,7 +86,7 @@ class Caption:
 class Correction:
     """That a result follows an earlier one. earlier: when that one was made, for people; empty when not known."""
 
-    kind: Literal["more images", "milder", "other sender", "again"]
+    kind: CorrectionKind
     earlier: str = ""
 
 
