@@ -10,6 +10,7 @@ from typing import Protocol
 
 from ich_node.deliver.dicom.commitment import Committer
 from ich_node.deliver.dicom.peer import DicomPeer
+from ich_node.deliver.hl7.mllp import Hl7Peer
 from ich_node.deliver.sender import Sender
 from ich_node.domain.errors import DeliveryError
 from ich_node.runtime import logs, service
@@ -51,7 +52,7 @@ def run(config: Config, stop: Stop) -> None:
     threads = [threading.Thread(target=_keep_running, args=(part, stop), name=part.name, daemon=True) for part in parts]
     for thread in threads:
         thread.start()
-    service.notify("READY=1", f"STATUS={len(config.deliver.destinations)} destinations")
+    service.notify("READY=1", f"STATUS={len(config.deliver.everywhere)} destinations")
     try:
         _watch(parts, stop, longest_wait_s=config.deliver.connect_timeout_s + config.deliver.dimse_timeout_s)
     finally:
@@ -68,6 +69,8 @@ def parts_of(config: Config, store: Ledger) -> list[Part]:
         parts.append(Sender(destination.name, config.deliver, store, DicomPeer(config, destination), bell))
         if destination.commitment:
             parts.append(Committer(config, destination, store))
+    for listener in config.deliver.hl7:
+        parts.append(Sender(listener.name, config.deliver, store, Hl7Peer(config, listener), bell))
     return parts
 
 

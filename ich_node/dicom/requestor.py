@@ -323,7 +323,7 @@ def request_association(
     Raises PeerUnavailable when that fails, Rejected when the peer says no. An association without an accepted
     presentation context is returned: `negotiated` says why.
     """
-    opened = _connected(address, connect_timeout_s, secure)
+    opened = connect(address, connect_timeout_s, secure)
     contexts = ul.context_ids(proposals)
     association = Requestor(opened, timeout_s, contexts)
     with association._failures("answer the association request"):
@@ -340,7 +340,8 @@ def request_association(
     return association
 
 
-def _connected(address: tuple[str, int], timeout_s: float, secure: Secure | None) -> socket.socket:
+def connect(address: tuple[str, int], timeout_s: float, secure: Secure | None) -> socket.socket:
+    """A connected socket, wrapped by `secure` if there is one; raises PeerUnavailable in plain words."""
     end = time.monotonic() + timeout_s
     try:
         opened = socket.create_connection(address, timeout_s)

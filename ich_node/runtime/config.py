@@ -163,23 +163,69 @@ class ReportConfig(Section):
     series_number_base: int = Field(9000, ge=1, le=90000, description="series numbers of the results start here")
 
 
-class DestinationConfig(Section):
-    """A PACS that gets the results."""
+class RouteConfig(Section):
+    """What every destination has, of whatever kind."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="name in logs and commands")
-    ae_title: AE = Field(description="called AE title")
+    priorities: tuple[Literal["STAT", "HIGH", "ROUTINE", "NOT_ANALYSED"], ...] = Field(
+        ("STAT", "HIGH", "ROUTINE", "NOT_ANALYSED"), description="it gets results of these priorities only"
+    )
+    senders: tuple[str, ...] = Field(
+        ("*",), description="it gets results of studies from these calling AE titles only; * and ? as in callers"
+    )
+
+
+class PeerConfig(RouteConfig):
+    """A destination at a host and port."""
+
     host: str = Field(min_length=1, description="host name or address")
-    port: Port = Field(104, description="TCP port")
     tls: TlsConfig | None = Field(None, description="none: plain TCP")
+    tls_server_name: str | None = Field(None, description="name in the certificate; none: the host")
+    tls_fingerprint: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the certificate; none: any of the authorities"
+    )
+
+
+class DestinationConfig(PeerConfig):
+    """A PACS that gets the results."""
+
+    ae_title: AE = Field(description="called AE title")
+    port: Port = Field(104, description="TCP port")
+    objects: tuple[Literal["pictures", "structured_report", "text_report"], ...] = Field(
+        ("pictures", "structured_report", "text_report"), description="it gets these objects only"
+    )
     commitment: bool = Field(False, description="ask for Storage Commitment and count an instance as safe only then")
     commitment_ae_title: AE | None = Field(None, description="AE title to ask for it; none: the called AE title")
     commitment_port: Port | None = Field(None, description="TCP port to ask for it; none: the port above")
+
+
+class Hl7Config(PeerConfig):
+    """A listener for HL7 v2.5.1 ORU^R01 over MLLP."""
+
+    port: Port = Field(2575, description="TCP port of the listener")
+    sending_application: str = Field("ICHNODE", description="MSH-3")
+    sending_facility: str = Field("", description="MSH-4")
+    receiving_application: str = Field("", description="MSH-5")
+    receiving_facility: str = Field("", description="MSH-6")
+    charset: Literal["UNICODE UTF-8", "8859/1", "ASCII"] = Field(
+        "UNICODE UTF-8", description="MSH-18; a message that it cannot hold goes as UNICODE UTF-8"
+    )
+    mode: Literal["original", "enhanced"] = Field("original", description="acknowledgement mode: AA/AE/AR or CA/CE/CR")
+    status: Literal["P", "F"] = Field("P", description="OBR-25 and OBX-11: preliminary or final; corrected ones are C")
+    fields: dict[str, str] = Field(
+        default_factory=dict, description='more fields, or others: OBR-18: "{AccessionNumber}"; {JobID} too'
+    )
+    abnormal_flags: dict[Literal["STAT", "HIGH", "ROUTINE"], str] = Field(
+        default_factory=dict, description="OBX-8 by priority; AA, A and N unless told otherwise"
+    )
+    link: str | None = Field(None, description="a link to show, e.g. to the board; DICOM keywords in braces")
 
 
 class DeliverConfig(Section):
     """The sender."""
 
     destinations: tuple[DestinationConfig, ...] = Field((), description="every result goes to each of them")
+    hl7: tuple[Hl7Config, ...] = Field((), description="HL7 listeners that get a message for every result")
     retry_base_s: float = Field(5, gt=0, description="first wait after a transient failure; doubles, with jitter")
     retry_max_s: float = Field(900, gt=0, description="longest wait between two attempts")
     give_up_after_h: float = Field(72, gt=0, description="a transient failure counts as final after")
@@ -188,13 +234,17 @@ class DeliverConfig(Section):
     linger_s: float = Field(2, ge=0, description="an idle association is kept open for further results")
     commitment_timeout_s: float = Field(3600, gt=0, description="a commitment report must arrive within")
 
-    @field_validator("destinations")
-    @classmethod
-    def _unique(cls, value: tuple[DestinationConfig, ...]) -> tuple[DestinationConfig, ...]:
-        names = [destination.name for destination in value]
+    @property
+    def everywhere(self) -> tuple[RouteConfig, ...]:
+        """Every destination, of whatever kind; messages first, for they are what is waited for."""
+        return (*self.hl7, *self.destinations)
+
+    @model_validator(mode="after")
+    def _unique(self) -> DeliverConfig:
+        names = [destination.name for destination in self.everywhere]
         if len(set(names)) != len(names):
             raise ValueError("two destinations have the same name")
-        return value
+        return self
 
 
 class StoreConfig(Section):

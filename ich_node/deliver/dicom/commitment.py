@@ -177,7 +177,7 @@ class Committer:
             self._association = None
 
     def _on_report(self, report: Report) -> None:
-        settled = settle(self._store, report, self._options, self._clock)
+        settled = settle(self._store, report, self._options, self._clock, only=frozenset({self._destination.name}))
         log_settled(self._log, report, settled)
         self._reported.set()
 

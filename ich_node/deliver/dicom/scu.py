@@ -7,7 +7,6 @@ dicom.requestor.
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,11 +22,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ich_node.deliver.answer import Answer, Verdict
 from ich_node.deliver.dicom.answers import meaning
+from ich_node.deliver.secure import secure
 from ich_node.dicom import dimse
 from ich_node.dicom.pdu import Proposal
 from ich_node.dicom.requestor import Message, Requestor, request_association
-from ich_node.domain.errors import ConfigError, PeerRefused, PeerUnavailable
-from ich_node.runtime import tls
+from ich_node.domain.errors import PeerRefused, PeerUnavailable
 from ich_node.runtime.config import DeliverConfig, DestinationConfig
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
@@ -313,7 +312,9 @@ def associate(
         proposals=proposals,
         connect_timeout_s=options.connect_timeout_s,
         timeout_s=options.dimse_timeout_s,
-        secure=_secure(destination),
+        secure=secure(
+            destination.tls, destination.tls_server_name or destination.host, destination.tls_fingerprint
+        ),
     )
     if not requestor.negotiated.accepted:
         may_change, reasons = _why_refused(requestor) or (True, "none was proposed")
@@ -321,16 +322,6 @@ def associate(
         kind = PeerUnavailable if may_change else PeerRefused
         raise kind(f"the peer accepts none of the presentation contexts: {reasons}")
     return Association(requestor)
-
-
-def _secure(destination: DestinationConfig) -> Callable[[socket.socket], socket.socket] | None:
-    if destination.tls is None:
-        return None
-    try:
-        context = tls.client_context(destination.tls)
-    except ConfigError as error:  # a renewal that is half written is complete a moment later
-        raise PeerUnavailable(f"own certificate: {error}") from error
-    return lambda opened: context.wrap_socket(opened, server_hostname=destination.host)
 
 
 def echo(calling_ae_title: str, destination: DestinationConfig, options: DeliverConfig) -> Echo:

@@ -1,0 +1,1 @@
+"""Delivery as HL7 messages over MLLP."""
