@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -93,8 +93,12 @@ def publish_job(
     classes: Sequence[str] = (SECONDARY_CAPTURE, SECONDARY_CAPTURE, BASIC_TEXT_SR),
     priority: str = "ROUTINE",
     syntax: UID = ExplicitVRLittleEndian,
+    owe: Callable[[list[ResultInstance]], list[Owed]] | None = None,
 ) -> tuple[Job, list[ResultInstance]]:
-    """A job in state delivering, with one file per entry of `classes`; a 3D SR gets its alternates beside it."""
+    """A job in state delivering, with one file per entry of `classes`; a 3D SR gets its alternates beside it.
+
+    owe: what is owed, when that is not every file to each of `destinations`.
+    """
     instance = Instance(
         "1.2.3", series_uid, "1.2.840.10008.5.1.4.1.1.2", f"{series_uid}.1", "1.2.840.10008.1.2", Path()
     )
@@ -110,7 +114,8 @@ def publish_job(
             write_instance(folder / f"{uid}.comprehensive.dcm", COMPREHENSIVE_SR, f"{uid}1")
             write_instance(folder / f"{uid}.enhanced.dcm", ENHANCED_SR, f"{uid}2")
         files.append(ResultInstance(sop_class_uid, uid, path))
-    store.publish(job, [Owed(file, name) for name in destinations for file in files], priority=priority)
+    owed = owe(files) if owe else [Owed(file, name) for name in destinations for file in files]
+    store.publish(job, owed, priority=priority)
     return job, files
 
 

@@ -23,11 +23,13 @@ from pathlib import Path
 from cryptography import x509
 
 from ich_node.deliver.dicom import scu
+from ich_node.deliver.hl7.mllp import Hl7Peer
 from ich_node.domain.errors import ConfigError, IchNodeError
 from ich_node.infer import bundle
 from ich_node.infer.engine import open_engine
 from ich_node.runtime import tls
 from ich_node.runtime.config import Config, DestinationConfig, TlsConfig
+from ich_node.store import routes
 from ich_node.store.ledger import database
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"})
@@ -55,7 +57,11 @@ def checks(config: Config) -> Iterator[Check]:
     yield from _model(config)
     for destination in config.deliver.destinations:
         yield _destination(config, destination)
-    if not config.deliver.destinations:
+    for listener in config.deliver.hl7:
+        where = f"{listener.host} port {listener.port}"
+        yield Check(f"HL7 listener {listener.name}", Hl7Peer(config, listener).answers(), where)
+    yield Check("routes", True, "; ".join(f"{priority}: {names}" for priority, names in routes.plan(config.deliver)))
+    if not config.deliver.everywhere:
         yield Check("destinations", False, "none configured: results would stay on this machine")
 
 

@@ -79,7 +79,7 @@ def run(
 def _decide(config: Config, store: Desk, action: str, job_id: int, destination: str | None) -> str:
     """Carry out an operator's decision; returns what became of it."""
     if action == "hurry":
-        names = [destination] if destination else [each.name for each in config.deliver.destinations]
+        names = [destination] if destination else [each.name for each in config.deliver.everywhere]
         count = store.hurry(names)
         waiting = [_held(store, job) for job in store.jobs(JobState.DELIVERING, limit=LISTED)]
         audit.get().decided(_operator(), f"jobs hurry to {', '.join(names)}", "R", waiting)
@@ -121,13 +121,14 @@ def _resend(config: Config, store: Desk, job_id: int, destination: str | None) -
         )
     owed: Sequence[Owed] = ()
     if destination is not None:
-        chosen = [each for each in config.deliver.destinations if each.name == destination]
-        owed = route(result_files(StateDir(config.state_dir), job_id), chosen)
+        instances = result_files(StateDir(config.state_dir), job_id)
+        routed = route(instances, config.deliver, priority=job.priority, sender=job.calling_ae_title)
+        owed = [one for one in routed if one.destination == destination]
     return store.resend(job_id, destination, owed)
 
 
 def _check_destination(config: Config, name: str | None) -> None:
-    names = [destination.name for destination in config.deliver.destinations]
+    names = [destination.name for destination in config.deliver.everywhere]
     if name is not None and name not in names:
         raise ConfigError([f"there is no destination {name!r}; configured: {', '.join(names) or 'none'}"])
 

@@ -47,7 +47,9 @@ def run(config: Config, stop: Stop) -> None:
     new process ends: the supervisor starts the role afresh, the ledger is durable.
     """
     store = JobStore.open(config.state_dir, verify=True)
-    store.owe_restored(lambda results: route(results, config.deliver.destinations))
+    store.owe_restored(
+        lambda results, job: route(results, config.deliver, priority=job.priority, sender=job.calling_ae_title)
+    )
     parts = parts_of(config, store)
     threads = [threading.Thread(target=_keep_running, args=(part, stop), name=part.name, daemon=True) for part in parts]
     for thread in threads:

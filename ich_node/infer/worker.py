@@ -252,7 +252,7 @@ class Worker:
             for item in files.objects(results)
         ]
         refusal = None if analysis.reason is None else english(analysis.reason)
-        owed = route(items, self._config.deliver.destinations)
+        owed = route(items, self._config.deliver, priority=analysis.priority, sender=job.calling_ae_title)
         if job.publish_after and analysis.volume is not None and not shows_the_vertex(analysis.volume):
             self._jobs.hold(job.id, job.created_at + self._config.receive.quiet_period_s)
         while True:

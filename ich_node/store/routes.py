@@ -10,6 +10,7 @@ from ich_node.domain.ledger import Owed, ResultInstance, ResultMessage
 from ich_node.runtime.config import DeliverConfig, DestinationConfig, RouteConfig
 
 RESULT_JSON = "result.json"
+PRIORITIES = ("STAT", "HIGH", "ROUTINE", "NOT_ANALYSED")
 TEXT_REPORTS = frozenset({"1.2.840.10008.5.1.4.1.1.88.11"})  # Basic Text SR
 STRUCTURED_REPORTS = frozenset(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34))
 
@@ -22,9 +23,17 @@ def kind_of(sop_class_uid: str) -> str:
 
 
 def wants(destination: RouteConfig, priority: str | None, sender: str | None) -> bool:
-    """Whether a destination gets results of this priority (None: not analysed) of a study from this calling AE title."""
+    """Whether a destination gets results of this priority (None: not analysed) of a study that `sender` has sent."""
     asked = (priority or "NOT_ANALYSED") in destination.priorities
     return asked and any(fnmatchcase(sender or "", pattern) for pattern in destination.senders)
+
+
+def plan(deliver: DeliverConfig) -> list[tuple[str, str]]:
+    """(priority, names of the destinations that may get a result of it) for every priority."""
+    return [
+        (priority, ", ".join(to.name for to in deliver.everywhere if priority in to.priorities) or "nobody")
+        for priority in PRIORITIES
+    ]
 
 
 def route(

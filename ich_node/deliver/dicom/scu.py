@@ -312,9 +312,7 @@ def associate(
         proposals=proposals,
         connect_timeout_s=options.connect_timeout_s,
         timeout_s=options.dimse_timeout_s,
-        secure=secure(
-            destination.tls, destination.tls_server_name or destination.host, destination.tls_fingerprint
-        ),
+        secure=secure(destination.tls, destination.tls_server_name or destination.host, destination.tls_fingerprint),
     )
     if not requestor.negotiated.accepted:
         may_change, reasons = _why_refused(requestor) or (True, "none was proposed")

@@ -14,9 +14,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hl7apy.core import Message
-from hl7apy.exceptions import HL7apyException
-from hl7apy.parser import parse_message
 from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
@@ -122,19 +119,24 @@ class MllpConnection:
 
 
 def acknowledged(data: bytes, control_id: str) -> Answer:
-    """What an acknowledgement says; raises PeerUnavailable when it is none of ours."""
-    try:
-        parsed: Message = parse_message(data.decode("utf-8", "replace").strip("\r\n"), find_groups=False)
-        msa = parsed.msa
-        code, about = msa.msa_1.to_er7(), msa.msa_2.to_er7()
-        said = [msa.msa_3.to_er7()]
-        said += [" ".join(filter(None, (e.err_3.to_er7(), e.err_8.to_er7()))) for e in parsed.children.get("ERR")]
-    except (HL7apyException, AttributeError, ValueError, IndexError, KeyError) as error:
-        raise PeerUnavailable("the acknowledgement is no HL7 message") from error
-    if about != control_id:
+    """What an acknowledgement says; raises PeerUnavailable when it is none of ours.
+
+    Only MSA and ERR are looked at: what a receiver writes elsewhere is informational.
+    """
+    text = data.decode("utf-8", "replace").replace("\n", "\r").strip("\r ")
+    if not text.startswith("MSH") or len(text) < 4:
+        raise PeerUnavailable("the acknowledgement is no HL7 message")
+    segments = [line.split(text[3]) for line in text.split("\r")]
+    msa = next((fields for fields in segments if fields[0] == "MSA"), None)
+    if msa is None:
+        raise PeerUnavailable("the acknowledgement has no MSA segment")
+    code, about, said = (*msa[1:4], "", "", "")[:3]
+    if about.strip() != control_id:
         raise PeerUnavailable("the acknowledgement (MSA-2) is about another message")
+    errors = [fields for fields in segments if fields[0] == "ERR"]
+    remark = [said, *(field for fields in errors for field in (*fields, *[""] * 9)[3:9:5])]  # ERR-3 and ERR-8
     verdict, cause = VERDICTS.get(code, (Verdict.LATER, "the receiver answers with an unknown acknowledgement code"))
-    return Answer(verdict, code if code in VERDICTS else "?", cause, cleaned("; ".join(filter(None, said))))
+    return Answer(verdict, code if code in VERDICTS else "?", cause, cleaned("; ".join(filter(None, remark))))
 
 
 class Hl7Peer:

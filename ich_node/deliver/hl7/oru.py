@@ -21,6 +21,8 @@ from ich_node.domain.errors import PeerRefused
 from ich_node.runtime.config import Hl7Config
 
 VERSION = "2.5.1"
+DELIMITERS = "^~\\&"
+"""MSH-2."""
 FIELD = re.compile(r"(MSH|PID|PV1|ORC|OBR)-([0-9]{1,2})")
 PLACE = re.compile(r"\{(\w+)\}")
 ESCAPES = {"\\": "\\E\\", "|": "\\F\\", "^": "\\S\\", "&": "\\T\\", "~": "\\R\\", "\r": " ", "\n": " "}
@@ -71,7 +73,10 @@ def message(result: Mapping[str, Any], header: Mapping[str, str], config: Hl7Con
     }
     try:
         segments = [
-            _segment(name, {number: text for (segment, number), text in _filled({**fixed, **fields}, header) if segment == name})
+            _segment(
+                name,
+                {number: text for (segment, number), text in _filled({**fixed, **fields}, header) if segment == name},
+            )
             for name in ("PID", "PV1", "ORC", "OBR")
         ]
         segments += [
@@ -96,8 +101,9 @@ def message(result: Mapping[str, Any], header: Mapping[str, str], config: Hl7Con
             "16": application,
             "18": charset,
         }
-        head |= {n: text for (segment, n), text in _filled(config.fields, header) if segment == "MSH"}
-        return (_segment("MSH", head) + "\r" + body).encode(CHARSETS[charset], "replace")
+        head |= _of("MSH", _filled(config.fields, header))
+        msh = _segment("MSH", head).replace("MSH|", f"MSH|{DELIMITERS}", 1)
+        return (msh + "\r" + body).encode(CHARSETS[charset])
     except HL7apyException as error:
         raise PeerRefused(f"the mapping does not fit HL7: {type(error).__name__}") from error
 
@@ -114,6 +120,11 @@ def _filled(fields: Mapping[str, str], header: Mapping[str, str]) -> Iterator[tu
             raise PeerRefused(f"{key} is no field of MSH, PID, PV1, ORC or OBR")
         text = PLACE.sub(lambda place: _value(place[1], header), template)
         yield (found[1], found[2]), text.rstrip("^")
+
+
+def _of(name: str, filled: Iterator[tuple[tuple[str, str], str]]) -> dict[str, str]:
+    """The fields of one segment, by number."""
+    return {number: text for (segment, number), text in filled if segment == name}
 
 
 def _value(keyword: str, header: Mapping[str, str]) -> str:
@@ -142,16 +153,14 @@ def _fits(text: str, charset: str) -> bool:
     return True
 
 
-def _observations(
-    result: Mapping[str, Any], header: Mapping[str, str], config: Hl7Config
-) -> Iterator[dict[str, str]]:
+def _observations(result: Mapping[str, Any], header: Mapping[str, str], config: Hl7Config) -> Iterator[dict[str, str]]:
     """OBX fields 2, 3, 5, 6 and 8 of every observation, by field number."""
     priority = result.get("priority")
     if priority is None:
         reason = escaped(str(result.get("reason") or "no reason given"))
         yield {"2": "TX", "3": "ICH-STATUS^Analysis^99ICHNODE", "5": f"Not analysed: {reason}"}
     else:
-        flags = {**ABNORMAL, **config.abnormal_flags}
+        flags = {**ABNORMAL, **{str(key): flag for key, flag in config.abnormal_flags.items()}}
         yield {"2": "ST", "3": "ICH-PRIORITY^Triage priority^99ICHNODE", "5": priority, "8": flags.get(priority, "")}
     for finding in result.get("findings", ()):
         label = finding["label"]

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from ich_node.domain.ledger import Delivery, DeliveryState, JobState, Owed, ResultInstance, Sent
+from ich_node.domain.ledger import Delivery, DeliveryState, Job, JobState, Owed, ResultInstance, Sent
 from ich_node.store.ledger import rebuild
 from ich_node.store.ledger.rows import Rows, as_job
 from ich_node.store.ledger.tables import delivery, hurry, job
@@ -134,7 +134,7 @@ class LedgerRows(Rows):
 
     # --- a database that was rebuilt from files ----------------------------------------------------------------------
 
-    def owe_restored(self, route: Callable[[Sequence[ResultInstance]], Sequence[Owed]]) -> int:
+    def owe_restored(self, route: Callable[[Sequence[ResultInstance], Job], Sequence[Owed]]) -> int:
         """Owe the results of jobs that were restored from files (store/ledger/rebuild.py); returns how many jobs.
 
         route: which destination gets which of a job's result instances.
@@ -143,7 +143,7 @@ class LedgerRows(Rows):
         with self._write() as db:
             restored = db.execute(sa.select(job).where(job.c.state == JobState.DELIVERING, without)).all()
             for row in map(as_job, restored):
-                owed = route(rebuild.result_files(self._state, row.id))
+                owed = route(rebuild.result_files(self._state, row.id), row)
                 if rows := self._owed_rows(row.id, owed, row.priority):
                     db.execute(sqlite.insert(delivery).on_conflict_do_nothing(), rows)
                 self._finish_if_settled(db, row.id)

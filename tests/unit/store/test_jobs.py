@@ -525,7 +525,7 @@ def result_json(folder: Path, item: Series) -> None:
     (folder / "result.json").write_text(json.dumps(result))
 
 
-def to_pacs(results):
+def to_pacs(results, _job):
     return [Owed(result, "pacs") for result in results]
 
 
