@@ -6,15 +6,11 @@ really runs are known. Retry is decided here and nowhere else on this side of th
 
 from __future__ import annotations
 
-import fcntl
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pydicom
 
@@ -31,7 +27,7 @@ from ich_node.domain.errors import (
 from ich_node.domain.findings import Analysis, Volume
 from ich_node.domain.ledger import Job, ResultInstance
 from ich_node.domain.reasons import Reason, Why
-from ich_node.infer import bundle, identity_alone, pipeline
+from ich_node.infer import bundle, identity_alone, lease, pipeline
 from ich_node.infer.engine import Engine, open_engine
 from ich_node.report import build, files
 from ich_node.report.said.reasons import english
@@ -39,7 +35,6 @@ from ich_node.report.sr.predecessor import Predecessor
 from ich_node.runtime import logs, service
 from ich_node.runtime.config import Config
 from ich_node.runtime.patience import Patience
-from ich_node.store import durable
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.ledger.protocols import Work
@@ -51,8 +46,6 @@ POLL_S = 0.5  # for what no bell told; a stop waits for it
 SPACE_WAIT_S = 10.0
 SHORTEST_WAIT_S = 0.005  # between two looks at whether results may go out
 LONGEST_RETRY_S = 3600.0  # a reader waits for the answer: an hour is already late
-RENEW_S = 5.0  # a sixth of a lease: five renewals may fail
-MOST_RENEWALS = 360  # half an hour: a worker that is at one job for longer hangs, and another may have it
 TISSUE_HU = -300  # between air and fat
 VERTEX_SHARE = 0.35  # of the largest slice: 5 mm below the vertex of an adult; the middle of a head has more than half
 WORKER_NAME_VARIABLE = "ICH_NODE_WORKER"  # set by ich-node-infer@NAME.service
@@ -73,7 +66,7 @@ def run(config: Config, stop: service.Stop) -> None:
     heartbeat = service.Heartbeat()
     status = f"{engine.name}, model {model.card.id} {model.card.version}"
     try:
-        with only_one(config.state_dir, name) as alone, StateDir(config.state_dir).queue_bell.listen() as bell:
+        with lease.only_one(config.state_dir, name) as alone, StateDir(config.state_dir).queue_bell.listen() as bell:
             if alone and (recovered := jobs.recover(name)):
                 log.warning("jobs_recovered", count=recovered)
             service.notify("READY=1", f"STATUS={status}")
@@ -83,23 +76,6 @@ def run(config: Config, stop: service.Stop) -> None:
                     bell.wait(POLL_S)
     finally:
         jobs.close()
-
-
-@contextmanager
-def only_one(state_dir: Path, name: str) -> Iterator[bool]:
-    """True when no other process on this machine is the worker of that name: then what it held is free at once.
-
-    The kernel lets go of the lock when its holder dies, however it dies; a stopped holder keeps it: its lease decides.
-    """
-    path = StateDir(state_dir).worker_lock(name)
-    durable.make_directory(path.parent)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
 
 
 # --- what to do with a job -------------------------------------------------------------------------------------------
@@ -172,7 +148,7 @@ class Worker:
         job = self._jobs.claim(self._name)
         if job is None:
             return False
-        with self._held(job):
+        with lease.held(self._jobs, job):
             self._work_on(job)
         return True
 
@@ -295,24 +271,3 @@ class Worker:
             move(job, *how)
         except Superseded as error:
             log.warning("job_superseded", job=job.id, reason=str(error))
-
-    @contextmanager
-    def _held(self, job: Job) -> Iterator[None]:
-        """Renew the lease of a job for as long as the block runs."""
-        left = threading.Event()
-
-        def renew() -> None:
-            for _ in range(MOST_RENEWALS):
-                if left.wait(RENEW_S):
-                    return
-                try:
-                    if not self._jobs.renew(job):
-                        return
-                except StoreError as error:  # locked or full: the lease outlives several of these
-                    log.warning("database_unavailable", reason=str(error), retry_in_s=RENEW_S)
-
-        threading.Thread(target=renew, name=f"lease-{job.id}", daemon=True).start()
-        try:
-            yield
-        finally:
-            left.set()

@@ -332,10 +332,3 @@ def test_a_series_of_which_nothing_can_be_read_is_answered_from_its_identity_alo
     assert "not one file" in answered.refusal
     told = [dcmread(item.path) for item in jobs.due("pacs")]
     assert {(item.StudyInstanceUID, item.PatientID) for item in told} == {(STUDY, "")}
-
-
-def test_only_the_first_process_of_a_name_knows_that_the_one_before_it_is_dead(tmp_path):
-    with worker.only_one(tmp_path, "1") as first, worker.only_one(tmp_path, "1") as second:
-        assert (first, second) == (True, False)
-    with worker.only_one(tmp_path, "1") as later:
-        assert later
