@@ -106,6 +106,8 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom has
         """Stop accepting and close the port; associations go on."""
         BaseServer.shutdown(self)  # pynetdicom's own knows only servers that it started itself
         self.server_close()
+        while self._strangers:
+            self.shutdown_request(self._strangers.popleft()[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A connection that failed before its association: no reason to print a traceback."""
