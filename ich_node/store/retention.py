@@ -34,7 +34,7 @@ from ich_node.store.trash import SERIES
 STALE_S = 24 * 3600.0
 FREE_FACTOR = 1.2  # of min_free_gb: finished work goes before reception has to refuse, which ends at 1.05
 LOOK_EVERY_S = 2.0  # a disk that takes 500 MB/s gets a gigabyte in that time: what FREE_FACTOR leaves by default
-PAUSE_S = 30.0
+PAUSE_S = 60.0  # when nothing is finished that could go: looking at all of it costs seconds
 ASIDE, RESULTS = "set_aside", "results"
 
 
@@ -147,8 +147,9 @@ class SpaceKeeper:
         """Look at the disk every LOOK_EVERY_S until `stop` is set."""
         while not stop.wait(LOOK_EVERY_S):
             try:
-                if free_space(self._config.state_dir) < self._config.store.min_free_gb * FREE_FACTOR * 1e9:
-                    self.step()
+                low = free_space(self._config.state_dir) < self._config.store.min_free_gb * FREE_FACTOR * 1e9
+                if low and not self.step():
+                    stop.wait(PAUSE_S)
             except (StoreError, OSError) as error:
                 logs.get().error("retention_failed", reason=str(error), retry_in_s=PAUSE_S)
                 stop.wait(PAUSE_S)

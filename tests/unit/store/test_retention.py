@@ -150,6 +150,25 @@ def test_the_keeper_of_space_removes_what_is_finished_and_nothing_else(config, s
     assert not keeper.step(free_bytes=0)
 
 
+class Hours:
+    """A stop event that says after how many waits it is set, and how long each was asked to be."""
+
+    def __init__(self, waits):
+        self._left, self.asked = waits, []
+
+    def wait(self, seconds):
+        self.asked.append(seconds)
+        self._left -= 1
+        return self._left < 0
+
+
+def test_a_full_disk_with_nothing_finished_is_not_searched_all_the_time(config, store, tmp_path, clock):
+    finished_job(store, tmp_path, clock, sent=False)
+    hours = Hours(4)
+    retention.SpaceKeeper(settings(config, min_free_gb=1e9), store, clock=lambda: NOW).run(hours)
+    assert hours.asked == [retention.LOOK_EVERY_S, retention.PAUSE_S] * 2 + [retention.LOOK_EVERY_S]
+
+
 def test_only_the_folders_that_are_next_to_go_are_judged(config, store, tmp_path, clock, monkeypatch):
     for number in range(1, 6):
         clock.now = NOW - DAY + number
