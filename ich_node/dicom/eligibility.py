@@ -24,10 +24,15 @@ from ich_node.domain.reasons import Reason, Why
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 OWN_MANUFACTURER = "ich_node"
 
-MIN_SLICES = 10
+MIN_SLICES = 6
+ROUNDING_MM = 0.5
+"""Positions are often written with one decimal or less."""
 MAX_THICKNESS_MM = 6.0
 MAX_SPACING_MM = 7.5
-COVERAGE_MM = (100.0, 320.0)
+COVERAGE_MM = (30.0, 320.0)
+"""Less shows no more than a slice of the brain, more is not a head alone."""
+HEAD_MM = 100.0
+"""Less is a part of a head, which is looked at only when nothing else of its study is."""
 HEAD_FIELD_MM = 320.0
 """Without a word on the body part, a wider field of view than this is not taken for a head."""
 
@@ -64,6 +69,11 @@ class NotAnalysed:
 
 
 @dataclass(frozen=True, slots=True)
+class Partial(NotAnalysed):
+    """A part of a head, of which `reason` says how much: looked at when its study is quiet and has nothing better."""
+
+
+@dataclass(frozen=True, slots=True)
 class SetAside:
     """Not a series that anybody expects an answer for."""
 
@@ -95,8 +105,11 @@ def _judged(images: Sequence[Dataset]) -> Verdict:
     slices = [places[index] for index in stack.order]
     if reason := _other_purpose(stack) or _other_body_part(slices):
         return SetAside(reason)
-    reason = unfit(stack) or _unfit_slices(slices)
-    return NotAnalysed(reason) if reason else Eligible()
+    if reason := unfit(stack) or _unfit_slices(slices):
+        return NotAnalysed(reason)
+    if stack.coverage_mm < HEAD_MM - ROUNDING_MM:
+        return Partial(Reason(Why.COVERS_TOO_LITTLE, coverage_mm=stack.coverage_mm, needed_mm=HEAD_MM))
+    return Eligible()
 
 
 def _placed(images: Sequence[Dataset]) -> tuple[list[tuple[Dataset, Plane]], Counter[Reason]]:

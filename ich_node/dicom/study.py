@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ich_node.dicom.eligibility import Eligible, NotAnalysed, SetAside, Verdict
+from ich_node.dicom.eligibility import Eligible, NotAnalysed, Partial, SetAside, Verdict
 
-ORDER = (Eligible, NotAnalysed, SetAside)
+ORDER = (Eligible, Partial, NotAnalysed, SetAside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,8 @@ class Candidate:
 
 
 def choose(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """The candidates, best first: one that may be analysed, else a head CT that gets its reason, else any.
+    """The candidates, best first: one that may be analysed, else a part of a head, else a head CT that gets its
+    reason, else any.
 
     Of equals the one with more images: thin slices hold what thick ones do. Then by UID, so that the answer is the same
     whatever the order of arrival. The first of them is the answer of its study.

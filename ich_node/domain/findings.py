@@ -74,6 +74,23 @@ class Band:
 
 
 @dataclass(frozen=True, slots=True)
+class Coverage:
+    """How much of the head was scanned, judged by the inside of the skull at both ends.
+
+    vertex, base: whether the scan reaches the end of the intracranial space there. mm: from face to face of the slices.
+    """
+
+    vertex: bool
+    base: bool
+    mm: float
+
+    @property
+    def whole(self) -> bool:
+        """Whether the scan shows all of the intracranial space from end to end."""
+        return self.vertex and self.base
+
+
+@dataclass(frozen=True, slots=True)
 class ModelCard:
     """What the bundle's manifest says, as far as the node needs it; clinical numbers live only there.
 
@@ -191,8 +208,8 @@ class Analysis:
     status: "analysed", or "not_analysed" with `reason` (then findings, slices and priority are empty).
     headers: datasets without pixel data, in slice order where there is one; never empty.
     key_slices: in anatomical order, foot to head. survey: indices of slices that show what was looked at, foot to head.
-    provider: the execution provider that really ran.
-    timings_s: seconds per stage.
+    provider: the execution provider that really ran. coverage: which part of the head was looked at; None without an
+    analysis. timings_s: seconds per stage.
     """
 
     status: Literal["analysed", "not_analysed"]
@@ -210,6 +227,7 @@ class Analysis:
     key_slices: tuple[KeySlice, ...] = ()
     survey: tuple[int, ...] = ()
     warnings: tuple[Reason, ...] = ()
+    coverage: Coverage | None = None
     timings_s: Mapping[str, float] = field(default_factory=dict)
 
     def finding(self, label: str) -> Finding:

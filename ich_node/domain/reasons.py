@@ -125,6 +125,8 @@ class Why(StrEnum):
     SHARP_NOISE = "sharp_noise", "noise_hu"
     OPEN_SKULL = "open_skull"
     METAL = "metal"
+    VERTEX_NOT_COVERED = "vertex_not_covered", "coverage_mm"
+    BASE_NOT_COVERED = "base_not_covered", "coverage_mm"
 
     # the node itself
     WORKER_DIED = "worker_died", "times"

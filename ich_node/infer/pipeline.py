@@ -18,7 +18,7 @@ from ich_node.dicom import eligibility, reading
 from ich_node.dicom.owner import owners
 from ich_node.domain.dicom import input_digest
 from ich_node.domain.errors import UnusableSeries
-from ich_node.domain.findings import Analysis, ModelCard
+from ich_node.domain.findings import Analysis, Coverage, ModelCard
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.bundle import Model
 from ich_node.infer.engine import Engine
@@ -44,7 +44,7 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         study_uid, series_uid, digest = identity(headers)
         verdict = eligibility.verdict(headers)
     try:
-        if not isinstance(verdict, eligibility.Eligible):
+        if not isinstance(verdict, eligibility.Eligible | eligibility.Partial):
             raise UnusableSeries(verdict.reason)
         with watch("volume"):
             volume = read_volume(paths)
@@ -58,6 +58,7 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
             prediction = model.predict(said.logits, said.cam, thick.heights_mm)
         with watch("explanation"):
             space = skull.inside(thick, box)
+            coverage = skull.coverage(thick, space)
             called = triage.called(prediction, model.card)
             evidence = gather(prediction, called, box.hu.shape[1:], model.card, space, thick.heights_mm)
             frame = locate.fit_head(space) if evidence else None
@@ -84,9 +85,16 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         prediction=slabs.prediction_back(prediction),
         key_slices=slabs.key_slices_back(keys, findings),
         survey=tuple(int(slabs.middles[slab]) for slab in survey),
-        warnings=warnings,
+        warnings=(*_ends(coverage), *warnings),
+        coverage=coverage,
         timings_s=watch.seconds,
     )
+
+
+def _ends(coverage: Coverage) -> tuple[Reason, ...]:
+    """What a reader must know of a scan that ends inside the head."""
+    missing = {Why.VERTEX_NOT_COVERED: coverage.vertex, Why.BASE_NOT_COVERED: coverage.base}
+    return tuple(Reason(code, coverage_mm=coverage.mm) for code, covered in missing.items() if not covered)
 
 
 def read_headers(paths: Sequence[Path]) -> tuple[Dataset, ...]:

@@ -40,7 +40,7 @@ SCANNER = Words(
 TECHNICAL = frozenset({Why.TILT, Why.UNEVEN, Why.SIDEWAYS, Why.NO_FRAME_OF_REFERENCE, Why.LEFT_OUT, Why.GAP})
 """Warnings about the series, for those who send it: they do not stand beside the answer."""
 
-PARTIAL = frozenset(code for code in Why if code in ("vertex_not_covered", "base_not_covered"))
+PARTIAL = frozenset({Why.VERTEX_NOT_COVERED, Why.BASE_NOT_COVERED})
 """Warnings that say which part of the head was not covered: a negative says so in its first line."""
 
 
@@ -472,6 +472,21 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
             return Words(
                 "the skull is closed in few slices (craniectomy?)",
                 "der Schädel ist in wenigen Schichten geschlossen (Kraniektomie?)",
+            )
+        case Why.VERTEX_NOT_COVERED:
+            return Words(
+                "the scan ends inside the head: the part up to the vertex was not looked at "
+                "({coverage_mm:.0f} mm scanned)",
+                "die Aufnahme endet im Kopf: der Teil bis zum Scheitel wurde nicht beurteilt "
+                "({coverage_mm:.0f} mm aufgenommen)",
+                WHOLE,
+            )
+        case Why.BASE_NOT_COVERED:
+            return Words(
+                "the scan begins inside the head: the skull base was not looked at ({coverage_mm:.0f} mm scanned)",
+                "die Aufnahme beginnt im Kopf: die Schädelbasis wurde nicht beurteilt "
+                "({coverage_mm:.0f} mm aufgenommen)",
+                WHOLE,
             )
         case Why.METAL:
             return Words(
