@@ -59,6 +59,8 @@ KEYS: tuple[tuple[str, Callable[[Made], object]], ...] = (
     ("frame_of_reference", lambda made: made.frame_of_reference),
 )
 """In this order: what matters most for the answer first, then time, then what may differ within one scan."""
+IN_TIME = ("temporal", "acquisition", "time")
+"""Attributes whose order is that of the scan, and which may have a value for every slice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +114,11 @@ def _by_place(heights_mm: Array, made: Sequence[Made], index: int) -> tuple[floa
 
 def _split(members: list[int], heights_mm: Array, made: Sequence[Made]) -> list[list[int]]:
     """The passes among `members`."""
-    for _, value_of in KEYS:
+    for name, value_of in KEYS:
         groups: dict[object, list[int]] = {}
         for index in members:
             groups.setdefault(value_of(made[index]), []).append(index)
-        if len(groups) < 2:
+        if len(groups) < 2 or (len(groups) > MOST_PASSES and name not in IN_TIME):
             continue
         runs = _runs([groups[value] for value in sorted(groups)], heights_mm)  # type: ignore[type-var]
         if 1 < len(runs) <= MOST_PASSES:

@@ -30,8 +30,8 @@ FAT_BORDER = 0.25
 UNDER_ROOF = 0.6
 ROOF_BLOCKS = 3
 VERTEX_AREA, BASE_AREA = 0.3, 0.15
-"""Share of the largest area inside the skull that the last and the first slice may have. Of 19 whole heads scanned every 5
-mm the last slice has .26 at most, the first .07; towards the vertex .12 go per slice."""
+"""Share of the largest area inside the skull that the last and the first slice may have. Of 14 whole heads scanned
+every 5 mm the last slice has .26 at most and the first .07; towards the vertex .12 go per slice."""
 STEEPEST_PER_MM = 0.06
 """The fastest that the area was seen to go towards the vertex is .05 of the largest per mm."""
 NEAR_END_MM = 12.0

@@ -8,7 +8,7 @@ from pydicom import Dataset
 from pydicom.uid import BasicTextSRStorage, SecondaryCaptureImageStorage
 
 from ich_node.dicom import eligibility
-from ich_node.dicom.eligibility import Eligible, NotAnalysed, SetAside, verdict
+from ich_node.dicom.eligibility import Eligible, NotAnalysed, Partial, SetAside, verdict
 from ich_node.domain.reasons import Reason, Why
 from ich_node.phantom.enhanced import build_enhanced
 from ich_node.phantom.series import build_series
@@ -162,17 +162,26 @@ def test_a_localizer_among_the_slices_does_not_matter():
 @pytest.mark.parametrize(
     ("keep", "reason"),
     [
-        (range(9), "there are only 9 slices, at least 10 are needed"),
-        (range(12), "the slices cover 60 mm, less than a head (100 mm)"),
+        (range(5), "there are only 5 slices, at least 6 are needed"),
         ([*range(10), *range(16, 30)], "slices are missing: a gap of 30 mm"),
         (range(0, 30, 2), "the slices are 10.0 mm apart, more than 7.5 mm"),
     ],
-    ids=["few", "short", "gap", "apart"],
+    ids=["few", "gap", "apart"],
 )
 def test_a_stack_that_is_not_a_whole_head_says_why(keep, reason):
     headers = series()
     found = verdict([headers[index] for index in keep])
     assert isinstance(found, NotAnalysed) and english(found.reason) == reason
+
+
+@pytest.mark.parametrize("slices", [9, 12, 19])
+def test_a_part_of_a_head_waits_for_something_better_and_is_looked_at(slices):
+    found = verdict(series()[:slices])
+    assert isinstance(found, Partial) and found.reason.code == Why.COVERS_TOO_LITTLE
+
+
+def test_twenty_slices_of_five_millimetres_are_a_head():
+    assert verdict(series()[:20]) == Eligible()
 
 
 def test_a_stack_longer_than_a_head_says_why():

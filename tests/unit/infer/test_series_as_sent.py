@@ -1,0 +1,161 @@
+"""Series as people really send them: one whole head comes out, whatever else is in the folder, or a reason."""
+
+from __future__ import annotations
+
+import copy
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from head_shapes import shape_head
+from pydicom.uid import generate_uid
+
+from ich_node.dicom import eligibility
+from ich_node.domain.errors import UnusableSeries
+from ich_node.domain.reasons import Why
+from ich_node.infer.see import pixels
+from ich_node.infer.see.volume import read_volume
+from ich_node.phantom.series import build_series
+
+HEAD = shape_head(24, 96)
+PLAIN = build_series(HEAD)
+
+
+def scan(moved=0, up=0.0, **values):
+    """The head once more, shifted by pixels and along the body, with other attributes."""
+    images = copy.deepcopy(PLAIN)
+    for image in images:
+        if moved:
+            image.PixelData = np.ascontiguousarray(np.roll(image.pixel_array, moved, axis=1)).tobytes()
+        x, y, z = (float(value) for value in image.ImagePositionPatient)
+        image.ImagePositionPatient = [x, y, z + up]
+        for keyword, value in values.items():
+            setattr(image, keyword, value)
+    return images
+
+
+def numbered(images, start=1):
+    for number, image in enumerate(images, start):
+        image.InstanceNumber = number
+    return images
+
+
+def brighter(images, hu=30):
+    for image in images:
+        pixels_ = image.pixel_array
+        image.PixelData = (pixels_ + np.where((pixels_ > 1030) & (pixels_ < 1100), hu, 0).astype(np.uint16)).tobytes()
+    return images
+
+
+def own_frames_of_reference():
+    images = scan()
+    for image in images:
+        image.FrameOfReferenceUID = generate_uid()
+    images[3].FrameOfReferenceUID = ""
+    return images
+
+
+def with_page(place, **values):
+    page = copy.deepcopy(PLAIN[0])
+    page.ImagePositionPatient = [float(value) for value in place]
+    for keyword, value in {"InstanceNumber": 99, **values}.items():
+        setattr(page, keyword, value)
+    return [*scan(), page]
+
+
+X, Y, Z = (float(value) for value in PLAIN[0].ImagePositionPatient)
+MIXED = {
+    "two passes, numbered acquisitions": lambda: scan(9, AcquisitionNumber=1) + scan(AcquisitionNumber=2),
+    "two passes half a step apart": lambda: scan(9, up=2.5, AcquisitionNumber=1) + scan(AcquisitionNumber=2),
+    "two passes 0.4 mm apart": lambda: scan(9, up=0.4, AcquisitionNumber=1) + scan(AcquisitionNumber=2),
+    "two passes by time only": lambda: scan(9, AcquisitionTime="080000") + scan(AcquisitionTime="080130"),
+    "two passes by instance number only": lambda: numbered(scan(9)) + numbered(scan(), 25),
+    "half a step apart by instance number only": lambda: numbered(scan(9, up=2.5)) + numbered(scan(), 25),
+    "two time points": lambda: scan(9, TemporalPositionIdentifier=1) + scan(TemporalPositionIdentifier=2),
+    "a sharp kernel": lambda: scan() + scan(ConvolutionKernel="BONEPLUS", AcquisitionNumber=2),
+    "a contrast phase": lambda: scan() + brighter(scan(ContrastBolusAgent="OMNIPAQUE 350", AcquisitionNumber=2)),
+    "a monoenergetic reconstruction": lambda: scan() + brighter(scan(SeriesDescription="HEAD MonoE 40keV")),
+    "the upper half again": lambda: scan(AcquisitionNumber=1) + scan(9, AcquisitionNumber=2)[12:],
+    "another field of view with contrast": lambda: scan() + scan(PixelSpacing=[2, 2], ContrastBolusAgent="Imeron"),
+    "the same images under other UIDs": lambda: scan() + scan(),
+    "frames of reference": own_frames_of_reference,
+    "a page far below": lambda: with_page((X, Y, Z - 60)),
+    "a page at zero": lambda: with_page((0, 0, 0)),
+    "a screen save beside the first slice": lambda: with_page(
+        (X, Y, Z - 5), ImageType=["DERIVED", "SECONDARY", "SCREEN SAVE"]
+    ),
+    "a screen save at a slice's place": lambda: with_page(
+        (X, Y, Z + 50), ImageType=["DERIVED", "PRIMARY", "SCREEN SAVE"]
+    ),
+    "a page between two slices": lambda: with_page((X, Y, Z + 52)),
+}
+
+
+def written(images, folder: Path, seed: int) -> list[Path]:
+    """The images under names and UIDs that tell nothing."""
+    shuffler = random.Random(seed)
+    paths = []
+    for image in copy.deepcopy(images):
+        uid = f"2.25.{shuffler.getrandbits(100)}"
+        image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid
+        paths.append(folder / f"{shuffler.getrandbits(60):x}.dcm")
+        image.save_as(paths[-1], enforce_file_format=True)
+    shuffler.shuffle(paths)
+    return paths
+
+
+def judged(paths):
+    with pixels.quiet():
+        return eligibility.verdict([pixels.open_image(path).header for path in paths])
+
+
+@pytest.mark.parametrize("name", MIXED)
+def test_one_whole_head_comes_out_whatever_the_names_and_uids(name, tmp_path):
+    images = MIXED[name]()
+    for seed in (1, 2):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        paths = written(images, folder, seed)
+        assert judged(paths) == eligibility.Eligible()
+        volume = read_volume(paths)
+        assert np.array_equal(volume.hu, HEAD.hu)
+        assert volume.warnings or name == "the same images under other UIDs"
+
+
+@pytest.mark.parametrize("moved", [9, -14])
+def test_two_scans_that_no_header_tells_apart_are_never_mixed(moved, tmp_path):
+    images = scan() + scan(moved)
+    found = [read_volume(written(images, _folder(tmp_path, seed), seed)) for seed in range(3)]
+    whole = [HEAD.hu, np.roll(HEAD.hu, moved, axis=2)]
+    assert any(np.array_equal(found[0].hu, one) for one in whole)
+    assert all(np.array_equal(one.hu, found[0].hu) for one in found)
+    assert Why.SEVERAL_UNNAMED in [warning.code for warning in found[0].warnings]
+
+
+def test_unlike_images_at_each_place_in_no_order_are_a_reason(tmp_path):
+    rng = np.random.default_rng(0)
+    noise = scan()
+    for image in [*noise, *(other := scan())]:
+        image.PixelData = rng.integers(900, 1200, (96, 96)).astype(np.uint16).tobytes()
+    with pytest.raises(UnusableSeries, match=Why.INSEPARABLE):
+        read_volume(written(noise + other, tmp_path, 1))
+
+
+def test_contrast_in_some_slices_of_one_scan_is_refused(tmp_path):
+    images = scan()
+    for image in images[:6]:
+        image.ContrastBolusAgent = "ULTRAVIST 370"
+    found = judged(written(images, tmp_path, 1))
+    assert found == eligibility.NotAnalysed(found.reason) and found.reason.code == Why.CONTRAST_NAMED
+
+
+def test_a_flow_over_time_is_set_aside(tmp_path):
+    images = [image for time in range(10) for image in scan(TemporalPositionIdentifier=time)[::3]]
+    found = judged(written(images, tmp_path, 1))
+    assert isinstance(found, eligibility.SetAside) and found.reason.code == Why.OVER_TIME
+
+
+def _folder(parent: Path, seed: int) -> Path:
+    (parent / str(seed)).mkdir()
+    return parent / str(seed)
