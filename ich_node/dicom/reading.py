@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import cache
 from itertools import islice
 
 from pydicom import Dataset
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
 
 from ich_node.dicom.decoding import decoding
@@ -33,14 +34,22 @@ LONGEST_NUMBERS = 4096
 
 def texts(header: Dataset, keyword: str) -> list[str]:
     """The values of an attribute as text, without empty ones; [] when it is absent or cannot be read."""
+    tag = _tag(keyword)
+    if tag not in header:  # most that are asked for are not there
+        return []
     try:
         with decoding(UNREADABLE):
-            value = header.get(keyword)
+            value = header[tag].value
             values: Iterable[object] = value if isinstance(value, MultiValue | list | tuple) else [value]
             shown = (str(item)[:LONGEST_TEXT].strip(BLANKS) for item in islice(values, MOST_VALUES) if item is not None)
             return [words for words in shown if words]
     except UnusableSeries:
         return []
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
 
 
 def text(header: Dataset, keyword: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydicom import Dataset
@@ -27,7 +27,7 @@ from ich_node.infer.say.evidence import gather
 from ich_node.infer.see import gates, pixels
 from ich_node.infer.see.crop import crop
 from ich_node.infer.see.slabs import slabs_of
-from ich_node.infer.see.volume import read_volume
+from ich_node.infer.see.volume import volume_of
 from ich_node.runtime.config import Config
 
 
@@ -40,14 +40,15 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
     """
     watch = Stopwatch()
     with watch("headers"):
-        headers = read_headers(paths)
+        images, unreadable = pixels.open_images(paths)
+        headers = headers_of(images)
         study_uid, series_uid, digest = identity(headers)
         verdict = eligibility.verdict(headers)
     try:
         if not isinstance(verdict, eligibility.Eligible | eligibility.Partial):
             raise UnusableSeries(verdict.reason)
         with watch("volume"):
-            volume = read_volume(paths)
+            volume = volume_of(images, unreadable)
         with watch("gates"):
             slabs = slabs_of(volume)
             thick = slabs.thick
@@ -99,14 +100,14 @@ def _ends(coverage: Coverage) -> tuple[Reason, ...]:
 
 def read_headers(paths: Sequence[Path]) -> tuple[Dataset, ...]:
     """The headers of the files that can be read; UnusableSeries when there is none."""
-    headers = []
-    with pixels.quiet():
-        for path in paths:
-            with suppress(UnusableSeries):
-                headers.append(pixels.open_image(path).header)
-    if not headers:
+    return headers_of(pixels.open_images(paths)[0])
+
+
+def headers_of(images: Sequence[pixels.Image]) -> tuple[Dataset, ...]:
+    """The headers of open images; UnusableSeries when there is none."""
+    if not images:
         raise UnusableSeries(Reason(Why.NOTHING_READABLE))
-    return tuple(headers)
+    return tuple(image.header for image in images)
 
 
 def not_analysed(

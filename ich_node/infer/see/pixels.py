@@ -11,7 +11,8 @@ import io
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,6 +133,19 @@ def open_image(path: Path) -> Image:
     if not all(is_uid(text(image.header, keyword)) for keyword in IDENTITY):
         raise UnusableSeries(Reason(Why.NAMELESS))
     return image
+
+
+def open_images(paths: Sequence[Path]) -> tuple[list[Image], Counter[Reason]]:
+    """The images among `paths` that can be opened, in their order, and why the others cannot."""
+    images: list[Image] = []
+    reasons: Counter[Reason] = Counter()
+    with quiet():
+        for path in paths:
+            try:
+                images.append(open_image(path))
+            except UnusableSeries as error:
+                reasons[error.reason] += 1
+    return images, reasons
 
 
 def _transfer_syntax(file: BinaryIO) -> UID:

@@ -42,9 +42,14 @@ def read_volume(paths: Sequence[Path]) -> Volume:
 
     Raises UnusableSeries with the reason when nothing readable forms a stack, or the images are of several series.
     """
+    return volume_of(*pixels.open_images(paths))
+
+
+def volume_of(opened: Sequence[Image], unreadable: Counter[Reason]) -> Volume:
+    """As `read_volume`, of images that are open already; unreadable: why others are not."""
     with pixels.quiet():
-        reasons: Counter[Reason] = Counter()
-        images = _open(paths, reasons)
+        reasons = unreadable.copy()
+        images = _of_ct(opened, reasons)
         places = _places(images, reasons)
         if not places:
             raise UnusableSeries(_most_common(reasons))
@@ -58,11 +63,10 @@ def read_volume(paths: Sequence[Path]) -> Volume:
         return _volume(slices, stack, hu, (*_unreadable(reasons), *left_out))
 
 
-def _open(paths: Sequence[Path], reasons: Counter[Reason]) -> list[Image]:
+def _of_ct(opened: Sequence[Image], reasons: Counter[Reason]) -> list[Image]:
     images = []
-    for path in paths:
+    for image in opened:
         try:
-            image = pixels.open_image(path)
             if image.header.get("SOPClassUID") not in CT_CLASSES:
                 raise UnusableSeries(Reason(Why.NOT_CT, classes=UID(text(image.header, "SOPClassUID")).name))
             pixels.check_pixels(image)
