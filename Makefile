@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs bench attack chaos fuzz figures audit sbom clean
+.PHONY: help demo test lint docs pictures bench attack chaos fuzz figures audit sbom clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -22,6 +22,9 @@ lint: $(VENV)/installed-dev  ## ruff and mypy, as in CI
 
 docs: $(VENV)/installed-dev  ## write the tables of the documents that mirror the code
 	$(BIN)/python -m tests.documents
+
+pictures: $(VENV)/installed-dev  ## the pictures of results in the documents, with the shipped bundle
+	$(BIN)/python -m tests.result_pictures
 
 bench: $(VENV)/installed-dev  ## measure; prints figures, judges none
 	$(BIN)/python -m pytest tests/benchmarks -s --override-ini=addopts= -p no:randomly

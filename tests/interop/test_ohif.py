@@ -145,4 +145,4 @@ def test_a_negative_opens_at_the_summary_page_and_never_black(look):
 def test_a_series_that_was_not_analysed_says_why(look):
     page, text = look("not_analysed", "ICH TRIAGE NOT ANALYSED", "ICH TRIAGE REPORT")
     assert lit(page) > 0.02
-    assert "NOT ANALYSED, because the series was given contrast medium" in text["text"]
+    assert "NOT ANALYSED, because contrast medium was given" in text["text"]
