@@ -30,7 +30,7 @@ def keys(section: type[BaseModel], path: str = "") -> list[tuple[str, str, str]]
 @pytest.mark.parametrize(("path", "name", "description"), keys(config.Config), ids=lambda value: value)
 def test_the_sample_configuration_explains_every_key(path, name, description):
     explained = [line for line in SAMPLE.read_text().splitlines() if f"{name}:" in line and "#" in line]
-    if path.startswith("deliver.destinations.tls."):  # same keys as in receive.tls, said so there
+    if path.startswith("deliver.") and ".tls." in path:  # same keys as in receive.tls, said so there
         assert any("keys as in receive.tls" in line for line in SAMPLE.read_text().splitlines())
     else:
         assert any(description in line for line in explained)

@@ -11,7 +11,9 @@ from typing import Protocol
 from ich_node.deliver.dicom.commitment import Committer
 from ich_node.deliver.dicom.peer import DicomPeer
 from ich_node.deliver.hl7.mllp import Hl7Peer
-from ich_node.deliver.sender import Sender
+from ich_node.deliver.sender import Peer, Sender
+from ich_node.deliver.web.stow import StowPeer
+from ich_node.deliver.web.webhook import WebhookPeer
 from ich_node.domain.errors import DeliveryError
 from ich_node.runtime import logs, service
 from ich_node.runtime.config import Config
@@ -71,8 +73,10 @@ def parts_of(config: Config, store: Ledger) -> list[Part]:
         parts.append(Sender(destination.name, config.deliver, store, DicomPeer(config, destination), bell))
         if destination.commitment:
             parts.append(Committer(config, destination, store))
-    for listener in config.deliver.hl7:
-        parts.append(Sender(listener.name, config.deliver, store, Hl7Peer(config, listener), bell))
+    peers: list[tuple[str, Peer]] = [(to.name, Hl7Peer(config, to)) for to in config.deliver.hl7]
+    peers += [(to.name, WebhookPeer(config, to)) for to in config.deliver.webhooks]
+    peers += [(to.name, StowPeer(config, to)) for to in config.deliver.dicomweb]
+    parts += [Sender(name, config.deliver, store, peer, bell) for name, peer in peers]
     return parts
 
 

@@ -163,6 +163,9 @@ class ReportConfig(Section):
     series_number_base: int = Field(9000, ge=1, le=90000, description="series numbers of the results start here")
 
 
+Objects = tuple[Literal["pictures", "structured_report", "text_report"], ...]
+
+
 class RouteConfig(Section):
     """What every destination has, of whatever kind."""
 
@@ -191,9 +194,7 @@ class DestinationConfig(PeerConfig):
 
     ae_title: AE = Field(description="called AE title")
     port: Port = Field(104, description="TCP port")
-    objects: tuple[Literal["pictures", "structured_report", "text_report"], ...] = Field(
-        ("pictures", "structured_report", "text_report"), description="it gets these objects only"
-    )
+    objects: Objects = Field(("pictures", "structured_report", "text_report"), description="it gets these objects only")
     commitment: bool = Field(False, description="ask for Storage Commitment and count an instance as safe only then")
     commitment_ae_title: AE | None = Field(None, description="AE title to ask for it; none: the called AE title")
     commitment_port: Port | None = Field(None, description="TCP port to ask for it; none: the port above")
@@ -221,11 +222,36 @@ class Hl7Config(PeerConfig):
     link: str | None = Field(None, description="a link to show, e.g. to the board; DICOM keywords in braces")
 
 
+Url = Annotated[str, Field(pattern=r"^https?://[^\s/]+(/\S*)?$")]
+
+
+class WebhookConfig(RouteConfig):
+    """A URL that gets a signed JSON message for every result."""
+
+    url: Url = Field(description="where the message is posted")
+    secrets: tuple[Path, ...] = Field(
+        min_length=1, description="files with a whsec_ secret each, newest first; two while a secret is rotated"
+    )
+    patient_data: bool = Field(False, description="send Patient ID, name, birth date, sex and Accession Number too")
+    tls: TlsConfig | None = Field(None, description="none: no client certificate, and the authorities of the system")
+
+
+class DicomWebConfig(RouteConfig):
+    """An archive that takes the results by STOW-RS."""
+
+    url: Url = Field(description="the DICOMweb root, to which /studies is added")
+    token: Path | None = Field(None, description="file with a bearer token; none: no token")
+    tls: TlsConfig | None = Field(None, description="none: no client certificate, and the authorities of the system")
+    objects: Objects = Field(("pictures", "structured_report", "text_report"), description="it gets these objects only")
+
+
 class DeliverConfig(Section):
     """The sender."""
 
     destinations: tuple[DestinationConfig, ...] = Field((), description="every result goes to each of them")
     hl7: tuple[Hl7Config, ...] = Field((), description="HL7 listeners that get a message for every result")
+    webhooks: tuple[WebhookConfig, ...] = Field((), description="URLs that get a signed JSON message for every result")
+    dicomweb: tuple[DicomWebConfig, ...] = Field((), description="archives that get every result by STOW-RS")
     retry_base_s: float = Field(5, gt=0, description="first wait after a transient failure; doubles, with jitter")
     retry_max_s: float = Field(900, gt=0, description="longest wait between two attempts")
     give_up_after_h: float = Field(72, gt=0, description="a transient failure counts as final after")
@@ -237,7 +263,7 @@ class DeliverConfig(Section):
     @property
     def everywhere(self) -> tuple[RouteConfig, ...]:
         """Every destination, of whatever kind; messages first, for they are what is waited for."""
-        return (*self.hl7, *self.destinations)
+        return (*self.hl7, *self.webhooks, *self.destinations, *self.dicomweb)
 
     @model_validator(mode="after")
     def _unique(self) -> DeliverConfig:

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ich_node.domain.ledger import Owed, ResultInstance, ResultMessage
-from ich_node.runtime.config import DeliverConfig, DestinationConfig, RouteConfig
+from ich_node.runtime.config import DeliverConfig, DestinationConfig, DicomWebConfig, RouteConfig
 
 RESULT_JSON = "result.json"
 PRIORITIES = ("STAT", "HIGH", "ROUTINE", "NOT_ANALYSED")
@@ -39,7 +39,7 @@ def plan(deliver: DeliverConfig) -> list[tuple[str, str]]:
 def route(
     instances: Sequence[ResultInstance], deliver: DeliverConfig, *, priority: str | None, sender: str | None
 ) -> list[Owed]:
-    """What is owed to whom: instances to a PACS, in their order; result.json, which lies beside them, to the others.
+    """What is owed to whom: instances to an archive, in their order; result.json, beside them, to the others.
 
     Messages come first in the list: they are what is waited for.
     """
@@ -47,7 +47,7 @@ def route(
     for destination in deliver.everywhere:
         if not wants(destination, priority, sender):
             continue
-        if isinstance(destination, DestinationConfig):
+        if isinstance(destination, DestinationConfig | DicomWebConfig):
             chosen = [item for item in instances if kind_of(item.sop_class_uid) in destination.objects]
             owed += [Owed(item, destination.name) for item in chosen]
         elif instances:

@@ -21,10 +21,14 @@ from ledger_builder import (
 
 from ich_node.deliver import role
 from ich_node.deliver.dicom import scu
+from ich_node.deliver.sender import Sender
+from ich_node.deliver.web.stow import StowPeer
 from ich_node.domain.ledger import DeliveryState, JobState
 from ich_node.receive.commitment import Commitments
 from ich_node.receive.scp import Scp
+from ich_node.runtime.wake import Bell
 from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.routes import route
 from ich_node.store.spool import Spool
 
 pytestmark = pytest.mark.interop
@@ -199,3 +203,27 @@ def test_orthanc_learns_which_of_its_instances_we_hold(tmp_path, orthanc, scp, w
     assert answer["Status"] == "Failure"
     assert [item["SOPInstanceUID"] for item in answer["Success"]] == [uids[0]]
     assert [(item["SOPInstanceUID"], item["FailureReason"]) for item in answer["Failures"]] == [(uids[1], 0x0112)]
+
+
+def test_results_arrive_by_stow_rs(make_orthanc, tmp_path):
+    """Orthanc's DICOMweb plugin takes them; the same once more changes nothing."""
+    plugin = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
+    if not plugin.exists():
+        pytest.skip("needs orthanc-dicomweb")
+    orthanc = make_orthanc(Plugins=[str(plugin)])
+    target = {"name": "web", "url": f"{orthanc.url}/dicom-web"}
+    config = configuration(tmp_path, dicomweb=[target], dimse_timeout_s=20, linger_s=0)
+    store = JobStore.open(tmp_path)
+
+    def owe(files):
+        return route(files, config.deliver, priority="STAT", sender=None)
+
+    job, files = publish_job(store, tmp_path, [], owe=owe, priority="STAT")
+    sender = Sender("web", config.deliver, store, StowPeer(config, config.deliver.dicomweb[0]), Bell(tmp_path / "b"))
+    sender.step()
+    store.resend(job.id)
+    sender.step()
+    sender.step()  # nothing is left to do: it hangs up
+    assert held(orthanc) == {file.sop_instance_uid for file in files}
+    assert store.job(job.id).state is JobState.DONE
+    store.close()
