@@ -111,7 +111,7 @@ class IdentityReader:
         self._carry = b""
         self._skip = 0
         self._elements = 0
-        self._lost = False  # what follows the UIDs can not be followed: left to those who compare
+        self._lost = False  # what follows the UIDs cannot be followed: left to those who compare
 
     @property
     def known(self) -> bool:

@@ -227,7 +227,7 @@ def agree(header: Dataset, identity: Identity | None) -> None:
 def read_header(path: Path, keywords: Sequence[str]) -> Dataset:
     """The elements `keywords` of a file, as far as it has them and they come before its pixels.
 
-    Raises UnidentifiableInstance when the file can not be read as DICOM, whatever is wrong with it, or OSError.
+    Raises UnidentifiableInstance when the file cannot be read as DICOM, whatever is wrong with it, or OSError.
     """
     identity = check_header(path)
     with path.open("rb") as file:
@@ -251,4 +251,4 @@ def read_header(path: Path, keywords: Sequence[str]) -> Dataset:
         except Exception as error:  # pydicom lets anything through on hostile bytes, RecursionError included
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the disk's, not pydicom's own
-            raise UnidentifiableInstance(f"the header can not be read ({type(error).__name__})") from error
+            raise UnidentifiableInstance(f"the header cannot be read ({type(error).__name__})") from error

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pynetdicom.association import Association
 
 from ich_node.dicom.identity import clean_uid
-from ich_node.receive.reception import Answer, Incoming, Reception, Request
+from ich_node.receive.reception import Answer, Incoming, Reception, StoreRequest
 from ich_node.receive.transport import LONGEST_PDU, QUICK_S, BoundedSocket, MessageMemory, Pace, Stream, peer_of
 from ich_node.runtime.config import ReceiveConfig
 
@@ -42,7 +42,7 @@ class ProtocolError(Exception):
 class Command:
     """A C-STORE-RQ command set, and how much of its PDU follows."""
 
-    request: Request
+    request: StoreRequest
     context_id: int
     sop_class: bytes
     sop_instance: bytes
@@ -131,7 +131,7 @@ class FastSocket(BoundedSocket):
             return None
         self._begin += 10 + pdv_length
         sop_class, sop_instance = fields[SOP_CLASS], fields[SOP_INSTANCE]
-        request = Request(
+        request = StoreRequest(
             sop_class_uid=clean_uid(sop_class),
             sop_instance_uid=clean_uid(sop_instance),
             abstract_syntax=context[0],

@@ -1,6 +1,6 @@
 """What C-STORE means here, the same on every route: check, make durable, tell, answer (PS3.4 B.2.3, PS3.7 9.1.1).
 
-    Request → Incoming.write(parts) … → Incoming.finish() → Answer
+    StoreRequest → Incoming.write(parts) … → Incoming.finish() → Answer
 
 Invariants: Success is said only when the instance is on stable storage. After the first problem the rest of the
 instance is swallowed, nothing of it stays, and the answer tells the reason in our own words, never in the sender's.
@@ -60,7 +60,7 @@ class Hints(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class StoreRequest:
     """A C-STORE-RQ: what its command says, the presentation context that it came in, and who sent it."""
 
     sop_class_uid: str
@@ -100,7 +100,7 @@ class Reception:
             self._held += count
             return True
 
-    def begin(self, request: Request) -> Incoming:
+    def begin(self, request: StoreRequest) -> Incoming:
         """The first half of a C-STORE-RQ is here."""
         return Incoming(self, request)
 
@@ -108,7 +108,7 @@ class Reception:
 class Incoming:
     """One instance on its way in. Buffers handed to `write` may be used again when it returns."""
 
-    def __init__(self, reception: Reception, request: Request) -> None:
+    def __init__(self, reception: Reception, request: StoreRequest) -> None:
         self._reception = reception
         self._request = request
         self._pending: list[Buffer] = []

@@ -32,7 +32,7 @@ def run(config: Config, stop: service.Stop) -> None:
     try:
         scp = Scp(config, spool, assembler, commitments.extension)
     except OSError as error:
-        raise IchNodeError(f"can not listen on {config.receive.address}:{config.receive.port}: {error}") from error
+        raise IchNodeError(f"cannot listen on {config.receive.address}:{config.receive.port}: {error}") from error
     threading.Thread(target=reporter.run, args=(stop,), name="commitments", daemon=True).start()
     scp.start()
     service.notify("READY=1", f"STATUS=listening on port {scp.port}")

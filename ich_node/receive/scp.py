@@ -31,7 +31,7 @@ from ich_node.receive.admission import Admission
 from ich_node.receive.association_request import NO_CLASS, Proposal
 from ich_node.receive.door import Handler, MakeSocket, Server
 from ich_node.receive.fast_path import FastSocket
-from ich_node.receive.reception import SUCCESS, Hints, Reception, Request
+from ich_node.receive.reception import SUCCESS, Hints, Reception, StoreRequest
 from ich_node.receive.transport import MOST_MESSAGE_BYTES, BoundedSocket, MessageMemory, Stream, peer_of
 from ich_node.runtime import audit, logs, tls
 from ich_node.runtime.config import CallerConfig, Config
@@ -228,7 +228,7 @@ class Scp:
     def _on_c_store(self, event: evt.Event) -> Dataset | int:
         """Answer a C-STORE-RQ on the ordinary route."""
         incoming = self.reception.begin(
-            Request(
+            StoreRequest(
                 sop_class_uid=str(event.request.AffectedSOPClassUID),
                 sop_instance_uid=str(event.request.AffectedSOPInstanceUID),
                 abstract_syntax=str(event.context.abstract_syntax),

@@ -1,7 +1,9 @@
-"""pynetdicom's half of an association, made calm: it sleeps while there is nothing to do, survives hostile bytes, and
-takes its time from a clock that nobody sets.
+"""Parts of pynetdicom's association that are exchanged: its timers, its state machine, its DIMSE provider, its queue.
 
-pynetdicom asks its queues a thousand times a second, lets its threads die of what it can not decode, and measures
+With them an association sleeps while there is nothing to do, survives hostile bytes, counts a message before it is
+decoded, and takes its time from a clock that nobody sets.
+
+pynetdicom asks its queues a thousand times a second, lets its threads die of what it cannot decode, and measures
 silence with the wall clock. `calm` exchanges the parts that do so, in one association at a time.
 """
 

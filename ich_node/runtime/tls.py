@@ -43,7 +43,7 @@ SHORT_NAMES = {
 def server_context(config: TlsConfig) -> ssl.SSLContext:
     """A context for accepting associations; the peer must show a certificate of our authorities.
 
-    Raises ConfigError when a file can not be used.
+    Raises ConfigError when a file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_SINGLE_DH_USE | ssl.OP_CIPHER_SERVER_PREFERENCE
@@ -53,7 +53,7 @@ def server_context(config: TlsConfig) -> ssl.SSLContext:
 def client_context(config: TlsConfig) -> ssl.SSLContext:
     """A context for requesting associations; the peer's certificate must name the host that we called.
 
-    Build one per association: renewed files are then always in use. Raises ConfigError when a file can not be used.
+    Build one per association: renewed files are then always in use. Raises ConfigError when a file cannot be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # checks the host name (RFC 9325 5.2)
     return _completed(context, config)
@@ -77,7 +77,7 @@ def _completed(context: ssl.SSLContext, config: TlsConfig) -> ssl.SSLContext:
 
 def _no_passphrase() -> str:
     """An encrypted key must not make a service wait at a prompt."""
-    raise ValueError("the private key is encrypted; the node keeps no secrets, so it can not open it")
+    raise ValueError("the private key is encrypted; the node keeps no secrets, so it cannot open it")
 
 
 def files_of(config: TlsConfig) -> tuple[Path, ...]:

@@ -133,7 +133,7 @@ def test_a_port_that_is_taken_is_a_plain_failure(make_role: Callable[[], Role]) 
     with socket.create_server(("127.0.0.1", running.port)):
         running.thread.start()
         running.thread.join(20)
-    assert "can not listen" in str(running.failure)
+    assert "cannot listen" in str(running.failure)
 
 
 def test_a_locked_database_refuses_no_image(make_role: Callable[[], Role]) -> None:
