@@ -85,6 +85,7 @@ class DeskRows(Rows):
                 self._move_job(db, job_id, stuck.state, JobState.DELIVERING, trouble=None)
             else:
                 afresh = {"attempts": 0, "not_before": 0.0, "refusal": None, "priority": None, "trouble": None}
+                afresh |= {"told": None, "publish_after": 0.0}
                 self._move_job(db, job_id, stuck.state, JobState.QUEUED, **afresh)
             again = self._job(db, job_id)
         self._ring()

@@ -350,6 +350,13 @@ def test_an_operator_retries_a_failed_computation(store):
     assert store.retry(1).state is JobState.QUEUED
 
 
+def test_an_operator_has_a_series_analysed_although_there_was_a_reason_not_to(store):
+    job = store.enqueue(series(), told="some reason", publish_after=1e9)
+    store.drop(job.id)
+    again = store.retry(job.id)
+    assert (again.state, again.told, again.publish_after) == (JobState.QUEUED, None, 0.0)
+
+
 def test_an_operator_drops_what_is_still_owed(store, tmp_path):
     job = published(store, tmp_path)
     store.drop(job.id)
