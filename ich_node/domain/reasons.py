@@ -128,6 +128,9 @@ class Why(StrEnum):
     VERTEX_NOT_COVERED = "vertex_not_covered", "coverage_mm"
     BASE_NOT_COVERED = "base_not_covered", "coverage_mm"
 
+    # an earlier answer
+    STAT_BEFORE = "stat_before"
+
     # the node itself
     WORKER_DIED = "worker_died", "times"
     ANALYSIS_FAILED = "analysis_failed", "times", "message"

@@ -6,6 +6,7 @@ really runs are known. Retry is decided here and nowhere else on this side of th
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -211,14 +212,18 @@ class Worker:
     def _publish(self, job: Job, analysis: Analysis) -> None:
         """Write the results and owe them: durable before the one transaction, in their place within it.
 
-        A second attempt at the same analysis writes the same bytes: every time in them comes from the job.
+        A second attempt at the same analysis writes the same bytes: every time in them comes from the job. A STAT that
+        went out is never replaced by something milder: then both stand, and the new one says so.
         """
+        predecessor = self._predecessor(job)
+        if predecessor is not None and self._is_milder(analysis, job):
+            analysis, predecessor = replace(analysis, warnings=(*analysis.warnings, Reason(Why.STAT_BEFORE))), None
         results = build.results(
             analysis,
             options=self._config.report,
             device_name=self._config.ae_title,
             made_at=datetime.fromtimestamp(job.created_at, UTC),
-            predecessor=self._predecessor(job),
+            predecessor=predecessor,
             revision=job.revision,
         )
         encoded = files.encode(analysis, results, job.predecessor, job.revision)
@@ -250,6 +255,15 @@ class Worker:
         owed = self._jobs.deliveries(job.predecessor)
         named = {item.sent_sop_instance_uid or item.sop_instance_uid for item in owed}
         return Predecessor.of(header for header in headers if header.SOPInstanceUID in named)
+
+    def _is_milder(self, analysis: Analysis, job: Job) -> bool:
+        """Whether the job that this one corrects said STAT, and this one does not."""
+        earlier = StateDir(self._config.state_dir).results_of(job.predecessor or 0) / "result.json"
+        try:
+            said = json.loads(earlier.read_bytes()).get("priority")
+        except (OSError, ValueError):
+            return False
+        return bool(said == "STAT" and analysis.priority != "STAT")
 
     # --- a job that is not done --------------------------------------------------------------------------------------
 

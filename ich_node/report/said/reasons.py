@@ -494,6 +494,15 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
                 "Metall im Schädel: Artefakte können eine Blutung verdecken oder vortäuschen",
             )
 
+        # an earlier answer
+        case Why.STAT_BEFORE:
+            return Words(
+                "an earlier result of this series, from fewer or other images, was STAT;"
+                " it is not replaced by this one",
+                "ein früheres Ergebnis dieser Serie, aus weniger oder anderen Bildern, war STAT;"
+                " es wird durch dieses nicht ersetzt",
+            )
+
         # the node itself
         case Why.WORKER_DIED:
             return Words("the analysis ended abruptly {times} times", "die Analyse ist {times}-mal abgestürzt", AGAIN)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -190,6 +191,80 @@ def test_results_anew_are_other_objects_that_name_the_first_reports(work, jobs, 
     assert not before & after
     named = predecessors(jobs.deliveries(again.id))
     assert named and named <= before
+
+
+def test_a_stat_that_went_out_is_not_replaced_by_a_milder_result_and_the_milder_one_says_so(work, jobs, settings):
+    first = queue(jobs, settings)
+    work(positive).work_once()
+    assert jobs.job(first.id).priority == "STAT"
+    again = jobs.redo(first.id)
+    work(lambda *_: make_analysis("negative", slices=12, rows=256, columns=256, pixel_mm=(0.9, 0.9))).work_once()
+    assert jobs.job(again.id).priority == "ROUTINE"
+    assert predecessors(jobs.deliveries(again.id)) == set()
+    result = settings.state_dir / "results" / str(again.id) / "result.json"
+    assert "was STAT; it is not replaced" in result.read_text()
+
+
+def test_results_that_must_wait_go_out_when_they_may(work, jobs, settings, clock, monkeypatch):
+    job = queue(jobs, settings)
+    jobs.hold(job.id, clock.now + 2)
+    waited = []
+
+    def sleep(seconds):
+        waited.append(seconds)
+        clock.now += seconds
+
+    monkeypatch.setattr(worker.time, "sleep", sleep)
+    monkeypatch.setattr(worker, "shows_the_vertex", lambda _: True)
+    assert work(positive).work_once()
+    assert (sum(waited), jobs.job(job.id).state) == (pytest.approx(2, abs=0.1), JobState.DELIVERING)
+
+
+def test_a_stack_that_ends_in_the_middle_of_the_head_waits_for_the_quiet_period(work, jobs, settings, clock):
+    job = queue(jobs, settings)
+    jobs.hold(job.id, clock.now + 1)
+    assert work(positive).work_once()
+    row = jobs.job(job.id)
+    assert (row.state, row.attempts) == (JobState.QUEUED, 0)
+    assert row.publish_after == row.created_at + settings.receive.quiet_period_s
+
+
+def test_the_vertex_is_where_the_uppermost_slice_is_small():
+    def stack(*areas):
+        hu = np.full((len(areas), 10, 10), -1000, np.int16)
+        for index, area in enumerate(areas):
+            hu[index].flat[:area] = 40
+        return SimpleNamespace(hu=hu)
+
+    assert worker.shows_the_vertex(stack(60, 80, 50, 20))
+    assert not worker.shows_the_vertex(stack(60, 80, 50))
+
+
+def test_a_job_whose_series_goes_on_is_left_without_an_attempt(work, jobs, settings, clock):
+    job = queue(jobs, settings)
+
+    def longer(*_arguments):
+        jobs.hold(job.id, clock.now + 60)
+        return bleeding()
+
+    assert work(longer).work_once()
+    assert (jobs.job(job.id).state, jobs.job(job.id).attempts) == (JobState.QUEUED, 0)
+    assert not work(positive).work_once(), "not before the results may go out"
+
+
+def test_what_the_images_do_not_show_is_told_instead_of_an_analysis(work, jobs, settings):
+    job = queue(jobs, settings)
+    row = jobs.enqueue(series_of(job), anew=True, told="refused_for_space")
+    assert work(failing(AssertionError("analysed"))).work_once()
+    assert jobs.job(row.id).refusal == "images were refused for lack of space"
+    assert jobs.job(row.id).priority is None
+
+
+def series_of(job):
+    """The series of a job again."""
+    uids = job.sop_instance_uids
+    instances = tuple(Instance(job.study_uid, job.series_uid, "", uid, "", Path(f"{uid}.dcm")) for uid in uids)
+    return Series(job.study_uid, job.series_uid, instances)
 
 
 def test_a_corrected_report_names_the_report_in_the_form_in_which_it_went_out(work, jobs, settings):
