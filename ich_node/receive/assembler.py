@@ -60,6 +60,7 @@ SCANNED_TOGETHER = 64
 TOLD = frozenset({Why.REFUSED_FOR_SPACE, Why.IMAGES_REFUSED, Why.SEVERAL_OWNERS})
 """Reasons that the images themselves do not show to the worker."""
 NOWHERE = Origin()
+DONE = object()
 OPEN_STATES = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.DONE})
 
 
@@ -250,20 +251,19 @@ class Assembler:
         self._forget()
 
     def _judge_due(self) -> set[str]:
-        """Read and judge for a moment; the studies of which a series is still to be judged."""
+        """Read and judge for a moment, every series in turn; the studies of which one is still to be judged."""
         end = time.monotonic() + SLICE_S
-        busy: set[str] = set()
         for series_uid, growing in list(self._growing.items()):
             if growing.work is None:
                 growing.work = self._due(series_uid, growing)
-            while growing.work is not None and time.monotonic() < end:
-                try:
-                    next(growing.work)
-                except StopIteration:
+        at_work = [growing for growing in self._growing.values() if growing.work is not None]
+        while at_work and time.monotonic() < end:
+            for growing in at_work:
+                assert growing.work is not None  # noqa: S101
+                if next(growing.work, DONE) is DONE:
                     growing.work = None
-            if growing.work is not None:
-                busy |= growing.studies
-        return busy
+            at_work = [growing for growing in at_work if growing.work is not None]
+        return {study_uid for growing in at_work for study_uid in growing.studies}
 
     def _due(self, series_uid: str, growing: _Growing) -> Iterator[None] | None:
         """What is to be done for a series now, if anything."""

@@ -667,6 +667,18 @@ def test_headers_without_end_cost_one_series_its_answer_and_no_other_one_time(
     node.after(40)
 
 
+def test_a_series_of_thousands_of_images_does_not_hold_up_another_one(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter(range(10**6))
+    monkeypatch.setattr(assembler_module, "SLICE_S", 100.0)
+    monkeypatch.setattr(assembler_module.time, "monotonic", lambda: float(next(moments)))  # a look at it takes a second
+    node.send(head("1.7.1", "1.7", count=300), association=2, sender=STRANGER)
+    node.send(head())
+    node.assembler.tick()
+    assert [job.series_uid for job in node.rows()] == ["1.5.1"]
+
+
 def test_a_series_that_kills_the_process_is_ended_after_three_attempts(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
