@@ -232,6 +232,11 @@ class BoundedSocket(AssociationSocket):  # type: ignore[misc]  # pynetdicom has 
         else:
             self._message_over()
 
+    def served(self) -> None:
+        """The request at hand has been dealt with, perhaps without a response: the next one may come."""
+        if self._answering:
+            self._message_over()
+
     def _message_over(self) -> None:
         self._memory.change(-self._message_bytes)
         self._message_bytes, self._answering = 0, False

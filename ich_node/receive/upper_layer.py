@@ -92,7 +92,10 @@ class SleepingDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom h
         super().receive_primitive(primitive)
 
     def get_msg(self, block: bool = False) -> Any:
-        """The next message, or (None, None)."""
+        """The next message, or (None, None). Who asks for it has served the last one, with or without a response."""
+        served = getattr(self.dul.socket, "served", None)
+        if served is not None and self.msg_queue.empty():
+            served()
         try:
             return self.msg_queue.get(timeout=self.dimse_timeout if block else SLEEP_S)
         except queue.Empty:
