@@ -28,6 +28,8 @@ OUTER, INNER = "3G", "512M"
 MAKE = {"ext4": ["mkfs.ext4", "-q"], "xfs": ["mkfs.xfs", "-q", "-s", "size=4096"]}  # a clone's loop device has 4096
 CONTROL_BYTES = 20_000
 CONTROL_PAUSE_S = 0.02
+MOST_CONTROL = 1000
+"""Files of the control that stay: 20 MB, and what the last twenty seconds wrote."""
 
 
 def lacks() -> str:
@@ -99,13 +101,17 @@ class Control(threading.Thread):
         super().__init__(daemon=True)
         folder.mkdir()
         self.written: list[str] = []
+        self._count = 0
         self._folder, self._finish = folder, threading.Event()
 
     def run(self) -> None:
         """Write until finish()."""
         while not self._finish.wait(CONTROL_PAUSE_S):
-            name = f"{len(self.written):06}"
+            self._count += 1
+            name = f"{self._count:06}"
             (self._folder / name).write_bytes(name.encode() * (CONTROL_BYTES // 6))
+            if len(self.written) == MOST_CONTROL:
+                (self._folder / self.written.pop(0)).unlink()
             self.written.append(name)
 
     def finish(self) -> None:
@@ -141,7 +147,7 @@ def cut_under_receiver(
         try:
             for _ in range(cuts):
                 time.sleep(rng.uniform(0.3, 3))
-                acknowledged, written = list(scanner.acknowledged), list(control.written)
+                acknowledged, written = list(scanner.acknowledged), control.written[-MOST_CONTROL // 2 :]
                 image = disk.cut()
                 started = time.monotonic()
                 with disk.mounted(image) as root:
