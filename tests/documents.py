@@ -10,6 +10,9 @@ import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from ich_node.commands import cli
 from ich_node.deliver.dicom import answers
@@ -67,8 +70,46 @@ def events() -> str:
     return ", ".join(f"`{event}`" for event in sorted(logs.EVENTS)) + "\n"
 
 
+def _manifest() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / "onnx" / "ich.yaml").read_text(encoding="utf-8"))
+    return found
+
+
+def model_figures() -> str:
+    """The figures of the shipped bundle, as its manifest states them."""
+    said = _manifest()
+    validated = next(found for name, found in said["metrics"].items() if name.startswith("cross-validation"))
+    rows = [(name.replace("_", " "), str(value)) for name, value in validated.items() if not isinstance(value, dict)]
+    rows += [(f"slice AUC, {label}", value) for label, value in validated["slice_auc_by_type"].items()]
+    made = next((found for name, found in said["metrics"].items() if name.startswith("phantom")), {})
+    for which in ("study_auc", "slice_auc"):
+        rows += [(f"unseen heads, {which.replace('_', ' ')}, {k}", str(v)) for k, v in made.get(which, {}).items()]
+    return table(("figure", "measured"), rows)
+
+
+def model_bands() -> str:
+    """The operating points of the shipped bundle."""
+    rows = []
+    for name, point in _manifest()["operating_points"].items():
+        shares = [
+            f"{point[which]:.2f} [{point[f'{which}_interval'][0]:.2f}–{point[f'{which}_interval'][1]:.2f}]"
+            for which in ("sensitivity", "specificity")
+        ]
+        rows.append((name, f"{point['thresholds']['any']:.3f}", *shares))
+    return table(("point", "from P(any)", "sensitivity", "specificity"), rows)
+
+
+def model_anatomy() -> str:
+    """What the heads of every source of the shipped bundle measure."""
+    found = {source["name"].split(" (")[0]: source["anatomy"] for source in _manifest()["data"]}
+    names = list(next(iter(found.values())))
+    rows = [(source, *(f"{measured[name]:g}" for name in names)) for source, measured in found.items()]
+    return table(("source", *(name.replace("_", " ") for name in names)), rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    made.__name__: made for made in (verbs, pacs_answers, rejections, moves, events)
+    made.__name__: made
+    for made in (verbs, pacs_answers, rejections, moves, events, model_figures, model_bands, model_anatomy)
 }
 
 

@@ -183,7 +183,7 @@ def report(rows: Iterable[Row]) -> str:
         "",
         "Written by `python -m ich_node.training.evaluate.gates_report`. Limits:",
         "`ich_node/infer/see/gates.py`. CT-ICH:",
-        "Hssayeni 2019, doi:10.13026/w8q8-ky94, CC BY 4.0; its spacing is assumed. Heads with contrast were",
+        "Hssayeni 2019, doi:10.13026/w8q8-ky94, CC BY 4.0; its pixels are taken for 0.354 mm. Heads with contrast were",
         "not at hand: vessels were painted into real heads without, and phantoms were given bright vessels. Phantoms",
         "have few arteries and narrow sinuses, which makes them the harder test. Sinus: median over the slices of the",
         f"brightest 4 mm at the back of the midline; refused from {gates.SINUS_HU[1]:g} HU on, when the lower",

@@ -76,7 +76,7 @@ def report(night, tmp_path_factory):
     out = tmp_path_factory.mktemp("report")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate, "load", lambda bundle: density_model())
-        patch.setattr(evaluate, "Engine", lambda model, provider: DensityEngine())
+        patch.setattr(evaluate, "open_engine", lambda config, model: DensityEngine())
         options = ("--studies", night / "studies", "--labels", night / "labels.csv", "--masks", night / "masks")
         assert evaluate.run(parsed(*options, "--out", out)) == 0
     return out
