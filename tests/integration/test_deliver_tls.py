@@ -6,12 +6,13 @@ import shutil
 import ssl
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from fake_pacs import FakePacs
 from ledger_builder import configuration, destination
 from tls_files import write_certificates
 
 from ich_node.deliver.dicom import scu
-from ich_node.runtime import tls
 
 
 @pytest.fixture
@@ -26,9 +27,9 @@ def secure_pacs(tmp_path):
         yield pacs, files
 
 
-def echo(tmp_path, port, files):
+def echo(tmp_path, port, files, **more):
     tls = {"certificate": str(files.certificate), "private_key": str(files.private_key), "ca": str(files.ca)}
-    config = configuration(tmp_path, destination("pacs", port, host="localhost", tls=tls))
+    config = configuration(tmp_path, destination("pacs", port, **{"host": "localhost", "tls": tls, **more}))
     return scu.echo("ICHNODE", config.deliver.destinations[0], config.deliver)
 
 
@@ -51,8 +52,8 @@ def test_renewed_files_are_used_by_the_next_association(tmp_path, secure_pacs):
     (tmp_path / "own").mkdir()
     own = write_certificates(tmp_path / "own")
     assert not echo(tmp_path, pacs.port, own).ok
-    for old, new in zip(tls.files_of(own), tls.files_of(good), strict=True):
-        shutil.copy(new, old)
+    for name in ("certificate", "private_key", "ca"):
+        shutil.copy(getattr(good, name), getattr(own, name))
     assert echo(tmp_path, pacs.port, own).ok
 
 
@@ -67,3 +68,19 @@ def test_a_peer_that_talks_plain_is_not_talked_to(tmp_path):
     files = write_certificates(tmp_path)
     with FakePacs() as pacs:
         assert not echo(tmp_path, pacs.port, files).ok
+
+
+def test_the_name_in_the_certificate_may_be_another_than_the_host(tmp_path, secure_pacs):
+    pacs, files = secure_pacs
+    named = {"host": "127.0.0.1", "tls_server_name": "localhost"}
+    assert echo(tmp_path, pacs.port, files, **named).ok
+    refused = echo(tmp_path, pacs.port, files, tls_server_name="pacs.example")
+    assert refused.cause.startswith("cannot connect: TLS: ")
+
+
+def test_a_destination_may_be_bound_to_one_certificate(tmp_path, secure_pacs):
+    pacs, files = secure_pacs
+    own = x509.load_pem_x509_certificate(files.certificate.read_bytes()).fingerprint(hashes.SHA256()).hex()
+    assert echo(tmp_path, pacs.port, files, tls_fingerprint=own).ok
+    other = echo(tmp_path, pacs.port, files, tls_fingerprint="0" * 64)
+    assert other.cause == "cannot connect: TLS: the peer's certificate is not the one that is configured"
