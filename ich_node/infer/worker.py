@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pydicom
 
 from ich_node.domain.errors import (
@@ -112,8 +113,8 @@ def plan(attempts: int, limit: int) -> Analyse | Tell | GiveUp:
 
 def shows_the_vertex(volume: Volume) -> bool:
     """Whether the uppermost slice lies at the top of the head, not in its middle, so that there is nothing above it."""
-    tissue = (volume.hu > TISSUE_HU).reshape(len(volume.hu), -1).sum(axis=1)
-    return bool(tissue[-1] < VERTEX_SHARE * tissue.max())
+    tissue = [np.count_nonzero(image > TISSUE_HU) for image in volume.hu]  # one by one: there may be a thousand
+    return bool(tissue[-1] < VERTEX_SHARE * max(tissue))
 
 
 class Worker:
