@@ -26,6 +26,7 @@ from ich_node.report import build, files
 from ich_node.runtime import config
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(3600)  # a thousand slices are drawn, written and read on whatever machine
 REPEATS = 3
 
 
@@ -99,6 +100,7 @@ def one(folder, provider):
         said = ", ".join(f"{name} {1000 * seconds:.0f}" for name, seconds in stages.items())
         any_ = analysis.findings[0].probability if analysis.findings else float("nan")
         print(f"{number + 1}: CPU {cpu:.2f} s, wall {wall:.2f} s; ms: {said}; {analysis.status}, P(any) {any_:.3f}")
+        del analysis  # a worker holds one volume at a time
     print(f"peak {peak_mb():.0f} MB, {len(encoded)} files")
 
 
