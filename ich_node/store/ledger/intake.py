@@ -25,6 +25,11 @@ def of_origin(origin: Origin) -> sa.ColumnElement[bool]:
     return same
 
 
+def _uid(name: str) -> str:
+    """The SOP Instance UID of a file name: that of a second image under one UID has a number behind it."""
+    return name.partition("~")[0]
+
+
 class IntakeRows(Rows):
     """See protocols.Intake."""
 
@@ -40,7 +45,7 @@ class IntakeRows(Rows):
     ) -> Job | None:
         """Queue a series; None when exactly these images have a row already, unless they are to be analysed anew.
 
-        A job of the same series, patient and sender that is not published yet is superseded: the new one covers its
+        A job of the same series, patient and sender that is not published yet is superseded when the new one covers its
         images. told: the reason to tell instead of an analysis. publish_after: Unix seconds.
         """
         with self._write() as db:
@@ -59,9 +64,13 @@ class IntakeRows(Rows):
                 return None
             older = (job.c.series_uid == series.series_uid) & (job.c.study_uid == series.study_uid)
             older &= (job.c.id != job_id) & of_origin(origin)
+            new = {_uid(instance.sop_instance_uid) for instance in series.instances}
+            rows = db.execute(sa.select(job.c.id, job.c.sop_instance_uids).where(older)).all()
+            covered = [row.id for row in rows if new.issuperset(map(_uid, row.sop_instance_uids.split("\n")))]
             superseded = {"trouble": f"superseded by job {job_id}", "worker": None, "lease_until": None}
-            for state in (JobState.QUEUED, JobState.RUNNING):
-                db.execute(self._moved(state, JobState.INELIGIBLE, **superseded).where(older))
+            for older_id in covered:
+                for state in (JobState.QUEUED, JobState.RUNNING):
+                    db.execute(self._moved(state, JobState.INELIGIBLE, **superseded).where(job.c.id == older_id))
             queued = self._job(db, job_id)
         self._state.queue_bell.ring()
         return queued

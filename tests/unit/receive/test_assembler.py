@@ -326,6 +326,14 @@ def test_two_patients_under_one_series_uid_are_both_told_so_and_neither_is_analy
     assert "ANOTHER" not in str(logged)
 
 
+def test_two_names_under_one_patient_id_are_both_told_so(node: Node) -> None:
+    images = head()
+    for ds in images[16:]:
+        ds.PatientName = "Meier^Anna"
+    node.send(images)
+    assert node.after(25) == ["queued", "queued"]
+
+
 def test_two_studies_under_one_series_uid_are_both_told_so(node: Node) -> None:
     images = head()
     for ds in images[16:]:
