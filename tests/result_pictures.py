@@ -34,12 +34,12 @@ THIN = 4
 
 def series(folder: Path) -> Iterator[tuple[str, list[Path]]]:
     """Name of a page and the files of its series."""
-    bleeding, healthy = phantom("intraparenchymal", seed=3), phantom(None, seed=1)
+    bleeding, healthy = phantom("intraparenchymal", seed=3), phantom(None, seed=11)
     yield "positive", write_series(folder / "positive", bleeding, seed=3)
-    whole = write_series(folder / "negative", healthy, seed=1)
+    whole = write_series(folder / "negative", healthy, seed=11)
     yield "negative", whole
     yield "partial", whole[: len(whole) * 2 // 3]
-    yield "thin", write_series(folder / "thin", thinner(phantom("subdural", seed=2)), seed=2)
+    yield "thin", write_series(folder / "thin", thinner(bleeding), seed=2)
     kernel = {"ConvolutionKernel": "FC30", "SeriesDescription": "HEAD 1.0 FC30"}
     yield "not-analysed", write_series(folder / "not-analysed", healthy, seed=4, attributes=kernel)
 
