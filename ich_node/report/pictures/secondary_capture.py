@@ -30,6 +30,7 @@ from ich_node.report.identifiers import Identity
 from ich_node.report.pictures import overlay, summary_page
 from ich_node.report.pictures.drawing import Picture
 from ich_node.report.said.content import Caption, Content, percentage
+from ich_node.report.said.reasons import PARTIAL
 from ich_node.report.said.wording import WORDINGS
 from ich_node.runtime.config import ReportConfig
 
@@ -283,6 +284,7 @@ def _decimals(values: Iterable[float]) -> list[DSfloat]:
 
 def _page(analysis: Analysis, content: Content, side: int) -> summary_page.Page:
     analysed = analysis.status == "analysed"
+    partial = any(warning.code in PARTIAL for warning in analysis.warnings)  # says itself what was scanned
     rows = [
         summary_page.Row(
             answer.name,
@@ -302,7 +304,7 @@ def _page(analysis: Analysis, content: Content, side: int) -> summary_page.Page:
         banner_note=content.banner_note,
         verdict=content.headline if analysed else content.explanation,
         explanation=content.explanation if analysed else unanswered,
-        looked_at=content.looked_at if content.tone == "ROUTINE" else "",  # a positive needs the room
+        looked_at="" if any(finding.present for finding in analysis.findings) or partial else content.looked_at,
         headings=content.headings,
         rows=tuple(rows),
         thumbnails=tuple(_thumbnails(analysis, content, side)),

@@ -148,6 +148,8 @@ class _Sheet:
         """The answer in large type, and what goes with it."""
         u, room = self._unit, self._right - self._left
         lines = wrapped(TextLine(page.verdict, 27 * u, TEXT, 600, 92), room)
+        if len(lines) > 1 and page.thumbnails:  # which need the room
+            lines = wrapped(TextLine(page.verdict, 20 * u, TEXT, 600, 92), room)
         if len(lines) > 4:  # a long reason
             lines = wrapped(TextLine(page.verdict, 19 * u, TEXT, 600, 92), room)[:9]
         for line in lines:
@@ -195,8 +197,9 @@ class _Sheet:
         notes = [line for text in page.warnings for line in wrapped(TextLine(f"! {text}", 13 * u, WARNING, 500), room)]
         reserved = (THUMBNAIL + CAPTION + 8) * u if page.thumbnails else 0
         free = y - self._y - reserved - sum(1.28 * line.size for line in facts)
-        lines = [*notes, *remarks]
-        shown = _fitting(lines, free / 1.28, TextLine(page.more, 11.5 * u, QUIET, 400, 85))
+        shown = _fitting(notes, free / 1.28, TextLine(page.more, 11.5 * u, QUIET, 400, 85))
+        left = free / 1.28 - sum(line.size for line in shown)
+        shown = [*shown, *_fitting(remarks, left, TextLine("", 0))]  # technical: the text report has them all
         for line in [*reversed(facts), *reversed(shown)]:
             y -= 1.28 * line.size
             self._write(line, self._left, y, "la")

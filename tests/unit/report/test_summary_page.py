@@ -144,6 +144,19 @@ def test_what_was_read_and_two_lines_of_explanation_leave_room_for_the_thumbnail
     assert green_rows(page) >= 96
 
 
+def test_a_negative_of_a_part_of_the_head_keeps_its_pictures() -> None:
+    page = replace(
+        PAGE,
+        verdict="No hemorrhage suspected in the part of the head that was scanned",
+        explanation="The scan ends inside the head: the part up to the vertex was not looked at (105 mm scanned). "
+        "This does not exclude a hemorrhage.",
+        warnings=(),
+        remarks=("12 images left out: another orientation",),
+        more="! More warnings stand in the text report.",
+    )
+    assert green_rows(page) >= 96
+
+
 def test_a_long_reason_stays_on_the_page() -> None:
     page = replace(
         PAGE,
