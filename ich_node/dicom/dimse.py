@@ -8,6 +8,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 
+from pydicom import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import UID
+
 from ich_node.dicom.pdu import MalformedPdu
 
 AFFECTED_SOP_CLASS, REQUESTED_SOP_CLASS = 0x0002, 0x0003
@@ -82,3 +87,11 @@ def comment(command: Command) -> str:
     tags = [struct.unpack_from("<HH", raw, offset) for offset in range(0, len(raw) - 3, 4)][:8]
     offending = "offending element " + ", ".join(f"({group:04X},{element:04X})" for group, element in tags)
     return "; ".join(part for part in (f'"{words}"' if words else "", offending if tags else "") if part)
+
+
+def encoded(dataset: Dataset, transfer_syntax_uid: str) -> bytes:
+    """The dataset's bytes in an uncompressed little endian transfer syntax."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, UID(transfer_syntax_uid).is_implicit_VR
+    write_dataset(buffer, dataset)
+    return buffer.getvalue()

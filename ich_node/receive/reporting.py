@@ -7,7 +7,6 @@ most, so that one that does not answer holds up its own reports only. A restart 
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pynetdicom import AE
-from pynetdicom.presentation import build_context, build_role
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+from ich_node.dicom import dimse
 from ich_node.dicom.commitment import (
     CLASS_CONFLICT,
     NO_SUCH_INSTANCE,
@@ -29,17 +29,22 @@ from ich_node.dicom.commitment import (
     event_information,
 )
 from ich_node.dicom.part10 import read_instance
+from ich_node.dicom.pdu import Proposal
+from ich_node.dicom.requestor import request_association
 from ich_node.domain.dicom import Peer
-from ich_node.domain.errors import ConfigError, UnidentifiableInstance
+from ich_node.domain.errors import ConfigError, PeerUnavailable, UnidentifiableInstance
 from ich_node.receive.admission import CallerList
 from ich_node.receive.commitment import Commitments, Request, addresses_of
-from ich_node.runtime import logs, tls
+from ich_node.runtime import logs
 from ich_node.runtime.config import Config, TlsConfig
+from ich_node.runtime.secure import secure
 from ich_node.runtime.service import Stop
 from ich_node.store.ledger.proof import Report
 from ich_node.store.spool import Spool
 
 REPORTED, UNREACHABLE = "reported", "the sender has hung up and its port is not configured"
+UNANSWERED = "the sender did not answer the report"
+UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 MOST_AT_A_TIME = 8
 """Peers that are spoken to at the same time."""
 REPORT_S = 10.0
@@ -182,29 +187,53 @@ class Reporter:
         return None
 
     def _report_on_new_association(self, address: Address, request: Request, report: Report) -> str:
-        ae = AE(self._config.ae_title)
-        ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = REPORT_S
-        context: ssl.SSLContext | None = tls.client_context(address.tls) if address.tls else None
-        association = ae.associate(
-            address.host,
-            address.port,
-            contexts=[build_context(STORAGE_COMMITMENT)],
-            ext_neg=[build_role(STORAGE_COMMITMENT, scp_role=True)],  # we report: PS3.4 J.3.3, PS3.7 D.3.3.4
-            ae_title=request.ae_title,
-            tls_args=(context, address.host) if context else None,
-        )
-        if not association.is_established:
-            return "the sender cannot be reached"
+        proposal = Proposal(STORAGE_COMMITMENT, UNCOMPRESSED, acts_as_scp=True)  # we report: PS3.4 J.3.3
         try:
-            return _send(association, request, report)
+            association = request_association(
+                (address.host, address.port),
+                calling=self._config.ae_title,
+                called=request.ae_title,
+                proposals=[proposal],
+                connect_timeout_s=REPORT_S,
+                timeout_s=REPORT_S,
+                secure=secure(address.tls, address.host),
+            )
+        except PeerUnavailable as error:
+            return f"the sender cannot be reached: {error}"
+        try:
+            if not association.negotiated.accepted:
+                return "the sender does not take reports"
+            context_id, syntax = next(iter(association.negotiated.accepted.items()))
+            elements: dimse.Elements = {
+                dimse.COMMAND_FIELD: dimse.N_EVENT_REPORT_RQ,
+                dimse.AFFECTED_SOP_CLASS: STORAGE_COMMITMENT,
+                dimse.AFFECTED_SOP_INSTANCE: WELL_KNOWN_INSTANCE,
+                dimse.EVENT_TYPE: _event_type(report),
+            }
+            response = association.request(context_id, elements, [dimse.encoded(_information(request, report), syntax)])
+        except PeerUnavailable:
+            return UNANSWERED
         finally:
             association.release()
+        return _outcome(dimse.number(response.command, dimse.STATUS, "Status"))
 
 
 def _send(association: Any, request: Request, report: Report) -> str:
-    information = event_information(request.transaction_uid, request.references, dict(report.failed))
-    event_type = 2 if report.failed else 1  # failures exist · all committed
-    response, _ = association.send_n_event_report(information, event_type, STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE)
-    if "Status" not in response:
-        return "the sender did not answer the report"
-    return REPORTED if response.Status == SUCCESS else f"the sender answered 0x{response.Status:04X}"
+    """On the association that asked, which is pynetdicom's."""
+    information = _information(request, report)
+    response, _ = association.send_n_event_report(
+        information, _event_type(report), STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
+    )
+    return _outcome(response.Status) if "Status" in response else UNANSWERED
+
+
+def _information(request: Request, report: Report) -> Dataset:
+    return event_information(request.transaction_uid, request.references, dict(report.failed))
+
+
+def _event_type(report: Report) -> int:
+    return 2 if report.failed else 1  # failures exist · all committed
+
+
+def _outcome(status: int) -> str:
+    return REPORTED if status == SUCCESS else f"the sender answered 0x{status:04X}"

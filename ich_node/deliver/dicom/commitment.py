@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from pydicom import Dataset
 
 from ich_node.deliver.dicom import scu
+from ich_node.dicom.commitment import STORAGE_COMMITMENT
 from ich_node.dicom.pdu import Proposal
 from ich_node.domain.errors import PeerRefused, PeerUnavailable, StoreError
 from ich_node.domain.ledger import Delivery, DeliveryState
@@ -55,7 +56,7 @@ def connector(config: Config, destination: DestinationConfig) -> Connect:
             on_report(Report.read(information))  # a ValueError of which is answered with Invalid Argument Value
             return 0x0000
 
-        proposal = Proposal(scu.STORAGE_COMMITMENT, scu.UNCOMPRESSED)
+        proposal = Proposal(STORAGE_COMMITMENT, scu.UNCOMPRESSED)
         peer = at_commitment_address(destination)
         association = scu.associate(config.ae_title, peer, config.deliver, [proposal])
         association.on_report(take)

@@ -15,26 +15,23 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
-from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset, read_file_meta_info
-from pydicom.filewriter import write_dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ich_node.deliver.answer import Answer, Verdict
 from ich_node.deliver.dicom.answers import meaning
-from ich_node.deliver.secure import secure
 from ich_node.dicom import dimse
+from ich_node.dicom.commitment import STORAGE_COMMITMENT, WELL_KNOWN_INSTANCE
 from ich_node.dicom.pdu import Proposal
 from ich_node.dicom.requestor import Message, Requestor, request_association
 from ich_node.domain.errors import PeerRefused, PeerUnavailable
 from ich_node.runtime.config import DeliverConfig, DestinationConfig
+from ich_node.runtime.secure import secure
 
 COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 COMPREHENSIVE_SR = "1.2.840.10008.5.1.4.1.1.88.33"
 ENHANCED_SR = "1.2.840.10008.5.1.4.1.1.88.22"
 VERIFICATION = "1.2.840.10008.1.1"
-STORAGE_COMMITMENT = "1.2.840.10008.1.20.1"
-WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"
 """The one SOP Instance of the Storage Commitment Push Model (PS3.4 J.3.5)."""
 UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 ALTERNATE_SUFFIXES = (".comprehensive.dcm", ".enhanced.dcm")
@@ -165,7 +162,7 @@ class Association:
         for syntax in UNCOMPRESSED:
             context_id = self._accepted.get((file.sop_class_uid, syntax))
             if context_id is not None:
-                return context_id, iter([encoded(uncompressed(file.path), syntax)])
+                return context_id, iter([dimse.encoded(uncompressed(file.path), syntax)])
         return None
 
     def _not_accepted(self, file: Outgoing) -> Answer:
@@ -190,7 +187,7 @@ class Association:
             dimse.REQUESTED_SOP_INSTANCE: WELL_KNOWN_INSTANCE,
             dimse.ACTION_TYPE: 1,
         }
-        response = self._requestor.request(context_id, elements, [encoded(request, syntax)])
+        response = self._requestor.request(context_id, elements, [dimse.encoded(request, syntax)])
         status = _status(response)
         if status != 0x0000:
             said = dimse.comment(response.command)
@@ -263,14 +260,6 @@ def uncompressed(path: Path) -> Dataset:
         except (RuntimeError, ValueError, AttributeError, NotImplementedError) as error:
             raise PeerRefused("the peer wants it uncompressed, and it cannot be decompressed") from error
     return dataset
-
-
-def encoded(dataset: Dataset, transfer_syntax_uid: str) -> bytes:
-    """The dataset's bytes in an uncompressed little endian transfer syntax."""
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, UID(transfer_syntax_uid).is_implicit_VR
-    write_dataset(buffer, dataset)
-    return buffer.getvalue()
 
 
 def decoded(data: bytes, transfer_syntax_uid: str) -> Dataset:

@@ -19,12 +19,12 @@ from pydicom.errors import InvalidDicomError
 
 from ich_node.deliver.answer import Answer, Verdict, cleaned
 from ich_node.deliver.hl7 import oru
-from ich_node.deliver.secure import secure
 from ich_node.dicom.requestor import connect, in_words
 from ich_node.domain.errors import PeerRefused, PeerUnavailable
 from ich_node.domain.ledger import Delivery
 from ich_node.runtime import audit
 from ich_node.runtime.config import Config, DeliverConfig, Hl7Config
+from ich_node.runtime.secure import secure
 
 BEGIN, END = b"\x0b", b"\x1c\r"
 LONGEST_ACK = 1 << 16

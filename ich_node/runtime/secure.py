@@ -1,4 +1,4 @@
-"""TLS towards a destination: our certificate, its name, and its fingerprint where that is configured."""
+"""TLS towards a peer that we call: our certificate, its name, and its fingerprint where that is configured."""
 
 from __future__ import annotations
 
