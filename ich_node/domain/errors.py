@@ -52,7 +52,7 @@ class EngineFailure(IchNodeError):
 
 
 class UnidentifiableInstance(IchNodeError):
-    """Bytes that do not say which instance they are, or can not be read as DICOM."""
+    """Bytes that do not say which instance they are, or cannot be read as DICOM."""
 
 
 class SpoolFull(IchNodeError):

@@ -34,7 +34,7 @@ from ich_node.runtime.config import Config
 def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config) -> Analysis:
     """Analyse the CT images of one series, whatever their order.
 
-    A series that can not or must not be analysed is a result too: status "not_analysed" with the reason.
+    A series that cannot or must not be analysed is a result too: status "not_analysed" with the reason.
     Raises UnusableSeries only when there is nobody to answer to: not one file can be read, or they name several
     patients or studies. Raises EngineFailure when inference failed.
     """

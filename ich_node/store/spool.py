@@ -106,7 +106,7 @@ class Spool:
         """Begin an instance that comes in several pieces; see `put` for what may be raised."""
         for uid in (series_uid, sop_instance_uid):
             if not is_uid(uid):
-                raise UnidentifiableInstance("a UID that can not be a file name")
+                raise UnidentifiableInstance("a UID that cannot be a file name")
         self.check_space()
         directory = (self.aside if aside else self.incoming) / series_uid
         head = file_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid, sender)
@@ -221,7 +221,7 @@ class Spool:
     def directory(self, series_uid: str) -> Path:
         """The folder of a series."""
         if not is_uid(series_uid):
-            raise UnidentifiableInstance("a UID that can not be a file name")
+            raise UnidentifiableInstance("a UID that cannot be a file name")
         return self.incoming / series_uid
 
     def find(self, sop_instance_uids: Collection[str], *, everywhere: bool = False) -> dict[str, list[Path]]:

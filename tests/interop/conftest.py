@@ -1,6 +1,6 @@
 """Real peers for interop tests: `orthanc`, and `require()` for Debian's programs.
 
-Without the packages the tests skip; with ICH_NODE_REQUIRE_INTEROP set they fail instead, so that CI can not pass by
+Without the packages the tests skip; with ICH_NODE_REQUIRE_INTEROP set they fail instead, so that CI cannot pass by
 lacking them.
 """
 

@@ -195,7 +195,7 @@ def brain_of(image: Floats, cell_cm2: float) -> Mask:
 
 
 def _surrounded(ring: Mask) -> Mask:
-    """What can not be reached from the edge of the image without crossing `ring`."""
+    """What cannot be reached from the edge of the image without crossing `ring`."""
     labels, count = ndimage.label(~ring, CROSS)
     outside = np.zeros(count + 1, np.bool_)
     for edge in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):

@@ -1,6 +1,6 @@
 """Paths of one series in, one `Volume` in HU out: slices foot to head, every oddity named.
 
-A file that can not be read costs its own slice, never the series; whether what remains is enough is the gates'
+A file that cannot be read costs its own slice, never the series; whether what remains is enough is the gates'
 business. Raises UnusableSeries only when no volume can be made at all. MAX_VOXELS bounds memory whatever the files say.
 """
 

@@ -265,5 +265,5 @@ def _coded(parent: Element, name: str, code: Code) -> None:
 
 
 def _legal(text: str) -> str:
-    """Without the control characters that XML 1.0 can not hold; peers put anything into a Patient ID."""
+    """Without the control characters that XML 1.0 cannot hold; peers put anything into a Patient ID."""
     return "".join(character for character in text if character.isprintable())

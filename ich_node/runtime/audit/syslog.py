@@ -1,4 +1,4 @@
-"""The way to the syslog receiver: UDP (RFC 5426) or TLS (RFC 5425). Raises OSError when it can not be reached."""
+"""The way to the syslog receiver: UDP (RFC 5426) or TLS (RFC 5425). Raises OSError when it cannot be reached."""
 
 from __future__ import annotations
 
@@ -77,5 +77,5 @@ class Tls:
 
 
 def transport(config: AuditConfig) -> Transport:
-    """As configured; raises OSError when the file with the authorities can not be read."""
+    """As configured; raises OSError when the file with the authorities cannot be read."""
     return Tls(config) if config.transport == "tls" else Udp(config)

@@ -56,7 +56,7 @@ Truth = npt.NDArray[np.float64]
 
 
 class LabelError(IchNodeError):
-    """The label file or the studies can not be evaluated; the message says what to change."""
+    """The label file or the studies cannot be evaluated; the message says what to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def read_labels(path: Path) -> Labels:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(f"{path}: can not be read: {error}") from error
+        raise LabelError(f"{path}: cannot be read: {error}") from error
     dialect = ";" if text.partition("\n")[0].count(";") > text.partition("\n")[0].count(",") else ","
     rows = list(csv.DictReader(text.splitlines(), delimiter=dialect))
     if not rows:

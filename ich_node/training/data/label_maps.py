@@ -63,7 +63,7 @@ def read(path: Path) -> Head:
 
 
 def save(head: Head, path: Path) -> None:
-    """Keep what can not be measured anew: tissue, sides and cavity, packed; the file appears whole or not at all."""
+    """Keep what cannot be measured anew: tissue, sides and cavity, packed; the file appears whole or not at all."""
     bits = np.packbits(np.stack([head.left, head.infratentorial, head.intracranial]), axis=-1)
     part = path.with_suffix(".part")
     with part.open("wb") as stream:

@@ -5,7 +5,7 @@
     DIR/stage_2_test/ID_<…>.dcm    images without labels, for the submission (may be absent)
 
 Slices are grouped to studies and patients by their headers and sorted along their normal; folds keep patients together.
-The images become one int16 file of head boxes, mapped and not loaded. Images that can not be decoded are left out and
+The images become one int16 file of head boxes, mapped and not loaded. Images that cannot be decoded are left out and
 counted: the published set has one.
 """
 
@@ -107,7 +107,7 @@ def grouped(images: Iterable[Image]) -> list[list[Image]]:
 
 
 def read_hu(path: Path) -> npt.NDArray[np.int16]:
-    """HU [rows, columns] of one image. Raises ValueError when it can not be decoded.
+    """HU [rows, columns] of one image. Raises ValueError when it cannot be decoded.
 
     Some scanners of the set store 12-bit unsigned values that wrap around and state an intercept of 0; their HU are
     mended as the participants found them to be (stored value + 1000, modulo 4096, minus 1000).
@@ -116,7 +116,7 @@ def read_hu(path: Path) -> npt.NDArray[np.int16]:
         dataset = pydicom.dcmread(path)
         stored = dataset.pixel_array.astype(np.float32)
     except (InvalidDicomError, AttributeError, EOFError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{path} can not be decoded: {error}") from error
+        raise ValueError(f"{path} cannot be decoded: {error}") from error
     slope, intercept = float(dataset.RescaleSlope), float(dataset.RescaleIntercept)
     if dataset.BitsStored == 12 and dataset.PixelRepresentation == 0 and intercept > -100:
         stored = (stored + 1000) % 4096

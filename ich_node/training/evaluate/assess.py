@@ -50,7 +50,7 @@ def joined(parts: Sequence[Scored]) -> Scored:
 def figures(scored: Scored, thresholds: Mapping[str, float] | None = None, *, replicates: int = 1000) -> dict[str, Any]:
     """Counts, AUC per label, log loss, calibration; with `thresholds` also sensitivity and specificity per label.
 
-    Intervals are [value, low, high] at 95 %. NaN where the data can not tell.
+    Intervals are [value, low, high] at 95 %. NaN where the data cannot tell.
     """
     result: dict[str, Any] = {"count": len(scored), "patients": len(np.unique(scored.patients)), "labels": {}}
     for index, label in enumerate(LABELS):

@@ -1,7 +1,7 @@
 """The network: EfficientNet-Lite0 with ImageNet weights, a feature pyramid to stride 8, a CAM and nothing behind it.
 
 HU go in as they come from the head box, of any size; the antialiased resize and the three windows are part of the
-graph, so that training, export and the node can not differ. The graph looks at every slice and at its mirror image
+graph, so that training, export and the node cannot differ. The graph looks at every slice and at its mirror image
 and takes the mean of both maps. The logit of a label is the log-mean-exp of its CAM channel and of nothing else: the
 picture that is shown is the evidence that was used.
 """

@@ -36,7 +36,7 @@ WARM_UP_H = 12.0
 
 
 class WorklistError(IchNodeError):
-    """The scenario can not be simulated; the message says why."""
+    """The scenario cannot be simulated; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ def simulate(scenario: Scenario, *, replications: int = 30, seed: int = 0) -> di
     """Group → policy → mean wait in minutes with its 95 % interval over the replications.
 
     The policies are "fifo", "prioritised" and "saved", their paired difference. The groups are GROUPS, "AI-positive",
-    "AI-negative" and "all". Raises WorklistError when the readers can not keep up.
+    "AI-negative" and "all". Raises WorklistError when the readers cannot keep up.
     """
     check(scenario)
     rows: dict[tuple[str, str], list[float]] = {}
@@ -225,7 +225,7 @@ def check(scenario: Scenario) -> None:
     if wrong or scenario.readers < 1 or min(scenario.arrivals_per_h, scenario.reading_min, scenario.days) <= 0:
         raise WorklistError(f"not a worklist: {', '.join(wrong) or 'readers, arrivals, reading time and days'}")
     if scenario.load >= 1:
-        raise WorklistError(f"the readers can not keep up: load {scenario.load:.2f}, must be below 1")
+        raise WorklistError(f"the readers cannot keep up: load {scenario.load:.2f}, must be below 1")
     if scenario.days * 24 <= 2 * WARM_UP_H:
         raise WorklistError(f"too short: the first {WARM_UP_H:g} h are warm-up, simulate more than a day")
 

@@ -123,7 +123,7 @@ def test_without_a_report_it_is_asked_again_after_its_time_under_a_new_uid(
 
 def test_a_peer_that_is_away_is_asked_again_after_the_back_off(committer, store, requester, clock, tmp_path):
     sent_job(store, tmp_path, clock)
-    requester.failure = PeerUnavailable("can not connect")
+    requester.failure = PeerUnavailable("cannot connect")
     committer.step()
     requester.failure = None
     committer.step()

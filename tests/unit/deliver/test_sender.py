@@ -43,7 +43,7 @@ class FakePeer:
         if self.rejects is not None:
             raise self.rejects
         if not self.up:
-            raise PeerUnavailable("can not connect: Connection refused")
+            raise PeerUnavailable("cannot connect: Connection refused")
         self.alive = True
         return self
 
@@ -257,7 +257,7 @@ def test_after_the_configured_time_an_unreachable_destination_is_given_up_with_i
     job, _ = publish(store, tmp_path, 1)
     run(sender, clock, 74 * HOUR, tick_s=1800)
     assert store.job(job.id).state is JobState.FAILED
-    assert {d.cause for d in store.deliveries(job.id)} == {"given up after 72 h: can not connect: Connection refused"}
+    assert {d.cause for d in store.deliveries(job.id)} == {"given up after 72 h: cannot connect: Connection refused"}
 
 
 def test_after_the_configured_time_an_instance_that_fails_is_given_up_and_the_rest_goes(

@@ -1,4 +1,4 @@
-"""result.json: what docs/result-json.md says, and nothing that JSON can not hold."""
+"""result.json: what docs/result-json.md says, and nothing that JSON cannot hold."""
 
 from __future__ import annotations
 
