@@ -37,9 +37,14 @@ class Part(Protocol):
     name: str
 
     @property
-    def last_sign_of_life(self) -> float: ...  # time.monotonic()
-    def run(self, stop: Stop) -> None: ...
-    def interrupt(self) -> None: ...
+    def last_sign_of_life(self) -> float:
+        """When it last went on, time.monotonic(): SILENCE_FACTOR of its longest wait later it counts as hung."""
+
+    def run(self, stop: Stop) -> None:
+        """Work until `stop` is set; what it raises is a defect, logged and begun again."""
+
+    def interrupt(self) -> None:
+        """End whatever it waits for, from any thread."""
 
 
 def run(config: Config, stop: Stop) -> None:

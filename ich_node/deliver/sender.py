@@ -64,13 +64,24 @@ class Connection(Protocol):
     """What the sender needs of an open line to a destination."""
 
     @property
-    def alive(self) -> bool: ...
+    def alive(self) -> bool:
+        """Whether another load can go out on it."""
+
     @property
-    def last_progress(self) -> float: ...
-    def covers(self, loads: Sequence[Load]) -> bool: ...
-    def send(self, load: Load) -> Answer: ...
-    def release(self) -> None: ...
-    def interrupt(self) -> None: ...
+    def last_progress(self) -> float:
+        """When the peer last gave a sign, time.monotonic(); an age beyond the longest wait means that it hangs."""
+
+    def covers(self, loads: Sequence[Load]) -> bool:
+        """Whether every load may be sent on this line; a new one is opened otherwise."""
+
+    def send(self, load: Load) -> Answer:
+        """Send one load and wait for the answer, within the configured bounds; a fault is an answer too."""
+
+    def release(self) -> None:
+        """End it in order."""
+
+    def interrupt(self) -> None:
+        """End whatever it waits for, from any thread."""
 
 
 class Peer(Protocol):
@@ -78,9 +89,14 @@ class Peer(Protocol):
 
     node: audit.Node
 
-    def load(self, item: Delivery) -> Load: ...
-    def connect(self, loads: Sequence[Load]) -> Connection: ...
-    def answers(self) -> bool: ...
+    def load(self, item: Delivery) -> Load:
+        """What goes out for a delivery."""
+
+    def connect(self, loads: Sequence[Load]) -> Connection:
+        """An open line that covers the loads, as far as the peer lets it."""
+
+    def answers(self) -> bool:
+        """Whether the destination answers again; asked while it is given time, so it is cheap."""
 
 
 @dataclass

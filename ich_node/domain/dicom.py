@@ -53,6 +53,7 @@ class Instance:
 
     @property
     def name(self) -> str:
+        """The file's name without its suffix, under which the spool keeps it."""
         return self.path.stem
 
 

@@ -167,21 +167,26 @@ class Finding:
     also_possible: bool = False
 
 
-SITES = (
-    "frontal lobe",
-    "parietal lobe",
-    "temporal lobe",
-    "occipital lobe",
-    "cerebral hemisphere",
+INNER_SITES = (
     "deep grey matter",
     "lateral ventricle",
     "third ventricle",
     "fourth ventricle",
     "cerebellum",
     "brain stem",
+)
+"""What is one structure on either side; the template has a map of each, under the same name."""
+SITES = (
+    "frontal lobe",
+    "parietal lobe",
+    "temporal lobe",
+    "occipital lobe",
+    "cerebral hemisphere",
+    *INNER_SITES,
     "supratentorial",
     "infratentorial",
 )
+"""Every place that a finding may have."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -46,7 +46,7 @@ from ich_node.runtime import logs
 from ich_node.runtime.config import Config, DestinationConfig
 from ich_node.store import durable
 from ich_node.store.layout import StateDir
-from ich_node.store.ledger.proof import Report, settle
+from ich_node.store.ledger.proof import Report, log_settled, settle
 from ich_node.store.ledger.protocols import Ledger
 
 MOST_PENDING, MOST_PENDING_OF_PEER = 1000, 100
@@ -167,14 +167,7 @@ class Commitments:
         except StoreError as error:  # the peer may report again; if not, it is asked again
             logs.get().error("database_unavailable", reason=str(error))
             return PROCESSING_FAILURE, None
-        logs.get().info(
-            "commitment_finished",
-            outcome="reported",
-            transaction_uid=report.transaction_uid,
-            committed=settled.committed,
-            lost=settled.lost,
-            undecided=settled.undecided,
-        )
+        log_settled(logs.get(), report, settled)
         return SUCCESS, None
 
     def _destinations_of(self, peer: Peer) -> frozenset[str]:

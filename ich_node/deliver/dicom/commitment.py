@@ -14,7 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from pydicom import Dataset
 
@@ -27,7 +27,7 @@ from ich_node.runtime import logs
 from ich_node.runtime.config import Config, DestinationConfig
 from ich_node.runtime.patience import Patience
 from ich_node.runtime.service import Stop
-from ich_node.store.ledger.proof import Report, Settled, settle
+from ich_node.store.ledger.proof import Report, log_settled, settle
 from ich_node.store.ledger.protocols import Ledger
 
 POLL_S = 0.5
@@ -39,10 +39,17 @@ REQUEST_LIMIT = 500
 class Requester(Protocol):
     """What the committer needs of scu.Association."""
 
-    def request_commitment(self, transaction_uid: str, references: Sequence[tuple[str, str]]) -> None: ...
-    def listen(self, until: Callable[[], bool], seconds: float) -> None: ...
-    def release(self) -> None: ...
-    def interrupt(self) -> None: ...
+    def request_commitment(self, transaction_uid: str, references: Sequence[tuple[str, str]]) -> None:
+        """Ask for (SOP Class UID, SOP Instance UID) pairs; raises PeerUnavailable unless the answer is Success."""
+
+    def listen(self, until: Callable[[], bool], seconds: float) -> None:
+        """Take what the peer says until a condition holds, for at most so many seconds."""
+
+    def release(self) -> None:
+        """End it in order."""
+
+    def interrupt(self) -> None:
+        """End whatever it waits for, from any thread."""
 
 
 Connect = Callable[[Callable[[Report], None]], Requester]
@@ -187,15 +194,3 @@ class Committer:
         wait = self._patience.longest() if slowest else self._patience.wait(self._failures)
         self._held_until = self._clock() + wait
         self._log.warning("commitment_finished", outcome="not asked", cause=cause, wait_s=round(wait, 1))
-
-
-def log_settled(log: Any, report: Report, settled: Settled) -> None:
-    """One line per report."""
-    log.info(
-        "commitment_finished",
-        outcome="reported",
-        transaction_uid=report.transaction_uid,
-        committed=settled.committed,
-        lost=settled.lost,
-        undecided=settled.undecided,
-    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -61,6 +62,35 @@ class Client:
         self._client.close()
 
     interrupt = release
+
+
+class Line:
+    """What a connection of the sender's is where everything goes to one URL; a kind adds `send`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    @property
+    def alive(self) -> bool:
+        """True until it is closed."""
+        return self._client.alive
+
+    @property
+    def last_progress(self) -> float:
+        """When there was an answer last, time.monotonic()."""
+        return self._client.last_progress
+
+    def covers(self, loads: Sequence[Any]) -> bool:  # noqa: ARG002
+        """True: everything goes to the one URL."""
+        return True
+
+    def release(self) -> None:
+        """Close it."""
+        self._client.release()
+
+    def interrupt(self) -> None:
+        """End a wait, from any thread."""
+        self._client.interrupt()
 
 
 def secret(path: Path) -> str:

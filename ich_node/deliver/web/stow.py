@@ -19,7 +19,7 @@ from pydicom.errors import InvalidDicomError
 
 from ich_node.deliver.answer import Answer, Verdict
 from ich_node.deliver.dicom.answers import meaning
-from ich_node.deliver.web.http import Client, Reply, secret
+from ich_node.deliver.web.http import Client, Line, Reply, secret
 from ich_node.domain.errors import PeerRefused, PeerUnavailable
 from ich_node.domain.ledger import Delivery
 from ich_node.runtime import audit
@@ -39,26 +39,12 @@ class Load:
     data: bytes
 
 
-class StowConnection:
+class StowConnection(Line):
     """Sends to one STOW-RS service."""
 
     def __init__(self, client: Client, destination: DicomWebConfig) -> None:
-        self._client = client
+        super().__init__(client)
         self._destination = destination
-
-    @property
-    def alive(self) -> bool:
-        """True until it is closed."""
-        return self._client.alive
-
-    @property
-    def last_progress(self) -> float:
-        """When there was an answer last, time.monotonic()."""
-        return self._client.last_progress
-
-    def covers(self, loads: Sequence[Load]) -> bool:  # noqa: ARG002
-        """True: every instance goes to the one URL."""
-        return True
 
     def send(self, load: Load) -> Answer:
         """POST it as multipart/related."""
@@ -76,14 +62,6 @@ class StowConnection:
         except PeerUnavailable as error:
             return Answer(Verdict.LATER, None, str(error))
         return answered(reply, load.sop_instance_uid)
-
-    def release(self) -> None:
-        """Close it."""
-        self._client.release()
-
-    def interrupt(self) -> None:
-        """End a wait, from any thread."""
-        self._client.interrupt()
 
 
 def answered(reply: Reply, sop_instance_uid: str) -> Answer:

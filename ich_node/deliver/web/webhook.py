@@ -23,7 +23,7 @@ from pydicom import dcmread
 from pydicom.errors import InvalidDicomError
 
 from ich_node.deliver.answer import Answer, Verdict
-from ich_node.deliver.web.http import Client, secret
+from ich_node.deliver.web.http import Client, Line, secret
 from ich_node.domain.errors import PeerRefused, PeerUnavailable
 from ich_node.domain.ledger import Delivery
 from ich_node.runtime import audit
@@ -71,27 +71,13 @@ def signature(secrets: Sequence[str], message_id: str, timestamp: int, body: byt
     return " ".join(found)
 
 
-class WebhookConnection:
+class WebhookConnection(Line):
     """Sends to one URL."""
 
     def __init__(self, client: Client, destination: WebhookConfig, clock: Callable[[], float]) -> None:
-        self._client = client
+        super().__init__(client)
         self._destination = destination
         self._clock = clock
-
-    @property
-    def alive(self) -> bool:
-        """True until it is closed."""
-        return self._client.alive
-
-    @property
-    def last_progress(self) -> float:
-        """When there was an answer last, time.monotonic()."""
-        return self._client.last_progress
-
-    def covers(self, loads: Sequence[Load]) -> bool:  # noqa: ARG002
-        """True: every message goes to the one URL."""
-        return True
 
     def send(self, load: Load) -> Answer:
         """POST it."""
@@ -113,14 +99,6 @@ class WebhookConnection:
         if reply.status == GONE:
             return Answer(Verdict.REFUSED, code, "the receiver is gone for good")
         return Answer(Verdict.LATER, code, f"the receiver answers with HTTP status {code}")
-
-    def release(self) -> None:
-        """Close it."""
-        self._client.release()
-
-    def interrupt(self) -> None:
-        """End a wait, from any thread."""
-        self._client.interrupt()
 
 
 class WebhookPeer:

@@ -20,16 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, optimize
 
+from ich_node.domain.findings import INNER_SITES
+
 TEMPLATE = Path(__file__).with_name("template.npz")
-REGIONS = (
-    "hemisphere",
-    "deep grey matter",
-    "lateral ventricle",
-    "third ventricle",
-    "fourth ventricle",
-    "cerebellum",
-    "brain stem",
-)
+REGIONS = ("hemisphere", *INNER_SITES)
 """The regions of the template's probability maps, in their order."""
 
 INFRATENTORIAL = ("fourth ventricle", "cerebellum", "brain stem")

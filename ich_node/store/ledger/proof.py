@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from pydicom import Dataset
 
@@ -102,3 +103,15 @@ def _send_again(store: Ledger, item: Delivery, reason: int, options: DeliverConf
         return
     wait = Patience(options.retry_base_s, options.retry_max_s).wait(item.attempts + 1)
     store.postpone(owed, dimse_code(reason), cause, now + wait)
+
+
+def log_settled(log: Any, report: Report, settled: Settled) -> None:
+    """One line per report."""
+    log.info(
+        "commitment_finished",
+        outcome="reported",
+        transaction_uid=report.transaction_uid,
+        committed=settled.committed,
+        lost=settled.lost,
+        undecided=settled.undecided,
+    )

@@ -10,6 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    """A ledger where there was none."""
     op.create_table(
         "job",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -59,5 +60,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """No ledger: what was in it is gone."""
     op.drop_table("delivery")
     op.drop_table("job")

@@ -116,4 +116,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Raises NotImplementedError."""
     raise NotImplementedError("an older version cannot hold what this one keeps: restore the copy made before")

@@ -16,4 +16,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Raises NotImplementedError."""
     raise NotImplementedError("an older version cannot hold what this one keeps: restore the copy made before")
