@@ -40,9 +40,9 @@ from ich_node.store.spool import Spool
 
 MARKER = "made by ich-node demo; this folder is replaced when the demo runs again"
 PATIENTS = (("PHANTOM^NEGATIVE", None, 11), ("PHANTOM^BLEEDING", "intraparenchymal", 3))
-READY_WITHIN_S = 60
-RESULTS_WITHIN_S = 180
-SLICES = 32
+READY_WITHIN_S = 60  # chosen: a node imports, opens its ledger and listens within seconds; a busy laptop takes longer
+RESULTS_WITHIN_S = 180  # chosen: two phantoms take seconds of a core each; a waiting person gives up later than this
+SLICES = 32  # 160 mm of head at 5 mm, as it is usually scanned
 
 
 class Archive:

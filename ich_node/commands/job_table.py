@@ -27,7 +27,7 @@ from ich_node.store.ledger.protocols import Desk
 from ich_node.store.ledger.rebuild import result_files
 from ich_node.store.routes import route
 
-LISTED = 100
+LISTED = 100  # chosen: a few screens, newest first; who looks for an older job names its study
 DECISIONS = ("retry", "drop", "redo", "resend", "hurry")
 ACTIONS = ("list", "show", *DECISIONS)
 DONE_TO_A_STUDY = {"retry": "U", "drop": "U", "redo": "C", "resend": "R"}  # EventActionCode, PS3.15 A.5.3.3

@@ -23,8 +23,8 @@ from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.ledger.protocols import Ledger
 from ich_node.store.routes import route
 
-STOP_WITHIN_S = 5
-BEAT_S = 0.5
+STOP_WITHIN_S = 5  # chosen: an instance at hand takes less; the unit allows 60
+BEAT_S = 0.5  # chosen: well below any watchdog interval, and no work
 RUN_AGAIN_S = 10.0
 """Between two runs of a part that fails: long enough that a defect that repeats does not fill the log."""
 SILENCE_FACTOR = 4

@@ -24,11 +24,11 @@ from ich_node.domain.reasons import Reason, Why
 CT_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage})
 OWN_MANUFACTURER = "ich_node"
 
-MIN_SLICES = 6
+MIN_SLICES = 6  # the least coverage below, 30 mm, at the usual 5 mm
 ROUNDING_MM = 0.5
 """Positions are often written with one decimal or less."""
-MAX_THICKNESS_MM = 6.0
-MAX_SPACING_MM = 7.5
+MAX_THICKNESS_MM = 6.0  # chosen: heads are scanned at 5 mm at most, and in thicker slices thin blood is averaged away
+MAX_SPACING_MM = 7.5  # chosen: slices of 5 mm with a gap of half of it
 COVERAGE_MM = (30.0, 320.0)
 """Less shows no more than a slice of the brain, more is not a head alone."""
 HEAD_MM = 100.0

@@ -28,11 +28,12 @@ Vector = tuple[float, float, float]
 Array = npt.NDArray[np.float64]
 
 SAME_DIRECTION = math.cos(math.radians(1.0))
+"""Chosen: 1°, more than rounded cosines differ and less than anything that is tilted on purpose."""
 AXIAL = math.cos(math.radians(45.0))
 """A plane whose normal is within 45° of the body axis counts as axial: gantry and head tilt stay far below."""
 EVEN_FRACTION, EVEN_MM = 0.1, 0.11
 """Positions are often written with one decimal, so that 0.625 mm reads 0.6, 0.7, 0.6."""
-GAP_FACTOR = 1.5
+GAP_FACTOR = 1.5  # half-way from one step to two: a slice is missing from there on
 UNIT_TOLERANCE, SQUARE_TOLERANCE = 0.1, 0.05
 """How far direction cosines may be from unit length and from a right angle: some senders write two decimals."""
 STRAYS = 0.1
@@ -41,9 +42,9 @@ STRAY_SIDEWAYS_MM = 50.0
 """Further aside from both neighbours than any gantry or table shifts a slice: a head is 150 mm wide."""
 MAX_GAP_MM = 20.0
 """A stretch that a hemorrhage can lie in unseen; beyond it slices do not belong together."""
-TILT_WARN_DEG = 1.0
-SIDEWAYS_MM = 5.0
-PIXEL_MM = (0.05, 5.0)
+TILT_WARN_DEG = 1.0  # chosen: as for SAME_DIRECTION, below it nothing is tilted on purpose
+SIDEWAYS_MM = 5.0  # chosen: a shift of a centimetre moves sides and sites; half of that is worth a word
+PIXEL_MM = (0.05, 5.0)  # chosen: ten times finer or coarser than the half millimetre of a head
 MOST_GROUPS = 512
 """Every slice is compared with one of each group: a bound on the time that a series can take."""
 

@@ -40,8 +40,8 @@ MAX_DEPTH = 64
 """Sequences within sequences; real ones have three or four."""
 LONGEST_INFLATED = 1 << 29
 """Bytes that a deflated dataset may become: as much as a whole series may hold."""
-INFLATE_PIECE = 1 << 16
-UNDEFINED = 0xFFFFFFFF
+INFLATE_PIECE = 1 << 16  # chosen: 64 KiB at a time, so that a bomb costs no more memory than that
+UNDEFINED = 0xFFFFFFFF  # undefined length, PS3.5 7.1.1
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})

@@ -45,7 +45,7 @@ IMPLEMENTATION_VERSION_NAME = f"ICH_NODE_{__version__}"[:16]
 
 FIRST_LOOK = 1 << 13
 """Bytes that hold the head and the UIDs of nearly every file."""
-PIECE = 1 << 16
+PIECE = 1 << 16  # chosen: 64 KiB read at a time
 HEADER_LIMIT = 1 << 23
 """Bytes before Pixel Data: room for the functional groups of 2,000 frames."""
 MOST_ITEMS = 100_000

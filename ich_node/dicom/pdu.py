@@ -31,8 +31,8 @@ LARGEST_PDU = 1 << 17
 """What we send in one PDU to a peer without a limit: DCMTK's largest."""
 UNSTATED_LENGTH = 1 << 14
 """What we send to a peer that does not say its Maximum Length: what nearly every implementation takes (DCMTK's own)."""
-PDV_HEAD = 6
-MOST_CONTEXTS = 128
+PDV_HEAD = 6  # length, context ID and message control header, PS3.8 9.3.5.1 and E.2
+MOST_CONTEXTS = 128  # the odd numbers of one byte, PS3.8 9.3.2.2
 
 DATA, COMMAND, LAST = 0, 1, 2
 """Bits of the message control header (PS3.8 E.2)."""

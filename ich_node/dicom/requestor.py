@@ -31,7 +31,7 @@ LONGEST_MESSAGE = 1 << 20
 """Bytes of a message that a peer sends us: a commitment report on 500 instances has 100 KB."""
 SLOWEST_RATE = 8000
 """Bytes per second: one ISDN channel. A peer that takes less holds the sender up on purpose."""
-PIECE = 1 << 16
+PIECE = 1 << 16  # chosen: 64 KiB from a socket at a time, more than a PDU usually has
 RELEASE_S = 5.0
 """A release is a courtesy: the results are there already."""
 

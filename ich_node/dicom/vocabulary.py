@@ -183,9 +183,10 @@ OTHER_PURPOSE = _pattern(
 SHARP_GE = frozenset({"BONE", "BONEPLUS", "BONE PLUS", "EDGE", "LUNG", "ULTRA", "HD BONE", "HD BONEPLUS", "BONE2"})
 SHARP_PHILIPS = frozenset({"D", "E", "F", "G", "L", "YA", "YB", "YC", "YD", "YE", "YF", "Y SHARP", "ED"})
 SIEMENS = re.compile(r"[A-Z]{1,2}(\d\d)[A-Z]?(?: ?\d)?")
-SIEMENS_SHARP = 57
+SIEMENS_SHARP = 57  # chosen: from Bl57 (lung) on; the number grows with the sharpness, brain has 30 to 45
 CANON = re.compile(r"FC ?(\d\d)\w*")
 CANON_SHARP = (*range(30, 40), *range(50, 60), *range(80, 90))
+"""FC30 to 39 for bone, FC50 to 59 for lungs, FC80 to 89 of high resolution."""
 SHARP_WORD = _pattern(
     r"V?SHARP|BONE\w*|KNOCHEN\w*|OSSEU\w*|OSSEA?|OSEO|OSEA|HUESO|OSSO|KOS[CT]\w{0,3}|КОСТ\w*|LUNG|EDGE|INNER EAR",
     "骨窗|骨算法|骨条件|뼈|골 ?윈도우",

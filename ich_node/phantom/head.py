@@ -30,10 +30,11 @@ from ich_node.phantom.tissue import (
 
 Point = tuple[float, float, float]
 
-GRID_MM = (2.0, 1.0, 1.0)
-VISIBLE_MM3 = 6000
+GRID_MM = (2.0, 1.0, 1.0)  # chosen: across slices as fine as they are usually cut, in plane about two pixels
+VISIBLE_MM3 = 6000  # chosen: 6 ml, a hemorrhage that nobody overlooks
 BOX_MM = (176.0, 236.0, 190.0)
-BRAIN_MIDDLE_MM = (92.0, 122.0, 95.0)
+"""Chosen: an adult head with skin and a margin: left to right, front to back, foot to head."""
+BRAIN_MIDDLE_MM = (92.0, 122.0, 95.0)  # where the middle of the brain lies in that box
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,8 +29,8 @@ from ich_node.phantom.tissue import (
     random_field,
 )
 
-TYPES = LABELS[1:]
-BONE_HU = 120
+TYPES = LABELS[1:]  # all labels but "any"
+BONE_HU = 120  # above blood and below bone with partial volume
 
 
 @dataclass(frozen=True, slots=True, eq=False)

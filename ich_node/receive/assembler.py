@@ -42,7 +42,7 @@ from ich_node.runtime.config import ReceiveConfig
 from ich_node.store.ledger.protocols import Intake
 from ich_node.store.spool import Spool
 
-RESCAN_S = 30.0
+RESCAN_S = 30.0  # chosen: the longest that what no hint told stays unseen; a look reads every folder
 SLICE_S = 0.2
 """Seconds of reading per tick, of headers and of folders each: the heartbeat goes on between two ticks."""
 MOST_ATTEMPTS = 3

@@ -32,7 +32,7 @@ NO_CLASS = "0.0"
 LEAST_PDU, USUAL_PDU = 128, 16384
 """The shortest Maximum Length that we keep to, lest one response become thousands of PDUs; and what silence means."""
 APPLICATION_CONTEXT = "1.2.840.10008.3.1.1.1"
-LONGEST_VERSION_NAME = 16
+LONGEST_VERSION_NAME = 16  # PS3.7 D.3.3.2.3
 PRINTABLE = frozenset(map(chr, range(0x20, 0x7F))) - {"\\"}
 
 

@@ -24,11 +24,11 @@ from ich_node.receive.shares import Shares
 from ich_node.runtime import audit, logs
 from ich_node.store.spool import Spool, Writer
 
-SUCCESS = 0x0000
-SOP_CLASS_NOT_SUPPORTED = 0x0122
-OUT_OF_RESOURCES = 0xA700
-DATASET_MISMATCH = 0xA900
-CANNOT_UNDERSTAND = 0xC000
+SUCCESS = 0x0000  # PS3.4 B.2.3
+SOP_CLASS_NOT_SUPPORTED = 0x0122  # PS3.7 C.5.6: refused, SOP Class not supported
+OUT_OF_RESOURCES = 0xA700  # PS3.4 B.2.3: refused, the sender may try again
+DATASET_MISMATCH = 0xA900  # PS3.4 B.2.3: error, dataset does not match SOP Class
+CANNOT_UNDERSTAND = 0xC000  # PS3.4 B.2.3: error, cannot understand
 
 TAINTING = frozenset({OUT_OF_RESOURCES, CANNOT_UNDERSTAND})
 """Refusals that leave a hole in the series: its sender believes the image to belong there, and so do we."""

@@ -16,10 +16,10 @@ from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.retention import SpaceKeeper
 from ich_node.store.spool import Spool
 
-TICK_S = 0.1
-RETRY_S = 5.0
-STOP_WITHIN_S = 20.0
-STALE_PART_S = 24 * 3600.0
+TICK_S = 0.1  # chosen: the assembler is woken ten times a second: a series closes that much late at most
+RETRY_S = 5.0  # chosen: a full or locked disk lasts longer than a moment; images wait in the spool meanwhile
+STOP_WITHIN_S = 20.0  # chosen: an image under way arrives within; the unit allows 60
+STALE_PART_S = 24 * 3600.0  # chosen: a day; nothing is written for so long
 
 
 def run(config: Config, stop: service.Stop) -> None:

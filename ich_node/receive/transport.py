@@ -33,7 +33,7 @@ LEAST_RATE = 1 << 15
 """Bytes a second of a message under way, over each `dimse_timeout_s`: a line of 256 kbit/s is slow, less is a drip."""
 MOST_MESSAGE_BYTES = 1 << 29
 """Messages of the ordinary route that are held in memory, all associations together: odd ones are rare and small."""
-PIECE = 1 << 16
+PIECE = 1 << 16  # chosen: 64 KiB from a socket at a time
 SLEEP_S, QUICK_S, RECENT_S, LAST_MOMENT_S = 0.1, 0.001, 0.2, 0.5
 
 

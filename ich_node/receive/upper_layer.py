@@ -21,7 +21,7 @@ from pynetdicom.fsm import InvalidEventError, StateMachine
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.timer import Timer
 
-SLEEP_S = 0.1
+SLEEP_S = 0.1  # chosen: an idle association looks ten times a second whether it must end
 LONGEST_COMMAND = 1 << 16
 """A command set: a few hundred bytes, and what retired elements some senders add."""
 LONGEST_OTHER = 1 << 22

@@ -21,7 +21,7 @@ from ich_node.domain.dicom import AETitle
 from ich_node.domain.errors import ConfigError
 from ich_node.runtime import yaml_file
 
-PACKAGE_ROOT = Path(__file__).resolve().parents[1]
+PACKAGE_ROOT = Path(__file__).resolve().parents[1]  # the folder ich_node, two above this file
 AE = Annotated[str, AfterValidator(AETitle)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Service = Literal["echo", "store", "commitment"]

@@ -14,9 +14,9 @@ import time
 from contextlib import suppress
 from types import FrameType
 
-EXIT_OK = 0
-EXIT_FAILURE = 1
-EXIT_NOT_ANALYSED = 3
+EXIT_OK = 0  # as every shell expects
+EXIT_FAILURE = 1  # as every shell expects
+EXIT_NOT_ANALYSED = 3  # chosen: neither a failure nor 2, with which argparse ends
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h; the units do not restart on it
 
 Stop = threading.Event

@@ -14,8 +14,8 @@ from pathlib import Path
 from ich_node.runtime import logs, service
 
 ROLES = ("receive", "infer", "deliver")
-RETENTION_EVERY_S = 3600
-STOP_WITHIN_S = 60
+RETENTION_EVERY_S = 3600  # chosen: as often as ich-node-retention.timer
+STOP_WITHIN_S = 60  # chosen: a worker finishes the job at hand; what remains is killed, which the ledger bears
 
 log = logs.get()
 

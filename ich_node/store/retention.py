@@ -31,7 +31,7 @@ from ich_node.store.ledger.protocols import Desk
 from ich_node.store.spool import Spool
 from ich_node.store.trash import SERIES
 
-STALE_S = 24 * 3600.0
+STALE_S = 24 * 3600.0  # chosen: a day; nothing is written for so long
 FREE_FACTOR = 1.2  # of min_free_gb: finished work goes before reception has to refuse, which ends at 1.05
 LOOK_EVERY_S = 2.0  # a disk that takes 500 MB/s gets a gigabyte in that time: what FREE_FACTOR leaves by default
 PAUSE_S = 60.0  # when nothing is finished that could go: looking at all of it costs seconds

@@ -30,10 +30,10 @@ from ich_node.runtime.service import Stop
 from ich_node.store.ledger.proof import Report, log_settled, settle
 from ich_node.store.ledger.protocols import Ledger
 
-POLL_S = 0.5
+POLL_S = 0.5  # chosen: a request may wait that long unseen beside minutes for its report; a stop waits for it
 GATHER_S = 1.0
 """A result waits this long for others, so that one request covers a job."""
-REQUEST_LIMIT = 500
+REQUEST_LIMIT = 500  # chosen: references of one request: several jobs, and less than 60 kB in one message
 
 
 class Requester(Protocol):

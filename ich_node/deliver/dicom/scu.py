@@ -35,7 +35,7 @@ VERIFICATION = "1.2.840.10008.1.1"
 """The one SOP Instance of the Storage Commitment Push Model (PS3.4 J.3.5)."""
 UNCOMPRESSED = (str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian))
 ALTERNATE_SUFFIXES = (".comprehensive.dcm", ".enhanced.dcm")
-PIECE = 1 << 17
+PIECE = 1 << 17  # chosen: 128 KiB read at a time: few calls, little memory
 MEDIUM = 0x0000
 """Priority of a C-STORE (PS3.7 9.3.1.1)."""
 

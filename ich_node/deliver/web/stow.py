@@ -27,7 +27,7 @@ from ich_node.runtime.config import Config, DicomWebConfig
 
 FAILED, REFERENCED = "00081198", "00081199"
 SOP_INSTANCE, FAILURE_REASON, WARNING_REASON = "00081155", "00081197", "00081196"
-FINAL = frozenset({400, 410, 413, 415})
+FINAL = frozenset({400, 410, 413, 415})  # malformed, gone, too large, of an unsupported type
 SETTINGS = {401: "it wants other credentials", 403: "it does not allow this node to store", 404: "the URL is not known"}
 
 

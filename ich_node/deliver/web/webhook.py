@@ -30,7 +30,7 @@ from ich_node.runtime import audit
 from ich_node.runtime.config import Config, WebhookConfig
 
 PREFIX = "whsec_"
-GONE = 410
+GONE = 410  # Standard Webhooks: the receiver wants no more of it
 KEPT = ("status", "reason", "reason_code", "priority", "predecessor", "model", "provider", "warnings", "disclaimer")
 """Keys of result.json that say nothing of the patient."""
 FINDING = ("label", "probability", "present", "laterality", "sites", "extent_mm")

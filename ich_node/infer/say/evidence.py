@@ -20,7 +20,7 @@ from ich_node.infer.say import explain
 from ich_node.infer.say.skull import DISC, Inside
 from ich_node.infer.see.heights import Array, extents_mm
 
-ANY = LABELS[0]
+ANY = LABELS[0]  # the first label: any hemorrhage
 BLOOD_HU = (45.0, 100.0)
 """Clotted and fresh blood on CT; grey matter ends below 45 HU, and calcium and bone lie above 100."""
 

@@ -27,10 +27,11 @@ REGIONS = ("hemisphere", *INNER_SITES)
 """The regions of the template's probability maps, in their order."""
 
 INFRATENTORIAL = ("fourth ventricle", "cerebellum", "brain stem")
-SURFACE_POINTS = 450
-MIN_SURFACE_POINTS = 100
-ROBUST_MM = 4.0
+SURFACE_POINTS = 450  # chosen: fifty for each of the nine parameters; more make the fit slower
+MIN_SURFACE_POINTS = 100  # chosen: ten for each of the nine parameters; fewer are no head
+ROBUST_MM = 4.0  # chosen: two blocks of the mask; a point that misses by more counts for less
 PITCH_STARTS_RAD = (-0.3, 0.05, 0.35)
+"""Chosen: chin up, level, chin down; a fit only finds the pose nearest to its start."""
 Points = npt.NDArray[np.float64]
 
 

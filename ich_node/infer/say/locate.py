@@ -29,9 +29,9 @@ MIDLINE_MM = 4.0
 ONE_SIDED = 0.85
 """Share of the lateral evidence that makes a finding one-sided; each side having BOTH_SIDES makes it bilateral."""
 
-BOTH_SIDES = 0.3
-SITE_SHARE = 0.25
-COMPARTMENT_SHARE = 0.75
+BOTH_SIDES = 0.3  # chosen: a third with a margin; between this and ONE_SIDED nothing is said of the side
+SITE_SHARE = 0.25  # chosen: at most a few sites have a quarter of the evidence each
+COMPARTMENT_SHARE = 0.75  # chosen: three quarters; the tentorium is thinner than a cell of the map
 MAX_RESIDUAL_MM = 6.0
 """With a worse fit to the standard head nothing is said about side and site."""
 

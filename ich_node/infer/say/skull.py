@@ -17,18 +17,19 @@ from ich_node.infer.see import heights
 from ich_node.infer.see.crop import Crop
 
 GRID_MM = 2.0
-RIM_BLOCKS = 2
+"""Chosen: thinner than the calvaria (4 to 8 mm), so that bone closes, and a map has cells of 6 mm and more."""
+RIM_BLOCKS = 2  # chosen: 4 mm, the partial volume of the inner table, where blood lies
 SLICE_MM = 3.5
 """Of thinner slices, only as many are looked at as lie about this far apart; the others take the nearest of them."""
 
-BONE_HU = 180
-SOFT_HU = (-30, 140)
-FAT_HU = (-150, -30)
+BONE_HU = 180  # chosen: a block half of thin bone, half of brain has as much; blood has 90 at most
+SOFT_HU = (-30, 140)  # chosen: water, brain, blood and their noise; fat and bone are outside
+FAT_HU = (-150, -30)  # chosen: fat has −120 to −80, with partial volume on either side
 FAT_BORDER = 0.25
 """A part of a slice with a larger share of fat along its border is not inside the skull."""
 
-UNDER_ROOF = 0.6
-ROOF_BLOCKS = 3
+UNDER_ROOF = 0.6  # chosen: most of a part lies below brain; what is beside it (orbit, neck) does not
+ROOF_BLOCKS = 3  # chosen: 6 mm, as the skull widens from a slice to the next below
 VERTEX_AREA, BASE_AREA = 0.3, 0.15
 """Share of the largest area inside the skull that the last and the first slice may have. Of 14 whole heads scanned
 every 5 mm the last slice has .26 at most and the first .07; towards the vertex .12 go per slice."""
@@ -36,7 +37,7 @@ STEEPEST_PER_MM = 0.06
 """The fastest that the area was seen to go towards the vertex is .05 of the largest per mm."""
 NEAR_END_MM = 12.0
 """The slices at the end in which a lost mask is looked for."""
-IN_PLANE = np.zeros((3, 3, 3), np.bool_)
+IN_PLANE = np.zeros((3, 3, 3), np.bool_)  # the four neighbours in a slice: slices may be far apart
 IN_PLANE[1] = ndimage.generate_binary_structure(2, 1)
 DISC = ndimage.generate_binary_structure(2, 1)[None]
 Mask = npt.NDArray[np.bool_]

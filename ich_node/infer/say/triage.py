@@ -23,7 +23,7 @@ from ich_node.domain.errors import ModelError
 from ich_node.domain.findings import LABELS, Finding, ModelCard, Prediction, Priority
 from ich_node.infer.say.locate import Location
 
-ANY = LABELS[0]
+ANY = LABELS[0]  # the first label: any hemorrhage
 
 
 def probabilities(prediction: Prediction) -> dict[str, float]:

@@ -16,7 +16,7 @@ COD, SOT = 0x52, 0x90
 JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 # SOF0 to SOF15 without DHT (C4), JPG (C8), DAC (CC); SOF55 of JPEG-LS
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}
-STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # TEM, RST0 to RST7 and SOI, which have no length, T.81 B.1.1.3
 
 MOST_SCANS = 16
 """A progressive image of one component has about ten (T.81 G.1.1); each scan walks over the whole image."""

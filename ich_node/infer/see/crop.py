@@ -18,12 +18,12 @@ from scipy import ndimage, stats
 from ich_node.domain.findings import Volume
 from ich_node.infer.see.heights import Array, extents_mm
 
-AIR_HU = -1024
-HEAD_HU = -200
-GRID_MM = 2.0
-MARGIN = 1.06
-SIDE_MM = (150.0, 230.0)
-SLIVER_MM = 24.0
+AIR_HU = -1024  # what scanners write for nothing: the lowest of twelve bits
+HEAD_HU = -200  # chosen: skin and fat are above, hair, foam and air below
+GRID_MM = 2.0  # chosen: the head is found on blocks, which are fine enough for an outline
+MARGIN = 1.06  # chosen: 3 % of the head on either side; a part of training, changed with the model only
+SIDE_MM = (150.0, 230.0)  # chosen: the smallest and the largest box: adults are 175 to 210 mm long with skin
+SLIVER_MM = 24.0  # chosen: narrower at a row or column is an ear, a nose or a tube
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,18 +57,18 @@ from ich_node.infer.see.decoder import Question
 
 Hu = npt.NDArray[np.int16]
 
-AIR_HU = -1024
+AIR_HU = -1024  # what scanners write for nothing: the lowest of twelve bits
 IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
-SIZE_LIMITS = (64, 4096)
-HEADER_LIMIT = 64 << 20
+SIZE_LIMITS = (64, 4096)  # chosen: CT has 256 to 2,048 rows; twice that is a mistake, a quarter shows nothing
+HEADER_LIMIT = 64 << 20  # chosen: eight times the header that receiving takes (part10.HEADER_LIMIT)
 UNREADABLE = Reason(Why.NOT_READABLE)
 FIRST_GROUPS = (b"\x02\x00", b"\x08\x00", b"\x00\x08")
 """How a file without preamble begins: meta information, or a dataset in little or big endian."""
-INFLATE_LIMIT = 1 << 30
-COARSEST_STEP_HU = 2.0
+INFLATE_LIMIT = 1 << 30  # chosen: 1 GiB, 2,000 frames of 512 × 512; beyond it is a bomb
+COARSEST_STEP_HU = 2.0  # chosen: a brain window of 80 HU must keep 40 levels
 HIGHEST_HU = 32767
 """Beyond the extended CT scale, which ends at 30,710 HU: a negative value in an unsigned cell, that is, nothing."""
-TISSUE_HU = (-200, 2000)
+TISSUE_HU = (-200, 2000)  # from below fat to above dense bone
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
 ENCAPSULATED = (
     *(RLELossless, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless),

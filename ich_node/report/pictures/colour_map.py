@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 LIGHTNESS = (34.0, 52.0, 70.0, 93.0)
-HUE_DEG = (335.0, 385.0, 425.0, 463.0)
+"""Chosen: rises from end to end, so that the map reads the same in grey and to the colour-blind."""
+HUE_DEG = (335.0, 385.0, 425.0, 463.0)  # chosen: magenta, red, orange, yellow: colours that a CT does not have
 CHROMA = (62.0, 72.0, 74.0, 62.0)
 """Four points of the path in CIE LCh(ab), inside the sRGB gamut."""
 
-WHITE_D65 = np.array([0.95047, 1.0, 1.08883])
+WHITE_D65 = np.array([0.95047, 1.0, 1.08883])  # XYZ of D65 white for Y = 1, IEC 61966-2-1
 XYZ_TO_SRGB = np.array(
     [[3.2404542, -1.5371385, -0.4985314], [-0.9692660, 1.8760108, 0.0415560], [0.0556434, -0.2040259, 1.0572252]]
 )

@@ -21,9 +21,9 @@ FONT = Path(__file__).parent / "fonts" / "IBMPlexSans.ttf"
 Colour = tuple[int, int, int]
 Picture = npt.NDArray[np.uint8]
 
-WHITE: Colour = (240, 243, 245)
-GREY: Colour = (158, 166, 173)
-PLATE_ALPHA = 150
+WHITE: Colour = (240, 243, 245)  # chosen: less glaring than full white in a dark room
+GREY: Colour = (158, 166, 173)  # chosen: a step back from WHITE, still legible on black
+PLATE_ALPHA = 150  # chosen: of 255; letters stand out, and the image shows through
 
 
 @dataclass(frozen=True, slots=True)

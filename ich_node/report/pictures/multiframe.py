@@ -18,8 +18,8 @@ from ich_node.report.headers import copy_elements
 from ich_node.report.identifiers import Identity
 from ich_node.report.pictures import secondary_capture
 
-SERIES_NUMBER_OFFSET = 2
-SLICE_LOCATION_VECTOR = 0x00182005
+SERIES_NUMBER_OFFSET = 2  # one for each series of ours, in the order in which viewers should list them
+SLICE_LOCATION_VECTOR = 0x00182005  # the tag to which Frame Increment Pointer points
 PER_IMAGE = (
     *secondary_capture.PLANE,
     "SourceImageSequence",

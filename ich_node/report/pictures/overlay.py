@@ -33,16 +33,16 @@ from ich_node.report.pictures.drawing import (
 
 WINDOW_CENTRE, WINDOW_WIDTH = 40, 80
 """Brain window in HU: 0 is black, 80 is white (PS3.3 C.11.2.1.2)."""
-BONE_HU = 300
-COARSE = 4
-NEARBY = 7
+BONE_HU = 300  # chosen: bone alone; plastic of a headrest is below
+COARSE = 4  # chosen: every fourth pixel tells where the head is
+NEARBY = 7  # chosen: wider than the contour is drawn
 MOVE = 0.15
 """Words change sides only when that frees this share of their area: readers look where they looked before."""
-OPACITY = 0.5
+OPACITY = 0.5  # chosen: the CT stays visible below
 FADE_IN = 0.25
 """The map is invisible below this fraction of the threshold and reaches its full opacity at the threshold."""
-CONTOUR = np.array([0, 229, 255], np.float32)
-SECOND_LETTER = np.sin(np.deg2rad(20.0))
+CONTOUR = np.array([0, 229, 255], np.float32)  # chosen: cyan, which neither a CT nor the heat map has
+SECOND_LETTER = np.sin(np.deg2rad(20.0))  # chosen: sine of 20°; a gantry tilt below it needs no second letter
 
 Heat = npt.NDArray[np.float32]
 

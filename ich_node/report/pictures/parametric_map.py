@@ -19,7 +19,7 @@ from ich_node.domain.findings import DISCLAIMER, LABELS, Analysis, KeySlice, Vol
 from ich_node.report import headers
 from ich_node.report.identifiers import Identity
 
-SERIES_NUMBER_OFFSET = 3
+SERIES_NUMBER_OFFSET = 3  # see multiframe
 SERIES_DESCRIPTION = "ICH activation map"
 
 

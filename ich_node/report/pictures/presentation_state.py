@@ -27,9 +27,9 @@ from ich_node.report.identifiers import Identity
 from ich_node.report.pictures import overlay
 from ich_node.report.pictures.outline import outlines, simplified
 
-SERIES_NUMBER_OFFSET = 4
+SERIES_NUMBER_OFFSET = 4  # see multiframe
 SERIES_DESCRIPTION = "ICH outlines"
-TOLERANCE_PIXELS = 0.3
+TOLERANCE_PIXELS = 0.3  # chosen: a simplified outline that the eye cannot tell from the whole one
 
 
 def presentation_state(

@@ -34,12 +34,12 @@ from ich_node.report.said.reasons import PARTIAL
 from ich_node.report.said.wording import WORDINGS
 from ich_node.runtime.config import ReportConfig
 
-SERIES_NUMBER_OFFSET = 1
+SERIES_NUMBER_OFFSET = 1  # see multiframe
 SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 PLANE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "SliceLocation")
 FRAME_OF_REFERENCE = ("FrameOfReferenceUID", "PositionReferenceIndicator")
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
-THUMBNAILS = 3
+THUMBNAILS = 3  # chosen: as many as fit side by side on the page and can still be read
 PAGE_SIZES, MOST_OBLONG = (64, 4096), 4
 """Rows and columns of a source, and the ratio of its pixels' sides, that a summary page can be like."""
 

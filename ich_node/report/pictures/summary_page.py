@@ -14,21 +14,21 @@ from PIL import Image, ImageDraw
 
 from ich_node.report.pictures.drawing import Colour, Picture, TextLine, fitted, font, shrunk, text_width, wrapped
 
-SMALLEST = 512
+SMALLEST = 512  # chosen: smaller letters cannot be read; CT images have as much
 THUMBNAIL, CAPTION = 96, 15
 """Height of a thumbnail and its caption in 1/512 of the page: warnings leave them that much."""
 
 SMALLEST_THUMBNAIL = 56
 """Below this nothing can be seen; only a page with many long lines comes to it."""
 
-BACKGROUND: Colour = (13, 16, 20)
-PANEL: Colour = (27, 32, 38)
-TRACK: Colour = (48, 55, 63)
-TEXT: Colour = (236, 239, 242)
-QUIET: Colour = (160, 168, 176)
-WARNING: Colour = (240, 190, 70)
-PRESENT: Colour = (247, 140, 60)
-ABSENT: Colour = (112, 126, 140)
+BACKGROUND: Colour = (13, 16, 20)  # chosen: nearly black, for a dark room beside CT
+PANEL: Colour = (27, 32, 38)  # chosen: one step up from the background
+TRACK: Colour = (48, 55, 63)  # chosen: the empty part of a bar, one step up from the panel
+TEXT: Colour = (236, 239, 242)  # chosen: bright, not glaring
+QUIET: Colour = (160, 168, 176)  # chosen: what need not be read first
+WARNING: Colour = (240, 190, 70)  # chosen: yellow, as warnings are
+PRESENT: Colour = (247, 140, 60)  # chosen: orange: seen at once, and told from grey by the colour-blind
+ABSENT: Colour = (112, 126, 140)  # chosen: grey: nothing calls
 
 Tone = Literal["STAT", "HIGH", "ROUTINE", "NOT ANALYSED"]
 TONES: dict[Tone, tuple[Colour, Colour]] = {

@@ -32,7 +32,7 @@ BOTH_STAND: frozenset[CorrectionKind] = frozenset({"milder", "other sender"})
 SERIES_DESCRIPTION = "ICH TRIAGE"
 LINE_BREAK = "\r\n"  # PS3.5 6.1.3: what a text value breaks its lines with
 COMPARTMENTS = ("supratentorial", "infratentorial")
-MOST_SITES = 2
+MOST_SITES = 2  # chosen: a place is found with two names; more are read as doubt
 BESIDE_THE_BRAIN = ("epidural", "subdural", "subarachnoid")
 
 

@@ -44,12 +44,12 @@ from ich_node.report.sr.items import (
 from ich_node.report.sr.references import Reference
 from ich_node.report.sr.templates import MEASUREMENT_GROUP, MEASUREMENT_REPORT, PLANAR_ROI_GROUP
 
-SERIES_NUMBER_OFFSET = 5
+SERIES_NUMBER_OFFSET = 5  # one for each series of ours, in the order in which viewers should list them
 SERIES_DESCRIPTION = "ICH TRIAGE SR"
-SLICES_PER_FINDING = 3
-OUTLINES_PER_SLICE = 3
-SMALLEST_SHARE = 0.2
-TOLERANCE_PIXELS = 0.3
+SLICES_PER_FINDING = 3  # chosen: the best three; all lit slices are in the heat map
+OUTLINES_PER_SLICE = 3  # chosen: the largest three, as for SLICES_PER_FINDING
+SMALLEST_SHARE = 0.2  # chosen: of the largest outline; a crumb beside it measures nothing
+TOLERANCE_PIXELS = 0.3  # chosen: a simplified outline that the eye cannot tell from the whole one
 BESIDE_MM = 4.0
 """An outline that reaches no further over the mid-plane lies on one side: half a CAM cell."""
 

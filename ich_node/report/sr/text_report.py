@@ -19,7 +19,7 @@ from ich_node.report.sr.items import Container, ContentItem, Text
 from ich_node.report.sr.structured_report import language, observer
 from ich_node.report.sr.templates import TEXT_REPORT
 
-SERIES_NUMBER_OFFSET = 6
+SERIES_NUMBER_OFFSET = 6  # one for each series of ours, in the order in which viewers should list them
 SERIES_DESCRIPTION = "ICH TRIAGE REPORT"
 
 

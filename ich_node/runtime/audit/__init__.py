@@ -32,10 +32,10 @@ __all__ = ["Held", "Node", "SyslogTrail", "Trail", "get", "running"]
 
 AUDITED = ("receive", "deliver", "board", "jobs")
 """The roles that show or exchange data, and an operator's decisions; the worker has no network at all."""
-QUEUE_LIMIT = 10_000
-RETRY_S = 5.0
-FLUSH_S = 2.0
-COMPLAIN_EVERY_S = 300.0
+QUEUE_LIMIT = 10_000  # chosen: hours of a busy night; then messages are counted as lost, and said to be
+RETRY_S = 5.0  # chosen: a receiver that restarts is back within seconds
+FLUSH_S = 2.0  # chosen: a stop does not wait for a receiver that is down
+COMPLAIN_EVERY_S = 300.0  # chosen: a log that says it every five minutes is noticed and not filled
 
 Make = Callable[[], Message]
 

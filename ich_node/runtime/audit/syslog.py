@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ich_node.runtime.config import AuditConfig
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 5.0  # chosen: a receiver in the house answers within; messages queue meanwhile
 
 
 class Transport(Protocol):

@@ -25,7 +25,7 @@ from ich_node.runtime import logs
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger import rebuild
 
-BUSY_TIMEOUT_S = 30
+BUSY_TIMEOUT_S = 30  # chosen: a transaction takes milliseconds; only a hanging disk takes this long
 
 
 def open_database(state_dir: Path, *, verify: bool = False) -> sa.Engine:

@@ -29,7 +29,7 @@ from ich_node.store.ledger import database
 from ich_node.store.ledger.tables import delivery, job
 
 URGENCY = {"STAT": 0, "HIGH": 1}
-NOT_URGENT = 2
+NOT_URGENT = 2  # after STAT and HIGH
 
 
 class Rows:

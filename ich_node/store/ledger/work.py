@@ -20,7 +20,7 @@ from ich_node.store.ledger.tables import delivery, job
 FREE = {"worker": None, "lease_until": None}
 AHEAD_S = 5.0
 """A job is begun so long before its results may go out: about what the slowest analysis takes."""
-LONGEST_HOLD_S = 3600.0
+LONGEST_HOLD_S = 3600.0  # chosen: far beyond the minutes that results are ever held back
 
 
 class WorkRows(Rows):

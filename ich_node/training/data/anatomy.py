@@ -16,18 +16,18 @@ import numpy.typing as npt
 from ich_node.infer.say import skull
 from ich_node.infer.see.crop import SIDE_MM, Crop
 
-HEAD_HU = -200
+HEAD_HU = -200  # as the crop: skin and fat are above, air below
 LENGTH_MM = (165.0, 215.0)
 """Median length of the heads of a source, front to back with skin: adults have 175 to 210 mm."""
-WIDTH_MM = (130.0, 170.0)
-BRAIN_HU = (22.0, 42.0)
+WIDTH_MM = (130.0, 170.0)  # chosen: adults have 140 to 165 mm with skin; a wrong pixel size leaves the range
+BRAIN_HU = (22.0, 42.0)  # chosen: white matter has 28, grey 35 HU; a wrong window or intercept leaves the range
 CSF_HU = (-5.0, 25.0)
 """The darkest fiftieth of the blocks of 2 mm inside the skull: fluid, with partial volume in the young."""
 AIR_HU = (-1030.0, -700.0)
 """Along the front edge of the boxes; loose, because the air of a bone window's picture is the end of that window."""
 HEAD_SHARE = (0.25, 0.75)
 """Of the box, in the slices that show most of the head: an ellipse of 0.8 · 1.0 in a square with a margin has 0.56."""
-LIMIT_MM = 2.0
+LIMIT_MM = 2.0  # chosen: a box within 2 mm of its limits was clipped
 
 
 class NotHumanError(ValueError):

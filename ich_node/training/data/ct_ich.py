@@ -24,10 +24,10 @@ from ich_node.training.data.pool import PIXELS, Pool, enlarged, joined
 SPACING_MM = (5.0, 0.354, 0.354)
 """The set states none. Its slices are 5 mm; its pictures are 512² slices of about 0.45 mm, enlarged to 650², so that a
 pixel is 0.45 · 512 / 650 mm. `training.data.anatomy` holds the heads against those of people."""
-BRAIN_WINDOW = (120.0, 40.0)
+BRAIN_WINDOW = (120.0, 40.0)  # (width, centre) in HU of the pictures that the data set comes as
 OTHER_BRAIN_WINDOW = {"CTICH-050": (80.0, 30.0)}
 BONE_ZERO, BONE_STEP = 72.0, 0.077
-ANY_BIT = 5
+ANY_BIT = 5  # after the five types: drawn, of whichever type
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,8 +15,9 @@ from scipy import ndimage
 
 from ich_node.phantom.tissue import BRAIN, Floats, Head, Mask, Spacing, Tissue, distance_mm, measured
 
-SPACING_MM: Spacing = (2.0, 1.0, 1.0)
+SPACING_MM: Spacing = (2.0, 1.0, 1.0)  # the grid of the phantoms: every second slice of maps of 1 mm
 MARGIN_VOXELS = ((30, 26), (28, 26), (28, 28))
+"""Chosen: room for skull, scalp and a piece of the face: before and after, along each axis."""
 
 VALUES = {
     Tissue.WHITE: (2, 41, 25, 57, 30, 62, 85, 21, 22),
@@ -38,6 +39,7 @@ VALUES = {
     Tissue.SOFT: (507, 512, 530),
     Tissue.SKIN: (511,),
 }
+"""Codes of the FreeSurfer colour table, in which the maps are segmented."""
 LEFT, RIGHT = (2, 3, 10, 11, 12, 13), (41, 42, 49, 50, 51, 52)
 HINDBRAIN = (7, 8, 46, 47, 16)
 """Meaning of the values of a label map: FreeSurfer's for the brain, SynthSeg's for what is around it."""

@@ -19,9 +19,9 @@ from ich_node.infer.see.crop import AIR_HU, Crop
 
 PIXELS = 320
 """1.15 head boxes at 0.9 pixels of a network of 256 px: nothing that it could see is lost."""
-MARGIN = 1.15
-SMALLEST_MM2 = 25.0
-UNSEEN_MM2 = 4.0
+MARGIN = 1.15  # chosen: 7 % on either side, so that turns and shifts in training show no edge
+SMALLEST_MM2 = 25.0  # chosen: 5 × 5 mm, less than a cell of the map; a smaller spot is doubtful, see UNSEEN_MM2
+UNSEEN_MM2 = 4.0  # chosen: 2 × 2 mm; what is smaller counts as nothing, what lies between is left out
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-COLUMNS = 8
-TILE = 192
-WINDOW_HU = (0.0, 80.0)
+COLUMNS = 8  # chosen: tiles that fit a screen
+TILE = 192  # chosen: a screen of eight tiles
+WINDOW_HU = (0.0, 80.0)  # the brain window: 40 ± 40
 
 
 def write(path: Path, rows: list[npt.NDArray[np.floating]]) -> None:

@@ -17,7 +17,7 @@ from ich_node.domain.findings import LABELS
 from ich_node.training.evaluate import metrics
 
 Floats = npt.NDArray[np.floating]
-MIN_FOR_LOG_LOSS = 1
+MIN_FOR_LOG_LOSS = 1  # the mean of nothing is not a number
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -30,7 +30,7 @@ from ich_node.training.data import sources
 from ich_node.training.evaluate import assess, metrics
 from ich_node.training.evaluate.measure import Outcome, measure
 
-MAX_CURVES = 24
+MAX_CURVES = 24  # chosen: each costs two dozen runs of the model
 REPORT_MODULES = ("matplotlib",)
 
 

@@ -20,7 +20,7 @@ from ich_node.training.evaluate import assess, metrics
 from ich_node.training.evaluate.faithfulness import FRACTIONS
 from ich_node.training.evaluate.measure import Outcome
 
-MAX_EXAMPLES = 8
+MAX_EXAMPLES = 8  # chosen: two rows of pictures for each kind
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;max-width:1060px;margin:2em auto;padding:0 1em;color:#1b1f24}
 h1{font-size:1.5em}h2{font-size:1.15em;margin-top:2em;border-bottom:1px solid #d0d7de}

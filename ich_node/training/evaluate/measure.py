@@ -30,9 +30,9 @@ from ich_node.training.evaluate.assess import Scored
 from ich_node.training.evaluate.faithfulness import Curves
 
 Number = TypeVar("Number", np.int16, np.float32)
-ANY = 0
-PICTURE_PX = 256
-POINTING_TOLERANCE_PX = 0
+ANY = 0  # the first label: any hemorrhage
+PICTURE_PX = 256  # chosen: a page of pictures stays small
+POINTING_TOLERANCE_PX = 0  # none: the strongest point hits the outline or it does not
 
 
 @dataclass(frozen=True, slots=True)

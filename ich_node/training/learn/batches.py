@@ -22,7 +22,7 @@ from ich_node.training.learn.network import STRIDE
 from ich_node.training.synthesis.dice import Dice
 from ich_node.training.synthesis.painting import Painter
 
-TYPE_COUNT = len(LABELS) - 1
+TYPE_COUNT = len(LABELS) - 1  # all labels but "any"
 THICKER = 0.3
 """Share of the slices without hemorrhage that are mixed with their neighbour, as in a thicker slice."""
 

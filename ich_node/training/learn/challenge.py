@@ -25,7 +25,7 @@ from ich_node.training.learn.network import Network
 from ich_node.training.learn.sequence import Series
 from ich_node.training.learn.train import Phase, Trainer, device_of
 
-FOLDS = 5
+FOLDS = 5  # chosen: the usual five
 CHALLENGE = Phase("rsna", {"rsna": 32}, steps=60_000, size=256, rate=8e-4, average=0.999)
 
 

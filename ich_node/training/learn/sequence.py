@@ -22,7 +22,7 @@ from ich_node.domain.findings import LABELS
 from ich_node.training.learn.network import CHANNELS
 from ich_node.training.learn.train import LABEL_WEIGHTS
 
-HIDDEN = 48
+HIDDEN = 48  # chosen: half of the features; there are few series to learn from
 
 
 @dataclass(frozen=True, slots=True, eq=False)

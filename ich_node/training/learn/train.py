@@ -25,13 +25,13 @@ from ich_node.training.learn.batches import Batch, Source, batch
 from ich_node.training.learn.network import Network
 from ich_node.training.synthesis.dice import Dice
 
-LABEL_WEIGHTS = (2.0, 1.0, 1.0, 1.0, 1.0, 1.0)
-SMOOTHING = 0.01
+LABEL_WEIGHTS = (2.0, 1.0, 1.0, 1.0, 1.0, 1.0)  # those of the RSNA 2019 challenge: "any" counts twice
+SMOOTHING = 0.01  # chosen: labels are wrong now and then; certainty is not rewarded without end
 CELL_WEIGHT = 5.0
 """A lit cell counts as much as five dark ones: lesions cover a few per cent of a slice."""
 LOSS_EVERY = 20
 """Steps between two looks at the loss, each of which waits for the device."""
-CHECKPOINT_S = 20.0
+CHECKPOINT_S = 20.0  # chosen: what a stopped training loses at most
 SETTLING = 24
 """Batches over which the batch-norm statistics of averaged weights are measured."""
 

@@ -22,10 +22,10 @@ BLOCK = 3
 """Pool pixels in a block of about 2 mm, on which the skull is found."""
 SMALLEST_MM2 = 800.0
 """Less brain than this in a slice leaves no room for a lesion and its surroundings."""
-VENTRICLE_HU = 20.0
-VENTRICLE_DEPTH_MM = 14.0
-VENTRICLE_MM2 = 14.0
-LARGEST_VENTRICLES = 6
+VENTRICLE_HU = 20.0  # chosen: between fluid (8) and white matter (28)
+VENTRICLE_DEPTH_MM = 14.0  # chosen: sulci and fissures end before
+VENTRICLE_MM2 = 14.0  # chosen: smaller dark spots are noise or perivascular
+LARGEST_VENTRICLES = 6  # two horns in front, two behind, third ventricle and one to spare
 VENTRICLE_LEVEL = 0.8
 """Share of the largest intracranial area: in slices with less, what is dark and deep is a cistern or a sulcus."""
 

@@ -28,8 +28,8 @@ SECOND = 0.25
 """A share of the bleeding slices gets a second type."""
 FAINT = (0.2, 0.25, 0.2, 0.35, 0.3)
 """By type: how often blood is hardly denser than brain (44 to 54 HU)."""
-SMALLEST_PX = 12
-BONE_HU = 130
+SMALLEST_PX = 12  # chosen: of a slice; fewer pixels are noise to any reader
+BONE_HU = 130  # blood is not painted into bone, nor into what partial volume makes half of it
 
 
 @dataclass(frozen=True, slots=True, eq=False)

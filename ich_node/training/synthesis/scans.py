@@ -25,16 +25,16 @@ from ich_node.phantom.tissue import Head
 from ich_node.training.data import label_maps
 from ich_node.training.data.pool import Pool, joined, load, pool_of, save
 
-SCANS_PER_CHUNK = 4
-FORMULA_SHARE = 0.3
-KEPT_BACK = 2
-PLANES = 26
+SCANS_PER_CHUNK = 4  # chosen: a file that takes a core some seconds and is read at once
+FORMULA_SHARE = 0.3  # chosen: the other heads are from label maps, true in shape but few
+KEPT_BACK = 2  # chosen: heads for a look at what training has never seen
+PLANES = 26  # chosen: 130 mm of head at 5 mm, whatever the thickness
 HEADS_KEPT = 6
 """Heads that a worker keeps in memory, 60 MB each."""
 
-PATIENCE_S = 0.5
+PATIENCE_S = 0.5  # chosen: shorter than a chunk takes to be made
 
-HEALTHY = 0.3
+HEALTHY = 0.3  # chosen: of the scans; most slices of the others are healthy too
 TYPE_WEIGHTS = (0.24, 0.22, 0.16, 0.18, 0.20)
 """Of lesions.TYPES: parenchymal and ventricular blood more often than in patients, because they are missed."""
 COUNT_WEIGHTS = (0.66, 0.28, 0.06)
@@ -51,7 +51,7 @@ FAVOURED = {
     "dense vessels": 1.5,
 }
 """Look-alikes that were taken for blood more often than others."""
-THICKNESS_MM = (0.6, 1.25, 2.5, 3.0, 4.0, 5.0)
+THICKNESS_MM = (0.6, 1.25, 2.5, 3.0, 4.0, 5.0)  # what scanners make of heads, as weighted below
 THICKNESS_WEIGHTS = (0.06, 0.08, 0.14, 0.16, 0.16, 0.40)
 """5 mm most often: hospitals read them, and the node looks at thin series as slabs of about 5 mm."""
 

@@ -23,12 +23,12 @@ from ich_node.infer.say import headspace
 from ich_node.infer.say.headspace import REGIONS, HeadFrame, Template
 from ich_node.training.evaluate import assess
 
-SPACING_MM = 3.0
+SPACING_MM = 3.0  # chosen: a head of 1 mm says no more after averaging; the file stays small
 HALF_MM = np.array([84.0, 105.0, 96.0])
 """Half the extent of the template's grid: room for a head and the ways out of it."""
 
-MARGIN_MM = 24
-ROUNDS = 4
+MARGIN_MM = 24  # chosen: room for distances outside the brain
+ROUNDS = 4  # chosen: the pose has settled by then
 BRAIN_LABELS: dict[str, tuple[int, ...]] = {
     "hemisphere": (2, 41, 3, 42, 17, 53, 18, 54, 25, 57, 85),
     "deep grey matter": (10, 49, 11, 50, 12, 51, 13, 52, 26, 58, 28, 60),
@@ -40,9 +40,10 @@ BRAIN_LABELS: dict[str, tuple[int, ...]] = {
 }
 """Region → FreeSurfer labels of the maps; hippocampus and amygdala (17, 18, 53, 54) count as hemisphere."""
 
-FLUID_LABELS = (24, 21, 22, 72)
-LEFT_LABELS = (2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 25, 26, 28, 30)
+FLUID_LABELS = (24, 21, 22, 72)  # FreeSurfer codes of what counts as fluid outside the four ventricles
+LEFT_LABELS = (2, 3, 4, 5, 7, 8, 10, 11, 12, 13, 17, 18, 25, 26, 28, 30)  # FreeSurfer codes
 RIGHT_LABELS = (41, 42, 43, 44, 46, 47, 49, 50, 51, 52, 53, 54, 57, 58, 60, 62)
+"""FreeSurfer codes, in the order of the left."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,16 +26,16 @@ from ich_node.infer.see.crop import crop
 from ich_node.training.evaluate import metrics
 from ich_node.training.template.build import Head, build
 
-FOLDS = 5
-SCANS_PER_HEAD = 4
-LESIONS_PER_SCAN = 12
-THICKNESS_MM = (1.0, 2.5, 3.0, 5.0)
+FOLDS = 5  # chosen: no head is measured against a template that it is in
+SCANS_PER_HEAD = 4  # chosen: poses, thicknesses and cuts differ
+LESIONS_PER_SCAN = 12  # chosen: some for every site
+THICKNESS_MM = (1.0, 2.5, 3.0, 5.0)  # what scanners make of heads
 CUT_OFF_MM = ((0.0, 0.0), (50.0, 0.0), (0.0, 25.0), (40.0, 15.0))
 """What a scan leaves out at the foot end and at the head end."""
 
-PIXEL_MM = 0.9
-MIDLINE_MM = 4.0
-CAM_BLUR_MM = 4.0
+PIXEL_MM = 0.9  # chosen: coarse, for speed; the mask is on 2 mm anyway
+MIDLINE_MM = 4.0  # as locate.MIDLINE_MM: nearer there is no side
+CAM_BLUR_MM = 4.0  # chosen: about the half of a cell of the map
 BELOW = np.array([REGIONS.index(name) for name in INFRATENTORIAL])
 HU = {
     **dict.fromkeys((2, 41, 7, 46), 29.0),

@@ -32,7 +32,7 @@ from ich_node.training.evaluate.command import require
 from ich_node.training.evaluate.metrics import Estimate
 
 GROUPS = ("hit", "missed", "false alarm", "rest")
-WARM_UP_H = 12.0
+WARM_UP_H = 12.0  # chosen: the queue starts empty; by then it has its usual length
 
 
 class WorklistError(IchNodeError):
