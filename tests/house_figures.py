@@ -87,10 +87,10 @@ def stubs(module: Module) -> list[ast.FunctionDef]:
 
 
 def constants(module: Module) -> Iterator[tuple[str, bool]]:
-    """(name, has a reason) of every upper-case number at module level: a comment on its lines or the line before it,
-    or a docstring after it."""
-    commented = {
-        token.start[0]
+    """(name, has a reason) of every upper-case number at module level: a comment on its lines, one alone on the line
+    before it, or a docstring after it."""
+    comments = {
+        token.start[0]: token.line.lstrip().startswith("#")
         for token in tokenize.generate_tokens(io.StringIO(module.source).readline)
         if token.type == tokenize.COMMENT
     }
@@ -102,8 +102,8 @@ def constants(module: Module) -> Iterator[tuple[str, bool]]:
         if node.value is None or not _is_number(node.value):
             continue
         explained = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-        lines = range(node.lineno - 1, (node.end_lineno or node.lineno) + 1)
-        yield target.id, explained or any(line in commented for line in lines)
+        lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        yield target.id, explained or comments.get(node.lineno - 1, False) or any(line in comments for line in lines)
 
 
 def _is_number(node: ast.expr) -> bool:

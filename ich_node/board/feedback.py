@@ -17,7 +17,7 @@ from ich_node.domain.findings import LABELS, Laterality
 
 OPINIONS = ("agree", "disagree", "unsure")
 COMMENT_LENGTH = 500  # a remark, not a report
-MODE = 0o640
+MODE = 0o640  # written by the board alone, and read by its group
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,9 @@ SESSION_S = 12 * 3600  # a night shift
 IDLE_S = 2 * 3600  # chosen: a page that is left open asks every few seconds, a closed one does not
 FREE_ATTEMPTS = 5  # chosen: a tired person mistypes
 FIRST_WAIT_S = 2.0  # doubles with each further failure
-LONGEST_WAIT_S = 900.0
+LONGEST_WAIT_S = 900.0  # chosen: a quarter of an hour: guessing is hopeless, and a reader is back the same night
 REMEMBERED = 10_000  # names and addresses that failed, and sessions: more are forgotten oldest first
-NAME_LENGTH = 64
+NAME_LENGTH = 64  # chosen: longer is no name; it goes into every log line
 PASSWORD_LENGTH = 1024  # argon2 hashes what it is given: no more than this
 SECRET_HEADER = "x-ich-node-proxy-secret"  # noqa: S105 — the header's name
 

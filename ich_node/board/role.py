@@ -21,7 +21,7 @@ from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
 
 CONNECTIONS = 600  # open pages hold one each
-STOP_WITHIN_S = 3
+STOP_WITHIN_S = 3  # chosen: open pages hold their line for ever; they come back by themselves
 
 
 def run(config: Config, stop: service.Stop) -> None:

@@ -23,7 +23,7 @@ from ich_node.runtime.config import Config
 
 FSYNCS = 20  # enough for a median on a slow disk
 TOO_FAST_S = 50e-6  # no device that survives a power cut answers faster; a write cache without protection does
-ASK_WITHIN_S = 10
+ASK_WITHIN_S = 10  # chosen: per question: a person waits for the answer
 
 
 @dataclass(frozen=True, slots=True)

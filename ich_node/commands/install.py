@@ -19,7 +19,7 @@ from ich_node.runtime import service
 
 PACKAGED_PREFIX = "/opt/ich_node"  # what the units that ship say
 HIDDEN_FROM_UNITS = ("/root", "/home", "/run/user", "/tmp")  # noqa: S108 — ProtectHome= and PrivateTmp= of the units
-COMMAND_WITHIN_S = 300
+COMMAND_WITHIN_S = 300  # chosen: apt or systemctl on a slow machine; then it hangs
 
 
 class InstallError(IchNodeError):

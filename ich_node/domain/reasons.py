@@ -1,7 +1,7 @@
 """Why a series is not analysed, and what a reader of an analysed one is warned of: codes with values, no prose.
 
-The words, in every language, are in `report/said/reasons.py`. A reason may quote another one (`because`). Codes stand
-in result.json and logs and never change their meaning.
+The words, in every language, are in `report/said/reason_words.py`. A reason may quote another one (`because`). Codes
+stand in result.json and logs and never change their meaning.
 """
 
 from __future__ import annotations

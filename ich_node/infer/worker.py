@@ -45,7 +45,7 @@ from ich_node.store.routes import route
 from ich_node.store.spool import Spool
 
 POLL_S = 0.5  # for what no bell told; a stop waits for it
-SPACE_WAIT_S = 10.0
+SPACE_WAIT_S = 10.0  # chosen: retention and people take longer to make room than a moment
 SHORTEST_WAIT_S = 0.005  # between two looks at whether results may go out
 LONGEST_RETRY_S = 3600.0  # a reader waits for the answer: an hour is already late
 TISSUE_HU = -300  # between air and fat

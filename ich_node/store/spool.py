@@ -33,7 +33,7 @@ from ich_node.store.layout import IMAGE, StateDir
 
 OUT_OF_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 MOST_BUFFERS = 512  # buffers in one writev; IOV_MAX is 1024
-MOST_NAMED = 1000
+MOST_NAMED = 1000  # chosen: folders of a day; what is forgotten is made durable once more, which costs little
 RECOVERY_FACTOR = 1.05  # chosen: 5 % above the watermark, so that the answer does not change with every image
 MOST_RECENT = 1000
 """Folders that are remembered as written last: those of a busy day, 200 bytes each."""

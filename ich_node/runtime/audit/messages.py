@@ -30,7 +30,7 @@ STUDY_UID = ("110180", "DCM", "Study Instance UID")
 NODE_ID = ("110182", "DCM", "Node ID")
 PATIENT_NUMBER = ("2", "RFC-3881", "Patient Number")
 APPLICATION_SERVER = "4"  # Audit Source Type Code, A.5.1.2.1
-FACILITY_AUTHPRIV = 10
+FACILITY_AUTHPRIV = 10  # RFC 5424 6.2.1: security and authorization messages
 SEVERITY = {"0": 5, "4": 4, "8": 3, "12": 2}  # outcome → notice, warning, err, crit
 MESSAGE_ID = "DICOM+RFC3881"
 

@@ -14,6 +14,22 @@ CLINICAL = f"state IN ('ineligible', 'delivering', 'done') AND priority IS NULL 
 
 def upgrade() -> None:
     """New tables beside the old ones, filled from them, then renamed: SQLite cannot change a key in place."""
+    _make_jobs()
+    _make_deliveries()
+    op.drop_table("delivery")
+    op.execute("UPDATE job SET predecessor = NULL")  # or dropping the table breaks its own foreign key
+    op.drop_table("job")
+    op.rename_table("new_job", "job")
+    op.rename_table("new_delivery", "delivery")
+    _make_indices()
+    op.create_table(
+        "hurry",
+        sa.Column("destination", sa.Text, primary_key=True),
+        sa.Column("asked_at", sa.Float, nullable=False),
+    )
+
+
+def _make_jobs() -> None:
     op.create_table(
         "new_job",
         sa.Column("id", sa.Integer, primary_key=True),
@@ -56,6 +72,9 @@ def upgrade() -> None:
         FROM job ORDER BY id
         """  # noqa: S608
     )
+
+
+def _make_deliveries() -> None:
     op.create_table(
         "new_delivery",
         sa.Column("job_id", sa.Integer, sa.ForeignKey("new_job.id"), primary_key=True),
@@ -86,11 +105,9 @@ def upgrade() -> None:
         FROM delivery
         """
     )
-    op.drop_table("delivery")
-    op.execute("UPDATE job SET predecessor = NULL")  # or dropping the table breaks its own foreign key
-    op.drop_table("job")
-    op.rename_table("new_job", "job")
-    op.rename_table("new_delivery", "delivery")
+
+
+def _make_indices() -> None:
     for column in ("study_uid", "patient_hash", "accession_hash"):
         op.create_index(f"ix_job_{column}", "job", [column])
     op.create_index("job_ready", "job", ["state", sa.text("rank DESC"), "id"])
@@ -107,11 +124,6 @@ def upgrade() -> None:
         ["destination", "item"],
         unique=True,
         sqlite_where=sa.text("sop_class_uid <> ''"),
-    )
-    op.create_table(
-        "hurry",
-        sa.Column("destination", sa.Text, primary_key=True),
-        sa.Column("asked_at", sa.Float, nullable=False),
     )
 
 
