@@ -17,7 +17,8 @@ from scipy import ndimage
 
 from ich_node.domain.findings import LABELS, ModelCard, Prediction
 from ich_node.infer.say import explain
-from ich_node.infer.say.skull import DISC, Inside
+from ich_node.infer.say.skull import Inside
+from ich_node.infer.see.blocks import Mask, grown, opened, shrunk
 from ich_node.infer.see.heights import Array, extents_mm
 
 ANY = LABELS[0]  # the first label: any hemorrhage
@@ -48,7 +49,6 @@ BELIEF = 3
 """Power of the slice's probability with which its evidence counts: what is lit where the model hardly believes in a
 hemorrhage (skull base) does not become the best slice. Chosen on phantoms of which the lesion is known."""
 
-Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
 
@@ -113,7 +113,7 @@ def findings_of_their_own(types: Mapping[str, Mask], space: Inside, heights_mm: 
     """
     block_ml = space.block_mm[0] * space.block_mm[1] / 1000 * np.asarray(extents_mm(heights_mm), np.float32)
     dense = (space.hu >= DENSE_HU[0]) & (space.hu <= DENSE_HU[1])
-    clots = ndimage.binary_opening(dense & ndimage.binary_erosion(space.mask, structure=DISC), structure=DISC)
+    clots = opened(dense & shrunk(space.mask, 1), 1)
     own: list[str] = []
     explained = np.zeros(space.mask.shape, np.bool_)
     for label, lit in types.items():
@@ -127,7 +127,7 @@ def findings_of_their_own(types: Mapping[str, Mask], space: Inside, heights_mm: 
 
 def _explained(lit: Mask, clots: Mask) -> Mask:
     """What a lit area explains: a rim around it, and the clots that it touches as far as CLOT_BLOCKS."""
-    around = ndimage.binary_dilation(lit, structure=DISC, iterations=REACH_BLOCKS)
+    around = grown(lit, REACH_BLOCKS)
     cross = ndimage.generate_binary_structure(3, 1)
     return np.asarray(around | ndimage.binary_dilation(around, structure=cross, iterations=CLOT_BLOCKS, mask=clots))
 

@@ -20,6 +20,7 @@ from ich_node.infer.say import headspace, lobes, skull
 from ich_node.infer.say.evidence import ANY, Evidence
 from ich_node.infer.say.headspace import INFRATENTORIAL, REGIONS, HeadFrame, Template
 from ich_node.infer.say.skull import Inside
+from ich_node.infer.see.blocks import Mask, shrunk
 from ich_node.infer.see.crop import Crop
 from ich_node.infer.see.heights import extents_mm
 
@@ -44,7 +45,6 @@ of a clot, not at its hottest cell."""
 
 VENTRICLES = ("lateral ventricle", "third ventricle", "fourth ventricle")
 Heat = npt.NDArray[np.float32]
-Mask = npt.NDArray[np.bool_]
 
 
 class Location(NamedTuple):
@@ -89,7 +89,7 @@ def covering(own: Laterality | None, parts: Sequence[Laterality | None]) -> Late
 
 def fit_head(space: Inside, template: Template | None = None) -> HeadFrame | None:
     """The study in the standard head (the shipped one); None when the skull is not there or does not fit."""
-    edge = space.mask & ~ndimage.binary_erosion(space.mask, structure=skull.DISC)
+    edge = space.mask & ~shrunk(space.mask, 1)
     frame = headspace.fit(space.positions(edge), template or headspace.shipped())
     return frame if frame is not None and frame.residual_mm <= MAX_RESIDUAL_MM else None
 

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from ich_node.domain.findings import Coverage, Volume
 from ich_node.infer.see import heights
+from ich_node.infer.see.blocks import Mask, block_mean, closed, grown, opened
 from ich_node.infer.see.crop import Crop
 
 GRID_MM = 2.0
@@ -39,8 +40,6 @@ NEAR_END_MM = 12.0
 """The slices at the end in which a lost mask is looked for."""
 IN_PLANE = np.zeros((3, 3, 3), np.bool_)  # the four neighbours in a slice: slices may be far apart
 IN_PLANE[1] = ndimage.generate_binary_structure(2, 1)
-DISC = ndimage.generate_binary_structure(2, 1)[None]
-Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +126,7 @@ def with_rim(mask: Mask) -> Mask:
     """The mask and a rim of about 4 mm; everything where no skull was found, so that evidence is never hidden."""
     if not mask.any():
         return np.ones(mask.shape, np.bool_)
-    return np.asarray(ndimage.binary_dilation(mask, structure=DISC, iterations=RIM_BLOCKS), np.bool_)
+    return grown(mask, RIM_BLOCKS)
 
 
 def stored_pixel(crop: Crop, slice_index: int, row: float, column: float) -> tuple[int, int]:
@@ -142,29 +141,19 @@ def stored_pixel(crop: Crop, slice_index: int, row: float, column: float) -> tup
     return (at_column, at_row) if crop.turn.transpose else (at_row, at_column)
 
 
-def block_mean(hu: npt.NDArray[np.generic], step: tuple[int, int]) -> npt.NDArray[np.float32]:
-    """Mean over blocks of step rows × step columns; what does not fill a block at the end is left out."""
-    rows, columns = hu.shape[1] // step[0], hu.shape[2] // step[1]
-    total = np.zeros((len(hu), rows, columns), np.float32)
-    for down in range(step[0]):
-        for right in range(step[1]):
-            total += hu[:, down : rows * step[0] : step[0], right : columns * step[1] : step[1]]
-    return np.asarray(total / (step[0] * step[1]), np.float32)
-
-
 def intracranial(hu: npt.NDArray[np.float32]) -> Mask:
     """The intracranial space of HU [slices, h, w], foot to head, on a grid of about 2 mm."""
     bone = hu > BONE_HU
     soft = (hu > SOFT_HU[0]) & (hu < SOFT_HU[1])
-    core = ndimage.binary_opening(_enclosed(bone) & soft, structure=DISC, iterations=2)
+    core = opened(_enclosed(bone) & soft, 2)
     core = _under_the_vault(_bordered_by_bone(core, hu))
     parts, count = ndimage.label(core)
     if count == 0:
         return np.zeros(hu.shape, np.bool_)
     space = parts == _largest(parts)
-    space = ndimage.binary_dilation(space, structure=DISC, iterations=2, mask=~bone & soft)
-    closed = ndimage.binary_closing(space, structure=DISC, iterations=2)
-    return np.stack([ndimage.binary_fill_holes(image) for image in closed])
+    for _ in range(2):
+        space = space | (grown(space, 1) & ~bone & soft)
+    return np.stack([ndimage.binary_fill_holes(image) for image in closed(space, 2)])
 
 
 def _enclosed(bone: Mask) -> Mask:
@@ -193,7 +182,7 @@ def _under_the_vault(core: Mask) -> Mask:
     kept = core.copy()
     widest = int(core.sum(axis=(1, 2)).argmax())
     for index in range(widest - 1, -1, -1):
-        roof = ndimage.binary_dilation(kept[index + 1], structure=DISC[0], iterations=ROOF_BLOCKS)
+        roof = grown(kept[index + 1], ROOF_BLOCKS)
         parts, count = ndimage.label(core[index])
         area = np.bincount(parts.ravel(), minlength=count + 1)
         covered = np.bincount(parts[roof], minlength=count + 1) >= UNDER_ROOF * area

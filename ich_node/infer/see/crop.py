@@ -16,6 +16,7 @@ import numpy.typing as npt
 from scipy import ndimage, stats
 
 from ich_node.domain.findings import Volume
+from ich_node.infer.see.blocks import opened
 from ich_node.infer.see.heights import Array, extents_mm
 
 AIR_HU = -1024  # what scanners write for nothing: the lowest of twelve bits
@@ -144,9 +145,7 @@ def head_box(
 
 def _head(hu: npt.NDArray[np.generic]) -> npt.NDArray[np.bool_]:
     """The head, without headrest and tubes: the largest thing that survives an in-plane opening of about 12 mm."""
-    disc = ndimage.generate_binary_structure(2, 1)[None]
-    solid = ndimage.binary_opening(np.greater(hu, HEAD_HU), structure=disc, iterations=3)
-    labels, count = ndimage.label(solid)
+    labels, count = ndimage.label(opened(np.greater(hu, HEAD_HU), 3))
     if count == 0:
         return np.zeros(hu.shape, np.bool_)
     sizes = np.bincount(labels.ravel())

@@ -9,7 +9,6 @@ are held against the same limits, except the noise, which needs single pixels.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,10 +19,10 @@ from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Volume
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see import heights
+from ich_node.infer.see.blocks import Mask, block_mean, closed, grown, opened, shrunk
 from ich_node.infer.see.crop import turn_of
 from ich_node.infer.see.slabs import Slabs, slabs_of
 
-Mask = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
 
 FINE_MM = 1.0  # chosen: the noise of single pixels is gone, an artery of 2 mm is not
@@ -174,23 +173,13 @@ def measure(volume: Volume, slabs: Slabs | None = None) -> Measured:
     )
 
 
-def block_mean(hu: npt.NDArray[Any], step: tuple[int, int]) -> Floats:
-    """Mean over blocks of step rows × step columns; what does not fill a block at the end is left out."""
-    rows, columns = hu.shape[1] // step[0], hu.shape[2] // step[1]
-    whole = hu[:, : rows * step[0], : columns * step[1]]
-    exact = np.int32 if hu.dtype.kind == "i" else np.float32
-    lines = whole.reshape(len(hu), rows, step[0], -1).sum(axis=2, dtype=exact)
-    sums = lines.reshape(len(hu), rows, columns, step[1]).sum(axis=3)
-    return np.asarray(sums / np.float32(step[0] * step[1]), np.float32)
-
-
 def brain_of(image: Floats, cell_cm2: float) -> Mask:
     """What a closed ring of bone surrounds on one slice of blocks; empty where nothing brain-like is surrounded."""
     nothing = np.zeros(image.shape, np.bool_)
-    bone = ndimage.binary_closing(np.pad(image > BONE_HU, 4), structure=SQUARE, iterations=2)[4:-4, 4:-4]
+    bone = closed(np.pad(image > BONE_HU, 4), 2, square=True)[4:-4, 4:-4]
     ring = _largest(bone, SQUARE)
     inside = _surrounded(ring)
-    inside = _largest(ndimage.binary_opening(inside, structure=SQUARE, iterations=2), CROSS)
+    inside = _largest(opened(inside, 2, square=True), CROSS)
     if not RING_CM2[0] <= inside.sum() * cell_cm2 <= RING_CM2[1] or (image[inside] > -30).mean() < 0.9:
         return nothing
     return inside | _surrounded(inside)
@@ -223,10 +212,10 @@ def _spots(blocks: Floats, inside: Mask, cell_cm2: float, slab_mm: heights.Array
     """Islands as bright as an enhanced vessel that do not touch the skull, and the height of the slices with any."""
     spots, spots_mm = 0, 0.0
     for image, brain, height_mm in zip(blocks, inside, slab_mm, strict=True):
-        deep = ndimage.binary_erosion(brain, structure=CROSS, iterations=2)
+        deep = shrunk(brain, 2)
         if (image[deep] > 400).sum() * cell_cm2 > 1:  # skull base
             continue
-        labels, count = ndimage.label((image > VESSEL_HU) & ndimage.binary_dilation(brain, structure=CROSS), SQUARE)
+        labels, count = ndimage.label((image > VESSEL_HU) & grown(brain, 1), SQUARE)
         found = count - len(np.setdiff1d(np.unique(labels[~deep]), [0]))
         spots += found
         spots_mm += float(height_mm) if found >= 1 else 0.0
@@ -239,7 +228,7 @@ def _arteries(
     """The height of the slabs that show several small islands as bright as an artery in the first pass."""
     found_mm = 0.0
     for image, coarse, brain, height_mm in zip(fine, blocks, inside, slab_mm, strict=True):
-        deep = ndimage.binary_erosion(brain, structure=CROSS, iterations=DEEP_BLOCKS)
+        deep = shrunk(brain, DEEP_BLOCKS)
         if not deep.any() or (coarse[deep] > SKULL_BASE_HU).any():
             continue
         large = np.kron(deep, np.ones((2, 2), np.bool_))
@@ -287,7 +276,7 @@ def _noise(
     size = max(3, round(4.0 / pixel_mm[0]))
     variances, products = [], []
     for index in upper[len(upper) // 4 :: max(1, len(upper) // 4)][:3]:
-        deep = ndimage.binary_erosion(inside[index], structure=CROSS, iterations=4)
+        deep = shrunk(inside[index], 4)
         pixels = np.kron(deep, np.ones(step, np.bool_))
         image = hu[index, : pixels.shape[0], : pixels.shape[1]].astype(np.float32)
         rest = np.clip(image - ndimage.uniform_filter(image, size), -300, 300)

@@ -13,7 +13,6 @@ from pydicom.uid import ExplicitVRLittleEndian
 from ich_node.domain.findings import Analysis
 from ich_node.report import headers
 from ich_node.report.identifiers import Identity
-from ich_node.report.sr.items import Container
 from ich_node.report.sr.predecessor import Predecessor
 from ich_node.report.sr.references import Reference, evidence
 
@@ -32,7 +31,7 @@ class ReportContext:
 
 def document(
     context: ReportContext,
-    root: Container,
+    root: Dataset,
     *,
     sop_class_uid: str,
     replaces: Sequence[str],
@@ -41,7 +40,7 @@ def document(
     series_number: int,
     series_description: str,
 ) -> Dataset:
-    """An SR document around the container `root` (PS3.3 A.35): complete, unverified, with its evidence.
+    """An SR document around the encoded container `root` (PS3.3 A.35): complete, unverified, with its evidence.
 
     `replaces` are the SOP Classes of earlier documents that this one corrects. The series is shared with them, which is
     why nothing about the series depends on this one result: no date, no priority in its description.
@@ -60,7 +59,7 @@ def document(
     result.PerformedProcedureCodeSequence = []
     result.CompletionFlag = "COMPLETE"
     result.VerificationFlag = "UNVERIFIED"
-    result.update(root.dataset())
+    result.update(root)
     result.CurrentRequestedProcedureEvidenceSequence = evidence(
         [Reference.to(header) for header in (*context.analysis.headers, *context.pictures)]
     )

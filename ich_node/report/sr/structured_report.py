@@ -56,10 +56,11 @@ BESIDE_MM = 4.0
 
 def structured_reports(context: ReportContext, content: Content) -> tuple[Dataset, Dataset, Dataset]:
     """The measurement report as Comprehensive 3D SR, Comprehensive SR and Enhanced SR."""
+    root = _root(context, content).dataset()
     comprehensive_3d, comprehensive, enhanced = (
         document(
             context,
-            _root(context, content),
+            root,
             sop_class_uid=sop_class_uid,
             replaces=codes.MEASUREMENT_REPORT_SRS,
             role="measurement report",

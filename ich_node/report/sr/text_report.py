@@ -27,7 +27,7 @@ def text_report(context: ReportContext, content: Content) -> Dataset:
     """The Basic Text SR."""
     return document(
         context,
-        _root(context, content),
+        _root(context, content).dataset(),
         sop_class_uid=codes.BASIC_TEXT_SR,
         replaces=(codes.BASIC_TEXT_SR,),
         role="text report",

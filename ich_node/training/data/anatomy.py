@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ich_node.infer.say import skull
+from ich_node.infer.see.blocks import block_mean
 from ich_node.infer.see.crop import SIDE_MM, Crop
 
 HEAD_HU = -200  # as the crop: skin and fat are above, air below
@@ -51,7 +52,7 @@ def measure(box: Crop) -> Anatomy | None:
     """The anatomy of a study in its head box; None where no skull encloses anything."""
     pixel_mm = box.side_mm / box.hu.shape[1]
     step = max(1, round(skull.GRID_MM / pixel_mm))
-    hu = skull.block_mean(box.hu, (step, step))
+    hu = block_mean(box.hu, (step, step))
     inside = skull.intracranial(hu)
     if not inside.any():
         return None

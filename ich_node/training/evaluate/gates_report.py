@@ -21,6 +21,7 @@ from scipy import ndimage
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Volume
 from ich_node.infer.see import gates
+from ich_node.infer.see.blocks import block_mean
 from ich_node.phantom.head import calcify, head
 from ich_node.phantom.lesions import Scene
 from ich_node.phantom.scanner import Protocol, density, scan
@@ -78,7 +79,7 @@ def row(name: str, heads: Iterable[tuple[Hu, Spacing]]) -> Row:
 def enhanced(hu: Hu, spacing_mm: Spacing, arteries: float, veins: float, rng: np.random.Generator) -> Hu:
     """Vessels painted into a head without contrast: branches in the CSF, the sagittal and straight sinus."""
     step = max(1, round(2 / spacing_mm[1])), max(1, round(2 / spacing_mm[2]))
-    blocks = gates.block_mean(hu, step)
+    blocks = block_mean(hu, step)
     cell_cm2 = step[0] * step[1] * spacing_mm[1] * spacing_mm[2] / 100
     painted = hu.copy()
     for image, coarse in zip(painted, blocks, strict=True):

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ich_node.infer.say import skull
+from ich_node.infer.see.blocks import block_mean
 from ich_node.training.data.pool import Pool
 
 PIXEL_MM = 0.74
@@ -60,7 +61,7 @@ def canvases(pool: Pool, workers: int = 1) -> Canvases:
 
 def _of_study(hu: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
     """Depth and ventricles of all slices of a study, HU [slices, 320, 320]."""
-    coarse = skull.intracranial(skull.block_mean(hu, (BLOCK, BLOCK)))
+    coarse = skull.intracranial(block_mean(hu, (BLOCK, BLOCK)))
     depth, ventricles = np.zeros(hu.shape, np.uint8), np.zeros(hu.shape, np.uint8)
     area = coarse.sum(axis=(1, 2))
     for number in np.flatnonzero(area):

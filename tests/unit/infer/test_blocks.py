@@ -1,0 +1,36 @@
+"""Means and neighbours on blocks: the same as those of scipy.ndimage, which is slower."""
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from ich_node.infer.see import blocks
+
+
+@pytest.mark.parametrize("step", [(1, 1), (2, 2), (3, 2)])
+@pytest.mark.parametrize("kind", [np.int16, np.float32])
+def test_a_mean_over_blocks_leaves_out_what_does_not_fill_one(step, kind):
+    hu = np.random.default_rng(1).integers(-1024, 3000, (3, 13, 11)).astype(kind)
+    rows, columns = 13 // step[0], 11 // step[1]
+    whole = hu[:, : rows * step[0], : columns * step[1]].reshape(3, rows, step[0], columns, step[1])
+    assert blocks.block_mean(hu, step) == pytest.approx(whole.mean(axis=(2, 4), dtype=np.float64), rel=1e-6, abs=1e-3)
+
+
+@pytest.mark.parametrize("square", [False, True])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("times", [1, 2, 4])
+@pytest.mark.parametrize("shape", [(4, 30, 25), (2, 3, 1)])
+def test_neighbours_are_those_of_scipy_and_slices_do_not_touch(square, share, times, shape):
+    mask = np.random.default_rng(times).random(shape) < share
+    mask |= ndimage.binary_dilation(mask, iterations=1) & (share > 0.4)  # larger things too, up to the edge
+    how = {"structure": ndimage.generate_binary_structure(2, 2 if square else 1)[None], "iterations": times}
+    for ours, theirs in (
+        (blocks.grown, ndimage.binary_dilation),
+        (blocks.shrunk, ndimage.binary_erosion),
+        (blocks.opened, ndimage.binary_opening),
+        (blocks.closed, ndimage.binary_closing),
+    ):
+        before = mask.copy()
+        assert np.array_equal(ours(mask, times, square=square), theirs(mask, **how)), ours
+        assert np.array_equal(ours(mask[0], times, square=square), theirs(mask, **how)[0])
+        assert np.array_equal(mask, before)
