@@ -44,7 +44,7 @@ def run(config: Config, stop: service.Stop) -> None:
         )
     )
     threading.Thread(target=_end_with, args=(stop, server), daemon=True).start()
-    logs.get().info("board_open", address=options.address, port=options.port, sign_in=not board.is_open)
+    logs.get().info("board_open", address=options.address, port=options.port, sign_in=not board.entrance.is_open)
     service.notify("READY=1")
     try:
         asyncio.run(server.serve())

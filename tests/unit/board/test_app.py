@@ -11,7 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from ich_node.board import people, role
-from ich_node.board.app import COOKIE, HEADERS, Board, build
+from ich_node.board.app import Board, build
+from ich_node.board.entrance import COOKIE, HEADERS
 from ich_node.board.people import SECRET_HEADER, Proxy, Users
 from ich_node.board.studies import Studies
 from ich_node.domain.dicom import Instance, Series
