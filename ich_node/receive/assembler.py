@@ -17,7 +17,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from itertools import islice
 from queue import Empty, SimpleQueue
 
@@ -27,15 +26,15 @@ from ich_node.dicom import eligibility, owner, study
 from ich_node.dicom.eligibility import Eligible, NotAnalysed, SetAside, Verdict
 from ich_node.dicom.part10 import read_instance
 from ich_node.dicom.reading import text
-from ich_node.dicom.study import Candidate
 from ich_node.domain.dicom import Instance, Peer, Series
 from ich_node.domain.errors import UnidentifiableInstance
-from ich_node.domain.ledger import Job, JobState, Origin, hashed
+from ich_node.domain.ledger import Job, JobState, Origin
 from ich_node.domain.reasons import Reason, Why
 from ich_node.receive import completeness
 from ich_node.receive.completeness import Evidence, Patience
 from ich_node.receive.owners import ImageSet, judged, parted
 from ich_node.receive.reading import Reading, TooCostly, same_picture
+from ich_node.receive.series import Growing, Judged, by_name, origin_of
 from ich_node.report.said.reasons import english
 from ich_node.runtime import logs
 from ich_node.runtime.config import ReceiveConfig
@@ -64,44 +63,6 @@ DONE = object()
 OPEN_STATES = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.DELIVERING, JobState.DONE})
 
 
-@dataclass(slots=True)
-class _Growing:
-    """A series that comes in, or came in a short while ago."""
-
-    studies: set[str]
-    last_s: float
-    open: set[int] = field(default_factory=set)
-    released_s: float | None = None
-    rounds: int = 0
-    pauses_s: tuple[float, float] = (0.0, 0.0)  # the two longest, longest first
-    refused: dict[str, tuple[Peer | None, bool]] = field(default_factory=dict)  # SOP Instance UID → sender, for space
-    looked: bool = False  # at its slices, since the last instance came
-    settled: bool = False
-    early: int | None = None  # the job that was queued while its results may still be held back
-    held: bool = False  # a job of it waits until it is judged again
-    reading: Reading | None = None
-    work: Iterator[None] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A set of images with its verdict, until the study's other series are judged, or until the study is quiet.
-
-    publish_s: the results may go out from then on, by our clock.
-    """
-
-    series: Series
-    origin: Origin
-    verdict: Verdict
-    rank: int
-    publish_s: float
-
-    @property
-    def candidate(self) -> Candidate:
-        """As the choice among the series of a study sees it."""
-        return Candidate(self.series.series_uid, self.verdict, len(self.series.instances))
-
-
 class Assembler:
     """See the module's text. `clock` never goes back."""
 
@@ -128,12 +89,12 @@ class Assembler:
             *self._urgent,
         )
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._growing: dict[str, _Growing] = {}
+        self._growing: dict[str, Growing] = {}
         self._brought: dict[int, set[str]] = {}  # association → series
         self._latest: dict[int, str] = {}  # association → the series of its last image
         self._study_last_s: dict[str, float] = {}
-        self._judged: dict[str, list[_Judged]] = {}  # study → to be acted upon
-        self._waiting: dict[str, list[_Judged]] = {}  # study → head CTs that cannot be analysed
+        self._judged: dict[str, list[Judged]] = {}  # study → to be acted upon
+        self._waiting: dict[str, list[Judged]] = {}  # study → head CTs that cannot be analysed
         self._eligible: dict[str, bool] = {}  # series with a job → eligible
         self._to_hold: set[int] = set()  # jobs whose series goes on
         self._missed: dict[str | int, dict[str, tuple[Peer | None, bool]]] = {}  # series or association → refused
@@ -163,7 +124,7 @@ class Assembler:
     def _grow(self, association: int, study_uid: str, series_uid: str, now: float) -> None:
         growing = self._growing.get(series_uid)
         if growing is None:
-            growing = self._growing[series_uid] = _Growing({study_uid}, now)
+            growing = self._growing[series_uid] = Growing({study_uid}, now)
         for missed in (self._missed.pop(series_uid, {}), self._missed.pop(association, {})):
             for uid, why in missed.items():
                 self._mark_refused(growing, series_uid, uid, *why)
@@ -199,13 +160,13 @@ class Assembler:
         self._stir(series_uid, growing, now)
 
     def _mark_refused(
-        self, growing: _Growing, series_uid: str, sop_instance_uid: str, peer: Peer | None, for_space: bool
+        self, growing: Growing, series_uid: str, sop_instance_uid: str, peer: Peer | None, for_space: bool
     ) -> None:
         if len(growing.refused) < MOST_REFUSED:
             growing.refused[sop_instance_uid] = (peer, for_space)
             self._spool.mark_refused(series_uid, sop_instance_uid, peer, for_space)
 
-    def _stir(self, series_uid: str, growing: _Growing, now: float) -> None:
+    def _stir(self, series_uid: str, growing: Growing, now: float) -> None:
         """Something of a series has happened: what was found out about it no longer holds."""
         growing.last_s, growing.looked, growing.settled, growing.work = now, False, False, None
         for study_uid in growing.studies:
@@ -265,7 +226,7 @@ class Assembler:
             at_work = [growing for growing in at_work if growing.work is not None]
         return {study_uid for growing in at_work for study_uid in growing.studies}
 
-    def _due(self, series_uid: str, growing: _Growing) -> Iterator[None] | None:
+    def _due(self, series_uid: str, growing: Growing) -> Iterator[None] | None:
         """What is to be done for a series now, if anything."""
         if growing.settled:
             return None
@@ -277,7 +238,7 @@ class Assembler:
             return self._judge(series_uid, growing, evidence, early=True)
         return None
 
-    def _evidence(self, series_uid: str, growing: _Growing) -> Evidence:
+    def _evidence(self, series_uid: str, growing: Growing) -> Evidence:
         return Evidence(
             last_s=growing.last_s,
             open=any(self._latest.get(association) == series_uid for association in growing.open),
@@ -294,7 +255,7 @@ class Assembler:
 
     # --- judging ---------------------------------------------------------------------------------------------------
 
-    def _judge(self, series_uid: str, growing: _Growing, evidence: Evidence, early: bool) -> Iterator[None]:
+    def _judge(self, series_uid: str, growing: Growing, evidence: Evidence, early: bool) -> Iterator[None]:
         """Judge a series as it lies on disk now, one header a step; what comes later makes it grow again.
 
         early: only a stack that is whole by itself is judged, and its results can still be cancelled.
@@ -330,12 +291,12 @@ class Assembler:
     def _note(self, series_uid: str, found: Sequence[tuple[ImageSet, Verdict]], publish_s: float) -> None:
         for images, verdict in found:
             study_uid = images.owner.study_uid
-            series = Series(study_uid, series_uid, tuple(_by_name(image.instance) for image in images.images))
+            series = Series(study_uid, series_uid, tuple(by_name(image.instance) for image in images.images))
             rank = 1 if self._is_urgent(images.headers) else 0
-            item = _Judged(series, _origin(images), verdict, rank, publish_s)
+            item = Judged(series, origin_of(images), verdict, rank, publish_s)
             self._judged.setdefault(study_uid, []).append(item)
 
-    def _missing(self, growing: _Growing, names: Sequence[str], sender: Peer | None) -> Reason | None:
+    def _missing(self, growing: Growing, names: Sequence[str], sender: Peer | None) -> Reason | None:
         """Why images of this sender were refused that did not come again."""
         open_ones = [why for uid, why in growing.refused.items() if uid not in names and why[0] == sender]
         if not open_ones:
@@ -348,7 +309,7 @@ class Assembler:
         return set(names) <= {name for row in rows for name in row.sop_instance_uids}
 
     def _record_rest(
-        self, series_uid: str, growing: _Growing, names: Sequence[str], found: Sequence[tuple[ImageSet, Verdict]]
+        self, series_uid: str, growing: Growing, names: Sequence[str], found: Sequence[tuple[ImageSet, Verdict]]
     ) -> None:
         """Record what is in no set: copies, what was replaced, what cannot be read. It is not looked at again."""
         judged_names = {image.instance.name for images, _ in found for image in images.images}
@@ -357,7 +318,7 @@ class Assembler:
             why = Why.SENT_AGAIN if read.issuperset(rest) else Why.NOT_READABLE
             self._end_without(series_uid, growing, rest, Reason(why))
 
-    def _end_without(self, series_uid: str, growing: _Growing, names: Sequence[str], reason: Reason) -> None:
+    def _end_without(self, series_uid: str, growing: Growing, names: Sequence[str], reason: Reason) -> None:
         study_uid = next(iter(growing.studies))
         paths = self._spool.paths(series_uid, names)
         instances = tuple(Instance(study_uid, series_uid, "", path.stem, "", path) for path in paths)
@@ -391,7 +352,7 @@ class Assembler:
             self._waiting[study_uid].remove(item)
         del self._waiting[study_uid]
 
-    def _has_sibling(self, item: _Judged, eligible: bool) -> bool:
+    def _has_sibling(self, item: Judged, eligible: bool) -> bool:
         """Whether another series of the study, of the same patient and sender, has a job.
 
         eligible: one that is really analysed.
@@ -422,7 +383,7 @@ class Assembler:
                 pass
         return [image.header for image in reading.images if image.instance.name in job.sop_instance_uids]
 
-    def _queue(self, item: _Judged, eligible: bool) -> None:
+    def _queue(self, item: Judged, eligible: bool) -> None:
         """Queue a set, or let go of the job that was queued for it already; what must be told is told by a new one."""
         series = item.series
         growing = self._growing.get(series.series_uid)
@@ -453,7 +414,7 @@ class Assembler:
     def _rows(self, series_uid: str) -> list[Job]:
         return sorted(self._jobs.jobs_of_series(series_uid), key=lambda row: -row.id)
 
-    def _refuse(self, item: _Judged, reason: Reason) -> None:
+    def _refuse(self, item: Judged, reason: Reason) -> None:
         self._record(item.series, reason, item.origin)
 
     def _record(self, series: Series, reason: Reason, origin: Origin = NOWHERE) -> None:
@@ -510,7 +471,7 @@ class Assembler:
             with suppress(UnidentifiableInstance, OSError):
                 study_uid, now = read_instance(path).study_uid, self._clock()
                 refused = self._spool.refused(series_uid)
-                self._growing[series_uid] = _Growing({study_uid}, now, refused=refused)
+                self._growing[series_uid] = Growing({study_uid}, now, refused=refused)
                 self._study_last_s[study_uid] = now
                 return
 
@@ -528,21 +489,6 @@ class Assembler:
             del self._study_last_s[study_uid]
         while len(self._eligible) > MOST_REMEMBERED:
             del self._eligible[next(iter(self._eligible))]
-
-
-def _by_name(instance: Instance) -> Instance:
-    """Named as its file: that of a second image under one SOP Instance UID is not the UID."""
-    return replace(instance, sop_instance_uid=instance.name)
-
-
-def _origin(images: ImageSet) -> Origin:
-    sender, accession = images.sender, text(images.images[0].header, "AccessionNumber")
-    return Origin(
-        calling_ae_title=sender.ae_title if sender else None,
-        calling_address=sender.address if sender else None,
-        patient_hash=hashed(images.owner.patient_id),
-        accession_hash=hashed(accession) if accession else None,
-    )
 
 
 def _is_whole(images: ImageSet, verdict: Verdict) -> bool:

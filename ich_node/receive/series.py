@@ -1,0 +1,68 @@
+"""What the assembler knows of a series: while it grows, and once it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from ich_node.dicom.eligibility import Verdict
+from ich_node.dicom.reading import text
+from ich_node.dicom.study import Candidate
+from ich_node.domain.dicom import Instance, Peer, Series
+from ich_node.domain.ledger import Origin, hashed
+from ich_node.receive.owners import ImageSet
+from ich_node.receive.reading import Reading
+
+
+@dataclass(slots=True)
+class Growing:
+    """A series that comes in, or came in a short while ago."""
+
+    studies: set[str]
+    last_s: float
+    open: set[int] = field(default_factory=set)
+    released_s: float | None = None
+    rounds: int = 0
+    pauses_s: tuple[float, float] = (0.0, 0.0)  # the two longest, longest first
+    refused: dict[str, tuple[Peer | None, bool]] = field(default_factory=dict)  # SOP Instance UID → sender, for space
+    looked: bool = False  # at its slices, since the last instance came
+    settled: bool = False
+    early: int | None = None  # the job that was queued while its results may still be held back
+    held: bool = False  # a job of it waits until it is judged again
+    reading: Reading | None = None
+    work: Iterator[None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A set of images with its verdict, until the study's other series are judged, or until the study is quiet.
+
+    publish_s: the results may go out from then on, by our clock.
+    """
+
+    series: Series
+    origin: Origin
+    verdict: Verdict
+    rank: int
+    publish_s: float
+
+    @property
+    def candidate(self) -> Candidate:
+        """As the choice among the series of a study sees it."""
+        return Candidate(self.series.series_uid, self.verdict, len(self.series.instances))
+
+
+def by_name(instance: Instance) -> Instance:
+    """Named as its file: that of a second image under one SOP Instance UID is not the UID."""
+    return replace(instance, sop_instance_uid=instance.name)
+
+
+def origin_of(images: ImageSet) -> Origin:
+    """Whose the images are and who sent them, as the ledger keeps it: names and numbers as digests."""
+    sender, accession = images.sender, text(images.images[0].header, "AccessionNumber")
+    return Origin(
+        calling_ae_title=sender.ae_title if sender else None,
+        calling_address=sender.address if sender else None,
+        patient_hash=hashed(images.owner.patient_id),
+        accession_hash=hashed(accession) if accession else None,
+    )
