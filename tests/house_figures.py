@@ -96,14 +96,18 @@ def constants(module: Module) -> Iterator[tuple[str, bool]]:
     }
     body = module.tree.body
     for node, following in zip(body, [*body[1:], None], strict=True):
-        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
-        if not (isinstance(target, ast.Name) and target.id.isupper() and isinstance(node, ast.Assign | ast.AnnAssign)):
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        names = [n.id for n in (target.elts if isinstance(target, ast.Tuple) else [target]) if isinstance(n, ast.Name)]
+        if not names or not all(name.isupper() for name in names):
             continue
         if node.value is None or not _is_number(node.value):
             continue
         explained = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
         lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        yield target.id, explained or comments.get(node.lineno - 1, False) or any(line in comments for line in lines)
+        has_reason = explained or comments.get(node.lineno - 1, False) or any(line in comments for line in lines)
+        yield from ((name, has_reason) for name in names)
 
 
 def _is_number(node: ast.expr) -> bool:

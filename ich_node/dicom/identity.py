@@ -22,8 +22,9 @@ from ich_node.domain.errors import UnidentifiableInstance
 
 Buffer = bytes | bytearray | memoryview
 
-SOP_CLASS, SOP_INSTANCE, STUDY, SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E
+SOP_CLASS, SOP_INSTANCE, STUDY, SERIES = 0x00080016, 0x00080018, 0x0020000D, 0x0020000E  # tags, PS3.6
 PATIENT_NAME, PATIENT_ID, ISSUER, BIRTH_DATE, ACCESSION = 0x00100010, 0x00100020, 0x00100021, 0x00100030, 0x00080050
+"""Tags, PS3.6."""
 UIDS = frozenset({SOP_CLASS, SOP_INSTANCE, STUDY, SERIES})
 WATCHED = UIDS | {PATIENT_NAME, PATIENT_ID, ISSUER, BIRTH_DATE, ACCESSION}
 """What says whose image this is; each may be said once."""
@@ -42,7 +43,7 @@ LONGEST_INFLATED = 1 << 29
 """Bytes that a deflated dataset may become: as much as a whole series may hold."""
 INFLATE_PIECE = 1 << 16  # chosen: 64 KiB at a time, so that a bomb costs no more memory than that
 UNDEFINED = 0xFFFFFFFF  # undefined length, PS3.5 7.1.1
-ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD  # tags of PS3.5 7.5
 
 LONG_VRS = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 SHORT_VRS = frozenset(

@@ -50,7 +50,7 @@ HEADER_LIMIT = 1 << 23
 """Bytes before Pixel Data: room for the functional groups of 2,000 frames."""
 MOST_ITEMS = 100_000
 """Sequence items of a header. pydicom makes a kilobyte and ten microseconds of the eight bytes of an empty one."""
-SOURCE_TITLE, SOURCE_ADDRESS = 0x00020016, 0x00020026
+SOURCE_TITLE, SOURCE_ADDRESS = 0x00020016, 0x00020026  # file meta tags (PS3.10 7.1): who sent the instance
 ITEM_BYTES = b"\xfe\xff\x00\xe0"
 UID_KEYWORDS = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
 

@@ -178,11 +178,10 @@ class Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types
         if isinstance(slot, Rejection):
             return self._rejected(slot, deadline)
         self._caller, self._proposal = caller, proposal
-        try:
+        with contextlib.ExitStack() as if_it_fails:
+            if_it_fails.callback(setattr, slot, "alive", lambda: False)
             super().handle()
-        except BaseException:
-            slot.alive = lambda: False
-            raise
+            if_it_fails.pop_all()
         slot.alive = self._association.is_alive
         return True
 

@@ -25,9 +25,9 @@ from ich_node.runtime.config import ReceiveConfig
 BUFFER = 1 << 20  # chosen: two 512 × 512 images, so that a whole one often arrives in one piece
 LONGEST_COMMAND = 1 << 12  # chosen: a C-STORE-RQ has some 150 bytes; a longer command goes the ordinary way
 P_DATA = 4  # PDU type 04H, PS3.8 9.3.5
-C_STORE_RQ, C_STORE_RSP, NO_DATASET = 0x0001, 0x8001, 0x0101
-COMMAND_FIELD, MESSAGE_ID, DATASET_TYPE = 0x0100, 0x0110, 0x0800
-SOP_CLASS, SOP_INSTANCE = 0x0002, 0x1000
+C_STORE_RQ, C_STORE_RSP, NO_DATASET = 0x0001, 0x8001, 0x0101  # PS3.7 E.1
+COMMAND_FIELD, MESSAGE_ID, DATASET_TYPE = 0x0100, 0x0110, 0x0800  # elements of group 0000, PS3.7 E.1
+SOP_CLASS, SOP_INSTANCE = 0x0002, 0x1000  # elements of group 0000, PS3.7 E.1
 _PDU = struct.Struct(">BxI").unpack_from
 _PDV = struct.Struct(">IBB").unpack_from
 _ELEMENT = struct.Struct("<HHI").unpack_from

@@ -49,7 +49,7 @@ MOST_AT_A_TIME = 8
 """Peers that are spoken to at the same time."""
 REPORT_S = 10.0
 """A peer takes the association, and answers the report, within."""
-RETRY_S, GIVE_UP_S = 10.0, 24 * 3600.0
+RETRY_S, GIVE_UP_S = 10.0, 24 * 3600.0  # chosen: a sender is soon back; it asks again itself within a day
 TICK_S = 0.2  # chosen: a stop waits for it; news ring before
 HOLD_OPEN_S = 0.5
 """On the association that asked: time for the sender to have our response before our report."""

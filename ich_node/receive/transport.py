@@ -35,6 +35,7 @@ MOST_MESSAGE_BYTES = 1 << 29
 """Messages of the ordinary route that are held in memory, all associations together: odd ones are rare and small."""
 PIECE = 1 << 16  # chosen: 64 KiB from a socket at a time
 SLEEP_S, QUICK_S, RECENT_S, LAST_MOMENT_S = 0.1, 0.001, 0.2, 0.5
+"""Chosen: idle, and busy until so long after the last byte; a last PDU may take half a second."""
 
 
 class Pace:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 SOI, EOI, SOS = b"\xff\xd8", b"\xff\xd9", b"\xff\xda"
 SOC, SIZ = b"\xff\x4f", b"\xff\x51"
-COD, SOT = 0x52, 0x90
+COD, SOT = 0x52, 0x90  # second bytes of JPEG 2000 markers, T.800 A
 JP2_SIGNATURE = b"\x00\x00\x00\x0cjP  "
 # SOF0 to SOF15 without DHT (C4), JPG (C8), DAC (CC); SOF55 of JPEG-LS
 START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC} | {0xF7}

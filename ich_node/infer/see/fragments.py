@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from ich_node.infer.see.codestream import EOI
 
-ITEM, DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)
+ITEM, DELIMITER = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)  # tags of PS3.5 A.4, as group and element
 HEAD = struct.Struct("<HHL")
 MOST_FRAGMENTS = 1024, 16
 """So many, and so many more for each frame: a sender may cut an image into pieces; a million empty ones are none."""

@@ -38,10 +38,11 @@ BRAIN_HU = (20.0, 48.0)
 """Grey and white matter have about 35 and 28 HU at 120 kV; 13 heads had a median of 32 to 39, phantoms of 29 to 34."""
 LEVELS = 16  # chosen: a fifth of the 81 values from 0 to 80 HU; greys made of them are coarser
 RING_FRACTION = 0.25  # chosen: a closed skull has it in nearly all slices of the middle half
-METAL_HU, METAL_ML = 2500, 0.2
+METAL_HU, METAL_ML = 2500, 0.2  # chosen: denser than any bone; more than a clip or a dental filling at the edge
 
-VESSEL_HU, VESSEL_LIMIT_HU = 105, 230
+VESSEL_HU, VESSEL_LIMIT_HU = 105, 230  # chosen: blood has 90 at most; from 230 on it is bone
 SPOT_SLICES_MM, SPOTS_PER_CM = 30.0, 2.5
+"""Chosen: a hemorrhage or calcifications have few islands, along less of the head."""
 SINUS_HU = (76.0, 91.0)
 """Of 55 heads without contrast the median was 87 at most, with it painted in 115 (docs/gates.md)."""
 

@@ -14,7 +14,7 @@ Point = tuple[int, int, int]
 
 Outline = npt.NDArray[np.float64]
 
-TOP, RIGHT, BOTTOM, LEFT = range(4)
+TOP, RIGHT, BOTTOM, LEFT = range(4)  # sides of a cell, clockwise, as indices of EDGES
 EDGES = ((0, 0, 1), (0, 1, 0), (1, 0, 1), (0, 0, 0))  # (row, column, axis) of TOP, RIGHT, BOTTOM and LEFT of a cell
 SEGMENTS: dict[int, tuple[tuple[int, int], ...]] = {
     0b0001: ((LEFT, BOTTOM),),

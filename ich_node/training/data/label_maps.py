@@ -39,10 +39,9 @@ VALUES = {
     Tissue.SOFT: (507, 512, 530),
     Tissue.SKIN: (511,),
 }
-"""Codes of the FreeSurfer colour table, in which the maps are segmented."""
-LEFT, RIGHT = (2, 3, 10, 11, 12, 13), (41, 42, 49, 50, 51, 52)
-HINDBRAIN = (7, 8, 46, 47, 16)
 """Meaning of the values of a label map: FreeSurfer's for the brain, SynthSeg's for what is around it."""
+LEFT, RIGHT = (2, 3, 10, 11, 12, 13), (41, 42, 49, 50, 51, 52)  # white, cortical and deep grey matter of either side
+HINDBRAIN = (7, 8, 46, 47, 16)  # cerebellum and brain stem
 
 
 def read(path: Path) -> Head:

@@ -21,7 +21,7 @@ from ich_node.training.data.pool import SMALLEST_MM2, Pool
 from ich_node.training.synthesis.canvas import PIXEL_MM, Canvases
 from ich_node.training.synthesis.dice import Dice
 
-EPIDURAL, PARENCHYMAL, VENTRICULAR, SUBARACHNOID, SUBDURAL, HARMLESS = range(6)
+EPIDURAL, PARENCHYMAL, VENTRICULAR, SUBARACHNOID, SUBDURAL, HARMLESS = range(6)  # indices of the kinds of paintings
 SHARES = {EPIDURAL: 0.19, PARENCHYMAL: 0.17, VENTRICULAR: 0.10, SUBARACHNOID: 0.11, SUBDURAL: 0.16}
 """Of the paintings; the others are harmless. Clots and ventricles more often than in patients: they are missed."""
 SECOND = 0.25
