@@ -6,15 +6,14 @@ sender finds it when a peer does not take the 3D SR.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 
-from pydicom import Dataset, dcmwrite
-from pydicom.filewriter import correct_ambiguous_vr
+from pydicom import Dataset
 
 from ich_node.domain.findings import Analysis
 from ich_node.report import result_json
 from ich_node.report.build import Results
+from ich_node.report.encoding import part10
 
 ALTERNATES = ("comprehensive", "enhanced")
 RESULT_JSON = "result.json"
@@ -36,28 +35,14 @@ def objects(results: Results) -> list[Object]:
 
 def encode(analysis: Analysis, results: Results, predecessor: int | None = None, revision: int = 0) -> dict[str, bytes]:
     """File name → bytes of every result file. The same analysis and results give the same bytes."""
-    files = {_name(dataset): part10(dataset) for dataset in results.objects}
+    known: dict[int, bytes] = {}
+    files = {_name(dataset): part10(dataset, known) for dataset in results.objects}
     for main_uid, alternates in results.alternates.items():
         for suffix, dataset in zip(ALTERNATES, alternates, strict=True):
-            files[f"{main_uid}.{suffix}.dcm"] = part10(dataset)
+            files[f"{main_uid}.{suffix}.dcm"] = part10(dataset, known)
     listed = [(item.sop_class_uid, item.sop_instance_uid) for item in objects(results)]
     files[RESULT_JSON] = result_json.encode(result_json.as_dict(analysis, listed, predecessor, revision))
     return files
-
-
-def part10(dataset: Dataset) -> bytes:
-    """A dataset with its file meta information (PS3.10 7.1), in Explicit VR Little Endian.
-
-    Text that was copied as bytes is written as these bytes: pydicom would decode it by the character set that the
-    source claims, unless it takes the dataset for one that was read in this encoding.
-    """
-    correct_ambiguous_vr(dataset, is_little_endian=True)
-    dataset.set_original_encoding(
-        is_implicit_vr=False, is_little_endian=True, character_encoding=dataset._character_set
-    )
-    buffer = io.BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def _name(dataset: Dataset) -> str:

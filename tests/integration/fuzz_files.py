@@ -50,7 +50,7 @@ from ich_node.infer import pipeline
 from ich_node.phantom import head, series
 from ich_node.phantom.enhanced import build_enhanced
 from ich_node.receive import assembler, completeness
-from ich_node.report import build, files
+from ich_node.report import build, encoding, files
 from ich_node.runtime import config
 from tests.density_model import DensityEngine, density_model
 
@@ -183,7 +183,7 @@ class FuzzFiles:
 
 def encoded(dataset: Dataset) -> bytes:
     """The bytes of a file."""
-    return files.part10(dataset)
+    return encoding.part10(dataset)
 
 
 def peak_mib() -> int:

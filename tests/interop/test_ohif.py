@@ -22,7 +22,7 @@ from analysis_builder import make_analysis, write_series
 from conftest import Orthanc, require
 from PIL import Image
 
-from ich_node.report import build, files
+from ich_node.report import build, encoding
 from ich_node.runtime.config import ReportConfig
 from tests.ports import free_port
 
@@ -45,7 +45,7 @@ def study(folder: Path, kind: str, **variation: Any) -> tuple[str, list[Path]]:
     results = build.results(analysis, options=ReportConfig(), device_name="ICHNODE", made_at=MADE_AT, predecessor=None)
     folder.mkdir()
     for each in results.objects:
-        (folder / f"{each.SOPInstanceUID}.dcm").write_bytes(files.part10(each))
+        (folder / f"{each.SOPInstanceUID}.dcm").write_bytes(encoding.part10(each))
     write_series(folder, analysis if analysis.volume else make_analysis("negative", **variation))
     return analysis.study_uid, sorted(folder.glob("*.dcm"))
 

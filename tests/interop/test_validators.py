@@ -20,7 +20,7 @@ from analysis_builder import make_analysis, write_series
 
 from ich_node.domain.findings import Analysis
 from ich_node.domain.reasons import Reason, Why
-from ich_node.report import build, files
+from ich_node.report import build, encoding, files
 from ich_node.report.sr import codes
 from ich_node.report.sr.predecessor import Predecessor
 from ich_node.runtime.config import ReportConfig
@@ -101,7 +101,7 @@ def written(name: str, folder: Path) -> Case:
         )
         earlier = Predecessor.of(first.objects)
         for each in first.objects:
-            (folder / f"earlier-{each.SOPInstanceUID}.dcm").write_bytes(files.part10(each))
+            (folder / f"earlier-{each.SOPInstanceUID}.dcm").write_bytes(encoding.part10(each))
     results = build.results(source, options=options(name), device_name="ICHNODE", made_at=MADE_AT, predecessor=earlier)
     encoded = files.encode(source, results)
     paths = [folder / file_name for file_name in encoded if file_name.endswith(".dcm")]

@@ -1,4 +1,4 @@
-"""The SR document around a tree of content items (PS3.3 A.35): identity, evidence, predecessor."""
+"""SR documents around a tree of content items (PS3.3 A.35): identity, evidence, predecessor."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from ich_node.domain.findings import Analysis
 from ich_node.report import headers
 from ich_node.report.identifiers import Identity
+from ich_node.report.sr.items import Container
 from ich_node.report.sr.predecessor import Predecessor
 from ich_node.report.sr.references import Reference, evidence
 
@@ -29,43 +30,48 @@ class ReportContext:
     predecessor: Predecessor | None
 
 
-def document(
+def documents(
     context: ReportContext,
-    root: Dataset,
+    root: Container,
     *,
-    sop_class_uid: str,
-    replaces: Sequence[str],
+    sop_class_uids: Sequence[str],
     role: str,
     series_role: str,
     series_number: int,
     series_description: str,
-) -> Dataset:
-    """An SR document around the encoded container `root` (PS3.3 A.35): complete, unverified, with its evidence.
+) -> tuple[Dataset, ...]:
+    """An SR document around the container `root` (PS3.3 A.35) for each SOP Class: complete, unverified, with evidence.
 
-    `replaces` are the SOP Classes of earlier documents that this one corrects. The series is shared with them, which is
-    why nothing about the series depends on this one result: no date, no priority in its description.
+    They share their elements but for their identity, and each corrects the earlier documents of these classes. The
+    series is shared with those too, which is why nothing about the series depends on this one result: no date, no
+    priority in its description.
     """
     source = context.analysis.headers[0]
-    result = Dataset()
-    headers.stamp(result, source, headers.Equipment.of(context.analysis.card, context.identity), context.made_at)
-    del result.SeriesDate, result.SeriesTime
-    result.SOPClassUID = sop_class_uid
-    result.SOPInstanceUID = context.identity.instance(role, sop_class_uid)
-    result.Modality = "SR"
-    result.SeriesInstanceUID = context.identity.lasting_series(series_role)
-    result.SeriesNumber = series_number
-    result.SeriesDescription = series_description
-    result.ReferencedPerformedProcedureStepSequence = []
-    result.PerformedProcedureCodeSequence = []
-    result.CompletionFlag = "COMPLETE"
-    result.VerificationFlag = "UNVERIFIED"
-    result.update(root)
-    result.CurrentRequestedProcedureEvidenceSequence = evidence(
+    shared = Dataset()
+    headers.stamp(shared, source, headers.Equipment.of(context.analysis.card, context.identity), context.made_at)
+    del shared.SeriesDate, shared.SeriesTime
+    shared.Modality = "SR"
+    shared.SeriesInstanceUID = context.identity.lasting_series(series_role)
+    shared.SeriesNumber = series_number
+    shared.SeriesDescription = series_description
+    shared.ReferencedPerformedProcedureStepSequence = []
+    shared.PerformedProcedureCodeSequence = []
+    shared.CompletionFlag = "COMPLETE"
+    shared.VerificationFlag = "UNVERIFIED"
+    shared.update(root.dataset())
+    shared.CurrentRequestedProcedureEvidenceSequence = evidence(
         [Reference.to(header) for header in (*context.analysis.headers, *context.pictures)]
     )
     if requests := headers.referenced_requests(source):
-        result.ReferencedRequestSequence = requests
-    _set_predecessor(result, context.predecessor, replaces)
+        shared.ReferencedRequestSequence = requests
+    _set_predecessor(shared, context.predecessor, sop_class_uids)
+    return tuple(_of_class(shared, uid, context.identity.instance(role, uid)) for uid in sop_class_uids)
+
+
+def _of_class(shared: Dataset, sop_class_uid: str, sop_instance_uid: str) -> Dataset:
+    result = Dataset(dict(shared.items()))
+    result.SOPClassUID = sop_class_uid
+    result.SOPInstanceUID = sop_instance_uid
     result.file_meta = FileMetaDataset()
     result.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     result.file_meta.MediaStorageSOPClassUID = result.SOPClassUID

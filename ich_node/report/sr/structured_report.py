@@ -27,7 +27,7 @@ from ich_node.report.pictures.outline import Outline, area, outlines, simplified
 from ich_node.report.pictures.secondary_capture import lit_pixels, overlay_name
 from ich_node.report.said.content import Answer, Caption, Content
 from ich_node.report.sr import codes
-from ich_node.report.sr.document import ReportContext, document
+from ich_node.report.sr.document import ReportContext, documents
 from ich_node.report.sr.items import (
     MODIFIES,
     OBSERVED,
@@ -56,19 +56,14 @@ BESIDE_MM = 4.0
 
 def structured_reports(context: ReportContext, content: Content) -> tuple[Dataset, Dataset, Dataset]:
     """The measurement report as Comprehensive 3D SR, Comprehensive SR and Enhanced SR."""
-    root = _root(context, content).dataset()
-    comprehensive_3d, comprehensive, enhanced = (
-        document(
-            context,
-            root,
-            sop_class_uid=sop_class_uid,
-            replaces=codes.MEASUREMENT_REPORT_SRS,
-            role="measurement report",
-            series_role="measurement report",
-            series_number=context.series_number_base + SERIES_NUMBER_OFFSET,
-            series_description=SERIES_DESCRIPTION,
-        )
-        for sop_class_uid in codes.MEASUREMENT_REPORT_SRS
+    comprehensive_3d, comprehensive, enhanced = documents(
+        context,
+        _root(context, content),
+        sop_class_uids=codes.MEASUREMENT_REPORT_SRS,
+        role="measurement report",
+        series_role="measurement report",
+        series_number=context.series_number_base + SERIES_NUMBER_OFFSET,
+        series_description=SERIES_DESCRIPTION,
     )
     return comprehensive_3d, comprehensive, enhanced
 

@@ -14,7 +14,7 @@ from pydicom.sr.coding import Code
 from ich_node.report import headers
 from ich_node.report.said.content import Content
 from ich_node.report.sr import codes
-from ich_node.report.sr.document import ReportContext, document
+from ich_node.report.sr.document import ReportContext, documents
 from ich_node.report.sr.items import Container, ContentItem, Text
 from ich_node.report.sr.structured_report import language, observer
 from ich_node.report.sr.templates import TEXT_REPORT
@@ -25,16 +25,16 @@ SERIES_DESCRIPTION = "ICH TRIAGE REPORT"
 
 def text_report(context: ReportContext, content: Content) -> Dataset:
     """The Basic Text SR."""
-    return document(
+    (report,) = documents(
         context,
-        _root(context, content).dataset(),
-        sop_class_uid=codes.BASIC_TEXT_SR,
-        replaces=(codes.BASIC_TEXT_SR,),
+        _root(context, content),
+        sop_class_uids=(codes.BASIC_TEXT_SR,),
         role="text report",
         series_role="text report",
         series_number=context.series_number_base + SERIES_NUMBER_OFFSET,
         series_description=SERIES_DESCRIPTION,
     )
+    return report
 
 
 def _root(context: ReportContext, content: Content) -> Container:

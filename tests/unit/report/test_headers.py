@@ -16,7 +16,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from ich_node.dicom import reading
-from ich_node.report import files, headers
+from ich_node.report import encoding, headers
 from ich_node.report.pictures.secondary_capture import set_file_meta
 
 MADE_AT = datetime(2026, 11, 20, 23, 30, 5, tzinfo=UTC)
@@ -182,7 +182,7 @@ def test_text_keeps_the_bytes_of_the_source_whatever_its_character_set_claims(ch
     result = stamped(header)
     result.SOPClassUID, result.SOPInstanceUID = SecondaryCaptureImageStorage, "1.2.3.4"
     set_file_meta(result)
-    written = files.part10(result)
+    written = encoding.part10(result)
     for keyword in ("PatientName", "PatientID", "StudyDescription"):
         group, element = Tag(keyword).group, Tag(keyword).element
         start = written.index(

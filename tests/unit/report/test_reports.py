@@ -10,7 +10,7 @@ import pytest
 import sr_rules
 from analysis_builder import TURNS, make_analysis
 
-from ich_node.report import build, files
+from ich_node.report import build, encoding, files
 from ich_node.report.sr import codes
 from ich_node.report.sr.predecessor import Predecessor
 from ich_node.runtime.config import ReportConfig
@@ -189,7 +189,7 @@ def test_the_character_set_of_the_source_is_kept_and_words_fit_into_it(tmp_path,
     header = {"PatientName": name, "SpecificCharacterSet": character_set}
     results = made("negative", options=ReportConfig(language="de"), header=header)
     path = tmp_path / "report.dcm"
-    path.write_bytes(files.part10(results.objects[-1]))
+    path.write_bytes(encoding.part10(results.objects[-1]))
     report = pydicom.dcmread(path)
     assert report.SpecificCharacterSet == character_set
     assert str(report.PatientName) == name
