@@ -369,8 +369,9 @@ class Assembler:
         return False
 
     def _is_analysed(self, job: Job) -> bool:
-        if job.state in (JobState.DELIVERING, JobState.DONE):
-            return job.is_analysed
+        """Whether a whole head is analysed by it, or will be: a part of a head stands in nobody's way."""
+        if job.state in (JobState.DELIVERING, JobState.DONE) and not job.is_analysed:
+            return False
         if job.series_uid not in self._eligible:  # queued before a restart
             headers = self._headers(job)
             self._eligible[job.series_uid] = job.told is None and isinstance(eligibility.verdict(headers), Eligible)

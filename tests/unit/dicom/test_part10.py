@@ -12,10 +12,10 @@ import pytest
 from datasets import CT, DEFLATED, EXPLICIT, IMPLICIT, encoded, nested, plain
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydicom import Dataset, dcmread
+from pydicom import DataElement, Dataset, dcmread
 from pydicom.sequence import Sequence
 
-from ich_node.dicom.part10 import HEADER_LIMIT, MOST_ITEMS, check_header, file_head, read_header, read_instance
+from ich_node.dicom.part10 import HEADER_LIMIT, MOST_ITEMS, agree, check_header, file_head, read_header, read_instance
 from ich_node.domain.errors import UnidentifiableInstance
 
 
@@ -131,13 +131,25 @@ def test_a_large_file_that_did_not_come_over_the_network_is_left_to_others(tmp_p
     check_header(path)
 
 
-def test_a_header_that_pydicom_reads_as_another_instance_is_not_read(tmp_path: Path) -> None:
-    forged = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0) + encoded(plain()).replace(b"1.2.3\0", b"1.2.9\0")
+KEYWORDS = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")
+
+
+def test_elements_hidden_in_a_value_of_undefined_length_change_nobody(tmp_path: Path) -> None:
+    forged = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0) + encoded(plain()).replace(b"1.2.3.4\0", b"1.2.3.9\0")
     item = struct.pack("<HHI", 0xFFFE, 0xE000, len(forged)) + forged
     hidden = struct.pack("<HH2sHI", 0x0009, 0x1010, b"OB", 0, 0xFFFFFFFF) + item + SEQUENCE_END
     path = stored(tmp_path, encoded(plain()[:0x00090000]) + hidden + encoded(plain()[0x00090000:]) + PIXELS)
+    assert read_header(path, ["SOPInstanceUID"]).SOPInstanceUID == plain().SOPInstanceUID
+
+
+@pytest.mark.parametrize("keyword", KEYWORDS)
+def test_a_header_that_pydicom_reads_as_another_instance_is_not_believed(tmp_path: Path, keyword: str) -> None:
+    path = stored(tmp_path, encoded(plain()) + PIXELS)
+    header = read_header(path, ["SOPClassUID", *KEYWORDS])
+    agree(header, check_header(path))
+    header[keyword] = DataElement(keyword, "UI", "1.2.9")
     with pytest.raises(UnidentifiableInstance, match="two ways"):
-        read_header(path, ["Rows"])
+        agree(header, check_header(path))
 
 
 def test_blanks_round_uids_are_gone_when_a_header_is_read(tmp_path: Path) -> None:

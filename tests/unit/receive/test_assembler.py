@@ -255,6 +255,19 @@ def test_a_good_series_after_that_answer_is_analysed_all_the_same(node: Node) ->
     assert node.after(2) == ["queued", "queued"]
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_whole_head_after_an_answered_part_of_one_is_analysed(node: Node, again: bool) -> None:
+    node.with_worker = True
+    node.send(head("1.5.7", count=14))  # 70 mm
+    assert node.after(30) == ["done"]
+    assert node.rows()[0].is_analysed
+    if again:
+        node.restart()
+    node.send(head("1.5.8"), association=2)
+    assert node.after(30) == ["done", "done"]
+    assert all(job.is_analysed for job in node.rows())
+
+
 def test_that_holds_across_a_restart(node: Node) -> None:
     node.send(bone())
     node.after(12)
