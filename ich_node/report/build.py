@@ -7,19 +7,18 @@ information. Pure: the same input gives the same bytes, today and after a restar
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from pydicom import Dataset
 from pydicom.uid import UID
 
 from ich_node.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from ich_node.domain.findings import Analysis, Priority
+from ich_node.domain.findings import Analysis
 from ich_node.report.identifiers import Identity
 from ich_node.report.pictures import multiframe, parametric_map, presentation_state
 from ich_node.report.pictures.secondary_capture import secondary_captures
-from ich_node.report.said.content import BOTH_STAND, Content, Correction, CorrectionKind, content
-from ich_node.report.sr import codes
+from ich_node.report.said.content import Content, Correction, content
 from ich_node.report.sr.document import ReportContext
 from ich_node.report.sr.predecessor import Predecessor
 from ich_node.report.sr.structured_report import structured_reports
@@ -48,17 +47,16 @@ def results(
     made_at: datetime,
     predecessor: Predecessor | None,
     revision: int = 0,
-    correction: Correction | None = None,
 ) -> Results:
     """The results of `analysis`, made by the node called `device_name` at `made_at` (aware).
 
-    predecessor: the reports that these replace. revision: how often the same images were analysed anew before; every
-    time the results are other objects. correction: what to tell people about it; without one, what these two say.
+    predecessor: the reports that these replace; None also where an earlier result stands beside them (a STAT that a
+    milder answer does not take back: the worker decides, and a warning of the analysis says so). revision: how often
+    the same images were analysed anew before; every time the results are other objects.
     """
-    if predecessor is not None and correction is None:
-        correction = Correction(_why_again(analysis, predecessor, revision), predecessor.made_at)
-    if predecessor is not None and correction is not None and correction.kind in BOTH_STAND:
-        predecessor = replace(predecessor, replaced=False)
+    correction = None
+    if predecessor is not None:
+        correction = Correction("again" if revision else "more images", predecessor.made_at)
     identity = Identity.of(analysis, options, device_name, revision)
     said = content(analysis, language=options.language, made_at=made_at, corrected=correction)
     pictures = secondary_captures(analysis, said, options, identity, made_at)
@@ -67,14 +65,6 @@ def results(
     alternates = {str(measurement.SOPInstanceUID): (_named(comprehensive), _named(enhanced))}
     objects = (*pictures, measurement, text_report(context, said), *_additions(context, said, options))
     return Results(tuple(_named(each) for each in objects), alternates)
-
-
-def _why_again(analysis: Analysis, predecessor: Predecessor, revision: int) -> CorrectionKind:
-    """A STAT that went out is never taken back by a milder answer on more images: a reader may act on it already."""
-    if revision:
-        return "again"
-    was_stat = predecessor.priority == codes.PRIORITIES[Priority.STAT].value
-    return "milder" if was_stat and analysis.priority is not Priority.STAT else "more images"
 
 
 def _additions(context: ReportContext, said: Content, options: ReportConfig) -> Iterator[Dataset]:

@@ -26,8 +26,7 @@ from ich_node.report.sr import codes
 
 Tone = Literal["STAT", "HIGH", "ROUTINE", "NOT ANALYSED"]
 
-CorrectionKind = Literal["more images", "milder", "other sender", "again"]
-BOTH_STAND: frozenset[CorrectionKind] = frozenset({"milder", "other sender"})
+CorrectionKind = Literal["more images", "again"]
 
 SERIES_DESCRIPTION = "ICH TRIAGE"
 LINE_BREAK = "\r\n"  # PS3.5 6.1.3: what a text value breaks its lines with
@@ -84,7 +83,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """That a result follows an earlier one. earlier: when that one was made, for people; empty when not known."""
+    """That a result replaces an earlier one. earlier: when that one was made, for people; empty when not known."""
 
     kind: CorrectionKind
     earlier: str = ""
@@ -226,7 +225,7 @@ def _bands(analysis: Analysis, words: Wording) -> tuple[str, ...]:
 
 
 def _correction(corrected: Correction | None, words: Wording) -> Iterable[str]:
-    """What the result replaces and why; a milder one, or one on another sender's images, leaves the first standing."""
+    """What the result replaces and why."""
     if corrected is not None:
         yield words.corrections[corrected.kind].format(earlier=corrected.earlier or "?")
 

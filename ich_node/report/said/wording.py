@@ -129,8 +129,6 @@ ENGLISH = Wording(
     corrections={
         "more images": "This result replaces the one of {earlier}: more images have arrived.",
         "again": "This result replaces the one of {earlier}: the same images were analysed again.",
-        "milder": "More images than for the result of {earlier}, and a milder answer: both stand until one is read.",
-        "other sender": "Images of another sender than for the result of {earlier}: both results stand.",
     },
     series="Series {number}",
     looked_at="Read: {count} slices of {thickness} mm, {height} mm from foot to head end.",
@@ -219,9 +217,6 @@ GERMAN = Wording(
     corrections={
         "more images": "Dieses Ergebnis ersetzt das vom {earlier}: es sind weitere Bilder eingetroffen.",
         "again": "Dieses Ergebnis ersetzt das vom {earlier}: dieselben Bilder wurden erneut analysiert.",
-        "milder": "Mehr Bilder als beim Ergebnis vom {earlier} und eine mildere Antwort: beide gelten bis zum "
-        "ärztlichen Befund.",
-        "other sender": "Bilder eines anderen Absenders als beim Ergebnis vom {earlier}: beide Ergebnisse gelten.",
     },
     series="Serie {number}",
     looked_at="Gelesen: {count} Schichten von {thickness} mm, {height} mm vom Fuß- bis zum Kopfende.",

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
-from ich_node.report.sr.codes import BASIC_TEXT_SR, MEASUREMENT_REPORT_SRS, PRIORITY
+from ich_node.report.sr.codes import BASIC_TEXT_SR, MEASUREMENT_REPORT_SRS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +27,15 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Predecessor:
-    """The SR documents of the earlier result, in the form in which they went out.
-
-    priority: of that result, its code; None when not known. replaced: whether a corrected result takes its place; if
-    not, both stand, and the corrected one does not name them as its predecessors.
-    """
+    """The SR documents of the earlier result, in the form in which they went out."""
 
     documents: tuple[Document, ...]
-    priority: str | None = None
-    replaced: bool = True
 
     @classmethod
     def of(cls, headers: Iterable[Dataset]) -> Predecessor:
         """From the earlier result's objects or their headers; what is no report of ours is passed over."""
-        reports = [h for h in headers if h.SOPClassUID in {BASIC_TEXT_SR, *MEASUREMENT_REPORT_SRS}]
-        priority = next((found for report in reports if (found := _priority(report))), None)
-        return cls(tuple(_document(report) for report in reports), priority)
+        reports = {BASIC_TEXT_SR, *MEASUREMENT_REPORT_SRS}
+        return cls(tuple(_document(header) for header in headers if header.SOPClassUID in reports))
 
     @property
     def made_at(self) -> str:
@@ -56,7 +49,7 @@ class Predecessor:
 
     def items(self, sop_class_uids: Iterable[str]) -> list[Dataset]:
         """Predecessor Documents Sequence: the documents of these SOP Classes, by study and series; [] without any."""
-        wanted = set(sop_class_uids) if self.replaced else set()
+        wanted = set(sop_class_uids)
         grouped: dict[tuple[str, str], list[Dataset]] = {}
         for document in self.documents:
             if document.sop_class_uid in wanted:
@@ -89,17 +82,6 @@ def _document(header: Dataset) -> Document:
         int(header.get("InstanceNumber") or 1),
         _moment(header),
     )
-
-
-def _priority(item: Dataset) -> str | None:
-    """The code of the priority somewhere in a content tree."""
-    for child in item.get("ContentSequence") or ():
-        names = [name.get("CodeValue") for name in child.get("ConceptNameCodeSequence") or ()]
-        if names == [PRIORITY.value]:
-            return str(child.ConceptCodeSequence[0].CodeValue)
-        if found := _priority(child):
-            return found
-    return None
 
 
 def _moment(header: Dataset) -> str:

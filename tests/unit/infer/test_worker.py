@@ -203,6 +203,7 @@ def test_a_stat_that_went_out_is_not_replaced_by_a_milder_result_and_the_milder_
     assert predecessors(jobs.deliveries(again.id)) == set()
     result = settings.state_dir / "results" / str(again.id) / "result.json"
     assert "was STAT; it is not replaced" in result.read_text()
+    assert not any(b"This result replaces" in report.read_bytes() for report in result.parent.glob("*.dcm"))
 
 
 def test_results_that_must_wait_go_out_when_they_may(work, jobs, settings, clock, monkeypatch):

@@ -117,10 +117,6 @@ def test_a_corrected_result_says_what_it_follows_and_why(kind, language):
     assert set(GERMAN.corrections) == set(ENGLISH.corrections)
 
 
-def test_a_milder_answer_leaves_the_first_one_standing():
-    assert "both stand" in said("negative", corrected=Correction("milder", "03:12")).warnings[0]
-
-
 def test_a_type_beside_the_one_that_explains_its_blood_is_also_possible_and_no_finding():
     analysis = make_analysis("positive", **SMALL)
     findings = tuple(

@@ -143,16 +143,6 @@ def test_a_predecessor_that_went_out_in_another_form_is_named_in_that_form():
     assert document.ReferencedSOPClassUID == codes.ENHANCED_SR
 
 
-def test_a_milder_answer_does_not_take_a_stat_back_and_says_that_both_stand():
-    first = made("positive")
-    second = made("negative", slices=10, predecessor=Predecessor.of(first.objects))
-    for report in second.objects[-2:]:
-        assert "PredecessorDocumentsSequence" not in report
-        assert report.InstanceNumber == 2
-    assert "both stand" in text_of(second)
-    assert "2026-11-23 22:30" in text_of(second)
-
-
 def test_a_stat_after_a_routine_replaces_it():
     first = made("negative", slices=10)
     second = made("positive", predecessor=Predecessor.of(first.objects))
