@@ -79,7 +79,7 @@ class SleepingDimse(DIMSEServiceProvider):  # type: ignore[misc]  # pynetdicom h
         message, values = self.message, primitive.presentation_data_value_list
         expected = getattr(message, "context_id", None)
         contexts = {context_id for context_id, _ in values} | ({expected} if expected is not None else set())
-        if len(contexts) != 1:
+        if not values or len(contexts) != 1:  # PS3.8 9.3.5: a P-DATA has a value at least
             raise ValueError("a fragment of no message, or of another one")
         command = message.encoded_command_set.tell() if message is not None else 0
         if command + sum(len(value) for _, value in values if value[0] & 1) > LONGEST_COMMAND:

@@ -26,7 +26,7 @@ SPACING_MM = (5.0, 0.354, 0.354)
 pixel is 0.45 · 512 / 650 mm. `training.data.anatomy` holds the heads against those of people."""
 BRAIN_WINDOW = (120.0, 40.0)  # (width, centre) in HU of the pictures that the data set comes as
 OTHER_BRAIN_WINDOW = {"CTICH-050": (80.0, 30.0)}
-BONE_ZERO, BONE_STEP = 72.0, 0.077  # grey of 0 HU in the bone pictures, and greys per HU: fitted
+BONE_ZERO, BONE_STEP = 72.0, 0.077  # of the bone pictures: grey of 0 HU, greys per HU
 ANY_BIT = 5  # after the five types: drawn, of whichever type
 
 
