@@ -40,7 +40,7 @@ class Why(StrEnum):
     SENT_AGAIN = "sent_again"
     DISAGREES = "disagrees"
     HEADERS_TOO_LARGE = "headers_too_large"
-    NOT_JUDGED = "not_judged", "times"
+    NOT_JUDGED = "not_judged"
 
     # what the node did not take
     REFUSED_FOR_SPACE = "refused_for_space"

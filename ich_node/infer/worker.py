@@ -50,6 +50,8 @@ SHORTEST_WAIT_S = 0.005  # between two looks at whether results may go out
 LONGEST_RETRY_S = 3600.0  # a reader waits for the answer: an hour is already late
 TISSUE_HU = -300  # between air and fat
 VERTEX_SHARE = 0.35  # of the largest slice: 5 mm below the vertex of an adult; the middle of a head has more than half
+UNREAD = frozenset({Why.HEADERS_TOO_LARGE, Why.NOT_JUDGED})
+"""What is told of series whose headers nobody reads again."""
 WORKER_NAME_VARIABLE = "ICH_NODE_WORKER"  # set by ich-node-infer@NAME.service
 
 log = logs.get()
@@ -199,7 +201,7 @@ class Worker:
     def _analysis(self, job: Job, what: Analyse | Tell) -> Analysis:
         paths = self._spool.paths(job.series_uid, job.sop_instance_uids)
         if job.told is not None:
-            headers = pipeline.read_headers(paths)
+            headers = identity_alone.headers(job, paths) if job.told in UNREAD else pipeline.read_headers(paths)
             return pipeline.not_analysed(headers, self._model.card, self._engine.name, Reason(Why(job.told)))
         if isinstance(what, Analyse):
             return self._analyse(paths, self._model, self._engine, self._config)

@@ -267,13 +267,13 @@ class Assembler:
         growing.reading = growing.reading or Reading(self._spool, series_uid, self._keywords)
         failures = self._spool.begin_judging(series_uid)
         if failures >= MOST_ATTEMPTS:
-            self._end_without(series_uid, growing, names, Reason(Why.NOT_JUDGED, times=failures))
+            self._tell(series_uid, growing, names, Reason(Why.NOT_JUDGED))
             growing.settled = True
             return
         try:
             yield from growing.reading.steps()
         except TooCostly:
-            self._end_without(series_uid, growing, names, Reason(Why.HEADERS_TOO_LARGE))
+            self._tell(series_uid, growing, names, Reason(Why.HEADERS_TOO_LARGE))
             growing.settled = True
             return
         finally:
@@ -319,10 +319,18 @@ class Assembler:
             self._end_without(series_uid, growing, rest, Reason(why))
 
     def _end_without(self, series_uid: str, growing: Growing, names: Sequence[str], reason: Reason) -> None:
+        self._record(self._unjudged(series_uid, growing, names), reason)
+
+    def _tell(self, series_uid: str, growing: Growing, names: Sequence[str], reason: Reason) -> None:
+        """End a series that cannot be judged, with an answer: it may be a head CT, and it was acknowledged."""
+        self._jobs.enqueue(self._unjudged(series_uid, growing, names), told=reason.code)
+        logs.get().warning("series_unreadable", series=series_uid, images=len(names), reason=str(reason))
+
+    def _unjudged(self, series_uid: str, growing: Growing, names: Sequence[str]) -> Series:
         study_uid = next(iter(growing.studies))
         paths = self._spool.paths(series_uid, names)
         instances = tuple(Instance(study_uid, series_uid, "", path.stem, "", path) for path in paths)
-        self._record(Series(study_uid, series_uid, instances), reason)
+        return Series(study_uid, series_uid, instances)
 
     # --- acting ----------------------------------------------------------------------------------------------------
 

@@ -93,9 +93,7 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
         case Why.HEADERS_TOO_LARGE:
             return Words("the image headers are too large", "die Bild-Header sind zu groß")
         case Why.NOT_JUDGED:
-            return Words(
-                "looking at these images failed {times} times", "diese Bilder ließen sich {times}-mal nicht prüfen"
-            )
+            return Words("looking at these images failed again and again", "diese Bilder ließen sich nicht prüfen")
 
         # what the node did not take
         case Why.REFUSED_FOR_SPACE:

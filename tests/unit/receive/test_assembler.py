@@ -682,7 +682,7 @@ def test_headers_without_end_cost_one_series_its_answer_and_no_other_one_time(
     node.send(heavy, association=9, sender=STRANGER)
     node.send(head())
     node.after(12)
-    assert {job.series_uid: str(job.state) for job in node.rows()} == {"1.8.1": "ineligible", "1.5.1": "queued"}
+    assert {job.series_uid: job.told for job in node.rows()} == {"1.8.1": "headers_too_large", "1.5.1": None}
     node.restart()
     monkeypatch.setattr(reading_module, "read_header", lambda *_: pytest.fail("read again"))
     node.after(40)
@@ -714,4 +714,5 @@ def test_a_series_that_kills_the_process_is_ended_after_three_attempts(
             with pytest.raises(SystemExit):
                 node.after(12)
             node.restart()
-    assert node.after(12) == ["ineligible"]
+    assert node.after(12) == ["queued"]
+    assert node.rows()[0].told == "not_judged"
