@@ -78,3 +78,13 @@ def test_only_the_worker_sees_the_gpu():
 
 def test_no_part_leaves_a_core_dump_with_patient_data():
     assert {parsed(name)["Service"].get("LimitCORE") for name in SERVICES if name != "ich-node.service"} == {"0"}
+
+
+def test_every_part_has_a_bound_on_memory_and_processes():
+    parts = [parsed(name)["Service"] for name in SERVICES if name != "ich-node.service"]
+    assert all(part.get("MemoryMax") and part.get("TasksMax") for part in parts)
+
+
+@pytest.mark.parametrize("name", ["ich-node-infer@.service", "ich-node-board.service"])
+def test_a_part_that_speaks_no_tls_sees_no_key(name):
+    assert parsed(name)["Service"]["InaccessiblePaths"] == "-/etc/ich_node/tls"
