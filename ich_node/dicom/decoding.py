@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from pydicom.errors import BytesLengthException, InvalidDicomError
 
@@ -32,16 +31,24 @@ BROKEN = (
 )
 
 
-@contextmanager
-def decoding(reason: Reason) -> Iterator[None]:
-    """Bytes that cannot be read end as UnusableSeries with `reason`; errors of the machine and our own pass."""
-    try:
-        yield
-    except BROKEN as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise
-        raise UnusableSeries(reason) from error
-    except BaseException as error:  # a panic in a decoder written in Rust is no Exception in Python
-        if type(error).__name__ != "PanicException":
-            raise
-        raise UnusableSeries(reason) from error
+class decoding:  # noqa: N801 - reads as what it is, a `with` block
+    """Bytes that cannot be read end as UnusableSeries with `reason`; errors of the machine and our own pass.
+
+    A class, because it stands round every value of every header, and a generator costs three times as much.
+    """
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason = reason
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None or (isinstance(error, OSError) and error.errno is not None):
+            return
+        # a panic in a decoder written in Rust is no Exception in Python
+        if isinstance(error, BROKEN) or type(error).__name__ == "PanicException":
+            raise UnusableSeries(self.reason) from error

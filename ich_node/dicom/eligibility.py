@@ -9,7 +9,7 @@ does not say is left to the gates, which look at the pixels. What the words mean
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pydicom import Dataset
@@ -81,9 +81,10 @@ class SetAside:
 
 
 Verdict = Eligible | NotAnalysed | SetAside
+PlanesOf = Callable[[Dataset], tuple[Plane, ...]]
 
 
-def verdict(headers: Sequence[Dataset]) -> Verdict:
+def verdict(headers: Sequence[Dataset], planes_of: PlanesOf = planes_of) -> Verdict:
     """Judge one series by its headers; their order does not matter."""
     images = [header for header in headers if text(header, "SOPClassUID") in CT_CLASSES]
     if not images:
@@ -91,11 +92,11 @@ def verdict(headers: Sequence[Dataset]) -> Verdict:
     if any(is_own(header) for header in images):
         return SetAside(Reason(Why.OWN_RESULT))
     images = [header for header in images if "LOCALIZER" not in _image_type(header)]
-    return _judged(images) if images else SetAside(Reason(Why.LOCALIZER))
+    return _judged(images, planes_of) if images else SetAside(Reason(Why.LOCALIZER))
 
 
-def _judged(images: Sequence[Dataset]) -> Verdict:
-    places, without = _placed(images)
+def _judged(images: Sequence[Dataset], planes_of: PlanesOf) -> Verdict:
+    places, without = _placed(images, planes_of)
     if not places:
         return _without_geometry(images, without.most_common(1)[0][0])
     try:
@@ -112,7 +113,7 @@ def _judged(images: Sequence[Dataset]) -> Verdict:
     return Eligible()
 
 
-def _placed(images: Sequence[Dataset]) -> tuple[list[tuple[Dataset, Plane]], Counter[Reason]]:
+def _placed(images: Sequence[Dataset], planes_of: PlanesOf) -> tuple[list[tuple[Dataset, Plane]], Counter[Reason]]:
     """Every slice with its plane, and why others have none: a slice that is lost must not take the series with it."""
     places: list[tuple[Dataset, Plane]] = []
     without: Counter[Reason] = Counter()

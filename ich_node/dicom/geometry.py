@@ -143,6 +143,25 @@ def planes_of(header: Dataset) -> tuple[Plane, ...]:
     return tuple(_plane(header, frame_attributes(header, number), number) for number in frames)
 
 
+class PlanesOnce:
+    """`planes_of` for headers that several ask about: the answer, or the refusal, is kept while nobody edits them."""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[Dataset, tuple[Plane, ...] | UnusableSeries]] = {}
+
+    def __call__(self, header: Dataset) -> tuple[Plane, ...]:
+        """See `planes_of`."""
+        if id(header) not in self._kept:  # the header is kept too: no other one gets its identity
+            try:
+                self._kept[id(header)] = header, planes_of(header)
+            except UnusableSeries as refusal:
+                self._kept[id(header)] = header, refusal
+        answer = self._kept[id(header)][1]
+        if isinstance(answer, UnusableSeries):
+            raise answer
+        return answer
+
+
 def frame_attributes(header: Dataset, frame_number: int | None) -> Dataset:
     """What a frame (1-based) says of itself, flat: its own functional groups over the shared ones (PS3.3 C.7.6.16.1.1).
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 
 from pydicom import Dataset
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
-from pydicom.dataelem import RawDataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import CUSTOMIZABLE_CHARSET_VR
@@ -35,7 +35,7 @@ LONGEST_NUMBERS = 4096
 def texts(header: Dataset, keyword: str) -> list[str]:
     """The values of an attribute as text, without empty ones; [] when it is absent or cannot be read."""
     tag = _tag(keyword)
-    if tag not in header:  # most that are asked for are not there
+    if tag not in header.keys():  # noqa: SIM118 - most are not there, and pydicom's own `in` takes its time
         return []
     try:
         with decoding(UNREADABLE):
@@ -97,14 +97,20 @@ def keep_sent_text(header: Dataset) -> None:
     Which character set a sender really wrote in is known to its archive, not to us.
     """
     kept: dict[BaseTag, RawDataElement] = {}
-    for tag in list(header.keys()):
-        raw = header.get_item(tag)
+    for raw in header.elements():
         if not isinstance(raw, RawDataElement) or not raw.value:
             continue
-        vr = dictionary_VR(tag) if dictionary_has_tag(tag) else ""
-        if vr in CUSTOMIZABLE_CHARSET_VR and raw.VR in (None, vr) and len(raw.value) % 2 == 0:
-            kept[tag] = raw._replace(VR=vr)
+        vr = _text_vr(raw.tag)
+        if vr and raw.VR in (None, vr) and len(raw.value) % 2 == 0:
+            kept[raw.tag] = raw._replace(VR=vr)
     header.sent_text = kept
+
+
+@lru_cache(maxsize=4096)  # of the tags that anybody sends; a bound, because they are foreign
+def _text_vr(tag: BaseTag) -> str:
+    """The VR of an attribute whose values follow the character set; empty for others."""
+    vr = dictionary_VR(tag) if dictionary_has_tag(tag) else ""
+    return vr if vr in CUSTOMIZABLE_CHARSET_VR else ""
 
 
 def sent_text(header: Dataset) -> Mapping[BaseTag, RawDataElement]:
@@ -115,12 +121,14 @@ def sent_text(header: Dataset) -> Mapping[BaseTag, RawDataElement]:
 
 def drop_unreadable(header: Dataset) -> None:
     """Remove every value that cannot be read, so that nobody stumbles over it later."""
-    for tag in list(header.keys()):
+    for found in list(header.elements()):
+        if isinstance(found, DataElement) and found.VR != "SQ":
+            continue  # was read before
         try:
             with decoding(UNREADABLE):
-                element = header[tag]
+                element = header[found.tag]
         except UnusableSeries:
-            del header[tag]
+            del header[found.tag]
             continue
         if element.VR == "SQ":
             for item in element.value or ():

@@ -15,6 +15,7 @@ from pathlib import Path
 from pydicom import Dataset
 
 from ich_node.dicom import eligibility, reading
+from ich_node.dicom.geometry import PlanesOnce
 from ich_node.dicom.owner import owners
 from ich_node.domain.dicom import input_digest
 from ich_node.domain.errors import UnusableSeries
@@ -43,12 +44,13 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         images, unreadable = pixels.open_images(paths)
         headers = headers_of(images)
         study_uid, series_uid, digest = identity(headers)
-        verdict = eligibility.verdict(headers)
+        planes_of = PlanesOnce()
+        verdict = eligibility.verdict(headers, planes_of)
     try:
         if not isinstance(verdict, eligibility.Eligible | eligibility.Partial):
             raise UnusableSeries(verdict.reason)
         with watch("volume"):
-            volume = volume_of(images, unreadable)
+            volume = volume_of(images, unreadable, planes_of)
         with watch("gates"):
             slabs = slabs_of(volume)
             thick = slabs.thick

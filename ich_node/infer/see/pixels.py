@@ -80,7 +80,7 @@ ENCAPSULATED = (
 class Image:
     """One readable instance. header: without pixel data. pixel_offset: of Pixel Data in the (inflated) file, bytes.
 
-    once: what is made once for all frames, the inflated file and where compressed frames lie.
+    once: what is made once for all frames: how pixels are stored, the inflated file, where compressed frames lie.
     """
 
     path: Path
@@ -211,7 +211,9 @@ def check_pixels(image: Image) -> Cells:
         raise UnusableSeries(Reason(Why.BITS, stored=stored, allocated=allocated))
     if image.transfer_syntax not in (*NATIVE, *ENCAPSULATED):
         raise UnusableSeries(Reason(Why.TRANSFER_SYNTAX, uid=str(image.transfer_syntax) or "(none)"))
-    return Cells(rows, columns, allocated, stored, high_bit, bool(whole(header, "PixelRepresentation")))
+    cells = Cells(rows, columns, allocated, stored, high_bit, bool(whole(header, "PixelRepresentation")))
+    image.once["cells"] = cells
+    return cells
 
 
 def frame_hu(image: Image, frame_number: int | None) -> Hu:
@@ -219,7 +221,7 @@ def frame_hu(image: Image, frame_number: int | None) -> Hu:
 
     Raises UnusableSeries with the reason: cut-off or undecodable pixels, no rescale to HU.
     """
-    cells = check_pixels(image)
+    cells = image.once.get("cells") or check_pixels(image)
     slope, intercept = rescale_of(frame_attributes(image.header, frame_number))
     padding = _padding(image.header, cells)
     with image.path.open("rb") as file:

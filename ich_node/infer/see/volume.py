@@ -16,6 +16,7 @@ import numpy as np
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from ich_node.dicom import geometry
+from ich_node.dicom.eligibility import PlanesOf
 from ich_node.dicom.geometry import Plane, Stack
 from ich_node.dicom.reading import drop_unreadable, text
 from ich_node.domain.errors import UnusableSeries
@@ -45,12 +46,12 @@ def read_volume(paths: Sequence[Path]) -> Volume:
     return volume_of(*pixels.open_images(paths))
 
 
-def volume_of(opened: Sequence[Image], unreadable: Counter[Reason]) -> Volume:
+def volume_of(opened: Sequence[Image], unreadable: Counter[Reason], planes_of: PlanesOf = geometry.planes_of) -> Volume:
     """As `read_volume`, of images that are open already; unreadable: why others are not."""
     with pixels.quiet():
         reasons = unreadable.copy()
         images = _of_ct(opened, reasons)
-        places = _places(images, reasons)
+        places = _places(images, reasons, planes_of)
         if not places:
             raise UnusableSeries(_most_common(reasons))
         stack = geometry.stack_of([plane for _, plane in places])
@@ -79,12 +80,12 @@ def _of_ct(opened: Sequence[Image], reasons: Counter[Reason]) -> list[Image]:
     return images
 
 
-def _places(images: Sequence[Image], reasons: Counter[Reason]) -> list[tuple[Image, Plane]]:
+def _places(images: Sequence[Image], reasons: Counter[Reason], planes_of: PlanesOf) -> list[tuple[Image, Plane]]:
     """Every frame of every image with its plane."""
     places = []
     for image in images:
         try:
-            planes = geometry.planes_of(image.header)
+            planes = planes_of(image.header)
             if planes[-1:] and planes[-1].frame_number is not None and len(planes) != image.frames:
                 raise UnusableSeries(Reason(Why.FRAMES_DIFFER, promised=image.frames, described=len(planes)))
             if not planes or (planes[0].frame_number is None and image.frames != 1):

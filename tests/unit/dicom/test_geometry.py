@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 
-from ich_node.dicom.geometry import MOST_GROUPS, frame_attributes, planes_of, stack_of
+from ich_node.dicom.geometry import MOST_GROUPS, PlanesOnce, frame_attributes, planes_of, stack_of
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.reasons import Reason, Why
 from ich_node.report.said.reasons import english
@@ -258,3 +258,17 @@ def test_slices_that_have_nothing_in_common_are_not_compared_each_with_each():
     assert stack_of(different[:-1]).order
     with pytest.raises(UnusableSeries, match=Why.TOO_MANY_GROUPS):
         stack_of(different)
+
+
+def test_planes_that_several_ask_for_are_made_once_and_refused_alike():
+    once = PlanesOnce()
+    one, nowhere = header((0, 0, 0)), header((0, 0, 0))
+    del nowhere.ImagePositionPatient
+    assert once(one) == planes_of(one)
+    assert once(one) is once(one)
+    refusals = []
+    for _ in range(2):
+        with pytest.raises(UnusableSeries) as refusal:
+            once(nowhere)
+        refusals.append(refusal.value.reason)
+    assert refusals[0] == refusals[1]
