@@ -43,9 +43,7 @@ def test_a_suggestion_reaches_into_lists():
 
 def test_two_destinations_of_the_same_name_are_refused():
     twice = [{"name": "a", "ae_title": "A", "host": "h"}] * 2
-    assert problems({"deliver": {"destinations": twice}}) == [
-        "deliver.destinations: two destinations have the same name"
-    ]
+    assert problems({"deliver": {"destinations": twice}}) == ["deliver: two destinations have the same name"]
 
 
 def test_an_address_that_is_none_is_refused():

@@ -97,7 +97,7 @@ def test_an_operators_decision_names_who_decided_what_about_which_study():
     assert codes(root, "EventIdentification/EventID") == [("110103", "DCM")]
     assert root.find("EventIdentification").get("EventActionCode") == "C"
     person, own = root.findall("ActiveParticipant")
-    assert (person.get("UserID"), person.get("UserIsRequestor")) == ("me", "true")
+    assert (person.get("UserID"), person.get("UserIsRequestor")) == ("operator", "true")
     assert own.get("UserIsRequestor") == "false"
     first, second, patient = root.findall("ParticipantObjectIdentification")
     assert [item.get("ParticipantObjectID") for item in (first, second, patient)] == ["1.2.3", "1.2.4", "PID-1"]
