@@ -149,7 +149,8 @@ class Peak:
 class Finding:
     """One label's verdict. Where it is (laterality … extent_mm) is given only when it is present.
 
-    also_possible: a type that reaches its threshold too, but on blood that a more probable type explains; not present.
+    also_possible: a type that reaches its threshold too, but on blood that a more probable type explains, or that lies
+    where this type cannot; not present.
     laterality: None when not sure. sites: names out of domain.SITES, most likely first, may be empty.
     first_slice, last_slice: 1-based slice numbers from foot to head. peak: where most of the blood is.
     extent_mm: largest in-plane diameter of one connected lit region. What is said of "any" covers its types.

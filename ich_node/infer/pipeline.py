@@ -63,8 +63,8 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
             space = skull.inside(thick, box)
             coverage = skull.coverage(thick, space)
             called = triage.called(prediction, model.card)
-            evidence = gather(prediction, called, box.hu.shape[1:], model.card, space, thick.heights_mm)
-            frame = locate.fit_head(space) if evidence else None
+            frame = locate.fit_head(space) if called else None
+            evidence = gather(prediction, called, box.hu.shape[1:], model.card, space, thick.heights_mm, frame)
             located = locate.locate_all(thick, box, evidence, space, frame)
             priority, on_slabs = triage.decide(prediction, located, model.card)
             findings = slabs.findings_back(on_slabs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -42,6 +43,20 @@ def test_a_bleeding_phantom_is_found_and_explained(bleeding, tmp_path):
     assert all((tmp_path / f"{uid}.dcm").exists() for uid in uids)
     assert (tmp_path / "picture-02.png").exists()
     assert "not for diagnosis" in (tmp_path / "report.txt").read_text()
+
+
+def test_one_clot_has_one_name_whatever_the_thickness_of_the_slices(tmp_path):
+    thin = head.phantom("intraparenchymal", slices=128, seed=3, rows=256, columns=256)
+    for together in (1, 2, 4):
+        hu = np.rint(thin.hu.reshape(-1, together, *thin.hu.shape[1:]).mean(axis=1)).astype(np.int16)
+        spacing_mm = (thin.spacing_mm[0] * together, *thin.spacing_mm[1:])
+        folder = tmp_path / str(together)
+        series.write_series(folder / "in", dataclasses.replace(thin, hu=hu, spacing_mm=spacing_mm), seed=3)
+        assert analyse(folder / "in", folder / "out") == 0
+        findings = result(folder / "out")["findings"]
+        assert [found["label"] for found in findings if found["present"]] == ["any", "intraparenchymal"]
+        possible = {found["label"] for found in findings if found["also_possible"]}
+        assert "epidural" in possible  # the model believes in it as firmly, and nothing that it says is lost
 
 
 def test_the_peak_lies_where_its_position_says(bleeding, tmp_path):

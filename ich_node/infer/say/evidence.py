@@ -1,9 +1,9 @@
 """What speaks for a label inside the skull: where its CAM is lit, and how much of that is as dense as blood.
 
 In: the CAM of the labels that reach their thresholds. Out: the evidence of those that are findings of their own. One
-clot has one name: a type whose map explains no blood but what a more probable type explains is no finding of its own.
-"Any" takes in the evidence of its types, so that nothing said of it contradicts them. Arrays are [slices, h, w] on the
-blocks of `Inside`.
+clot has one name: a type is no finding of its own when the blood under its map lies where that type cannot (places.py),
+or when a more probable type that can be there explains it. "Any" takes in the evidence of its types, so that nothing
+said of it contradicts them. Arrays are [slices, h, w] on the blocks of `Inside`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from ich_node.domain.findings import LABELS, ModelCard, Prediction
-from ich_node.infer.say import explain
+from ich_node.infer.say import explain, places
+from ich_node.infer.say.headspace import HeadFrame
 from ich_node.infer.say.skull import Inside
 from ich_node.infer.see.blocks import Mask, grown, opened, shrunk
 from ich_node.infer.see.heights import Array, extents_mm
@@ -84,10 +85,11 @@ def gather(
     card: ModelCard,
     space: Inside,
     heights_mm: Array,
+    frame: HeadFrame | None,
 ) -> dict[str, Evidence]:
     """The evidence of `called` labels that are findings of their own: "any" first, then types, the likeliest first.
 
-    `box`: rows and columns of the head box that CAM and blocks lie on.
+    `box`: rows and columns of the head box that CAM and blocks lie on. `frame`: the study in the standard head.
     """
     if not called:
         return {}
@@ -97,7 +99,7 @@ def gather(
         lit = lit_blocks(heat, explain.likeliest_slice(prediction, label, heat), card.cam_threshold)
         found[label] = Evidence.of(heat, lit, space.hu, prediction.slice_probability[:, LABELS.index(label)])
     types = {label: found[label].lit for label in likeliest_first(prediction, called) if label != ANY}
-    own = {label: found[label] for label in findings_of_their_own(types, space, heights_mm)}
+    own = {label: found[label] for label in findings_of_their_own(types, space, heights_mm, frame)}
     return {ANY: _united(found[ANY], own.values(), space.hu), **own}
 
 
@@ -106,10 +108,13 @@ def likeliest_first(prediction: Prediction, labels: Sequence[str]) -> list[str]:
     return sorted(labels, key=lambda label: -float(prediction.study_probability[LABELS.index(label)]))
 
 
-def findings_of_their_own(types: Mapping[str, Mask], space: Inside, heights_mm: Array) -> list[str]:
+def findings_of_their_own(
+    types: Mapping[str, Mask], space: Inside, heights_mm: Array, frame: HeadFrame | None
+) -> list[str]:
     """Of types with what they light, the likeliest first: those that explain blood which none before them explains.
 
-    The first one needs no blood: an old or thin hemorrhage may not be dense.
+    Blood that lies where a type cannot is not explained by it; all of them may be passed over so, and the type is not
+    known then. The first one needs no dense blood: an old or thin hemorrhage may have none.
     """
     block_ml = space.block_mm[0] * space.block_mm[1] / 1000 * np.asarray(extents_mm(heights_mm), np.float32)
     dense = (space.hu >= DENSE_HU[0]) & (space.hu <= DENSE_HU[1])
@@ -117,7 +122,10 @@ def findings_of_their_own(types: Mapping[str, Mask], space: Inside, heights_mm: 
     own: list[str] = []
     explained = np.zeros(space.mask.shape, np.bool_)
     for label, lit in types.items():
-        blood_ml = float((lit & dense & ~explained).sum(axis=(1, 2)) @ block_ml)
+        blood = lit & dense
+        if not places.possible(label, blood if blood.any() else lit, space, frame):
+            continue
+        blood_ml = float((blood & ~explained).sum(axis=(1, 2)) @ block_ml)
         if own and blood_ml < OWN_ML:
             continue
         own.append(label)

@@ -19,6 +19,7 @@ from ich_node.domain.findings import Laterality, Peak, Volume
 from ich_node.infer.say import headspace, lobes, skull
 from ich_node.infer.say.evidence import ANY, Evidence
 from ich_node.infer.say.headspace import INFRATENTORIAL, REGIONS, HeadFrame, Template
+from ich_node.infer.say.places import VENTRICLES
 from ich_node.infer.say.skull import Inside
 from ich_node.infer.see.blocks import Mask, shrunk
 from ich_node.infer.see.crop import Crop
@@ -43,7 +44,6 @@ BLOOD_MM = 10.0
 """Evidence is gathered over about this distance for the strongest point: a few CAM cells, so that it lies in the middle
 of a clot, not at its hottest cell."""
 
-VENTRICLES = ("lateral ventricle", "third ventricle", "fourth ventricle")
 Heat = npt.NDArray[np.float32]
 
 

@@ -5,10 +5,10 @@ In: what the model said, where it is, and the model card. Out: the priority and 
 The rules, all with numbers from the card:
 
 1. Intracranial hemorrhage ("any") is present when its study probability reaches `thresholds["any"]`.
-2. A type is present when "any" is, its own probability reaches its own threshold and it explains blood that no more
-   probable type explains (evidence.py); without the latter it is also possible. "any" decides, because it was
-   trained and measured on all the positives; a type alone never makes a study positive. "any" may be present without
-   a type: a hemorrhage whose type the model is not sure of.
+2. A type is present when "any" is, its own probability reaches its own threshold, and it explains blood that lies
+   where it can and that no more probable type explains (evidence.py); without the latter it is also possible. "any"
+   decides, because it was trained and measured on all the positives; a type alone never makes a study positive.
+   "any" may be present without a type: a hemorrhage whose type the model is not sure of.
 3. The probability of a type is stated as at most that of "any", of which it is a part.
 4. STAT: "any" is present and reaches `stat_threshold` (rule-in). HIGH: present below it. ROUTINE: not present.
 """

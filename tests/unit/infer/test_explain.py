@@ -41,7 +41,7 @@ def prediction(best, cells=None):
 
 def pictures(study, found, *present, which="key"):
     volume, box, space = study
-    gathered = evidence.gather(found, present, box.hu.shape[1:], CARD, space, volume.heights_mm)
+    gathered = evidence.gather(found, present, box.hu.shape[1:], CARD, space, volume.heights_mm, None)
     return key_slices.key_slices(volume, found, gathered, box, which, space, None)
 
 
@@ -94,7 +94,7 @@ def test_a_picture_has_the_side_of_its_own_evidence(study):
     found.cam[8, 0, CELLS // 2, CELLS // 4], found.cam[14, 0, CELLS // 2, 3 * CELLS // 4] = 0.9, 0.9
     found.slice_probability[:, 0] = 0.1
     found.slice_probability[[8, 14], 0] = 0.9
-    gathered = evidence.gather(found, ("any",), box.hu.shape[1:], CARD, space, volume.heights_mm)
+    gathered = evidence.gather(found, ("any",), box.hu.shape[1:], CARD, space, volume.heights_mm, None)
     shown = key_slices.key_slices(volume, found, gathered, box, "key", space, locate.fit_head(space))
     assert [item.laterality for item in shown] == [Laterality.RIGHT, Laterality.LEFT]
 
@@ -115,10 +115,10 @@ def test_one_clot_has_one_name(study):
     one, same, other = (np.zeros(hu.shape, np.bool_) for _ in range(3))
     one[10:14, 20:28, 22:28] = same[10:14, 30:36, 28:34] = True
     types = {"intraparenchymal": one, "epidural": same}
-    assert evidence.findings_of_their_own(types, bleeding, volume.heights_mm) == ["intraparenchymal"]
+    assert evidence.findings_of_their_own(types, bleeding, volume.heights_mm, None) == ["intraparenchymal"]
     hu[10:14, 44:56, 22:34] = other[10:14, 44:56, 22:34] = 70
     types = {"intraparenchymal": one, "epidural": same, "subdural": other > 0}
-    assert evidence.findings_of_their_own(types, bleeding, volume.heights_mm) == ["intraparenchymal", "subdural"]
+    assert evidence.findings_of_their_own(types, bleeding, volume.heights_mm, None) == ["intraparenchymal", "subdural"]
 
 
 def test_nothing_present_shows_nothing(study):

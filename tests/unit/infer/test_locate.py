@@ -65,7 +65,7 @@ def located(head, centre_mm=BLOOD_MM, label="intraparenchymal", **storage):
 
 def locations(volume, box, prediction, space, *labels):
     """Where the evidence of these labels is, each a finding of its own."""
-    found = evidence.gather(prediction, ("any", *labels), box.hu.shape[1:], CARD, space, volume.heights_mm)
+    found = evidence.gather(prediction, ("any", *labels), box.hu.shape[1:], CARD, space, volume.heights_mm, None)
     return locate.locate_all(volume, box, found, space, locate.fit_head(space))
 
 
