@@ -125,7 +125,8 @@ def open_image(path: Path) -> Image:
         keep_sent_text(image.header)
         image.header.get("SpecificCharacterSet")  # decoded when asked for: everybody relies on it
     try:
-        part10.agree(image.header, identity)
+        with decoding(UNREADABLE):  # a value is decoded when it is asked for
+            part10.agree(image.header, identity)
     except UnidentifiableInstance as error:
         raise UnusableSeries(UNREADABLE) from error
     if image.frames < 1:

@@ -403,6 +403,20 @@ def test_a_series_larger_than_any_head_is_refused_before_memory_is_taken(series,
         read_volume(series)
 
 
+@pytest.mark.parametrize(
+    "element", [b"\x08\0\x16\0", b"\x08\0\x18\0", b"\x20\0\x0d\0", b"\x20\0\x0e\0", b"\x10\0\x20\0"]
+)
+@pytest.mark.parametrize("kind", [b"U\0", b"\xff\xff", b"ZZ", b"DS", b"PN", b"US"])
+def test_an_identity_of_an_odd_kind_is_read_or_refused(tmp_path, element, kind):
+    path = tmp_path / "damaged.dcm"
+    build_enhanced(shape_head(3, 64)).save_as(path, enforce_file_format=True)
+    whole = path.read_bytes()
+    at = whole.index(element, 300)
+    path.write_bytes(whole[: at + 4] + kind + whole[at + 6 :])
+    with contextlib.suppress(UnusableSeries), pixels.quiet():
+        assert pixels.open_image(path).frames == 3
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_damage_to_an_enhanced_header_ends_in_a_verdict_and_a_reason(tmp_path, data):
