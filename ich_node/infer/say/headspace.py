@@ -100,7 +100,8 @@ def fit(surface: Points, template: Template) -> HeadFrame | None:
     points = surface[np.linspace(0, len(surface) - 1, min(SURFACE_POINTS, len(surface))).astype(int)]
     centre = (points.min(axis=0) + points.max(axis=0)) / 2
     around = points - centre
-    poses = [_start(around, template, pitch) for pitch in PITCH_STARTS_RAD]
+    box = _box(template)
+    poses = [_start(around, box, pitch) for pitch in PITCH_STARTS_RAD]
     rough = min((_solve(pose, around[::3], template, evaluations=6) for pose in poses), key=lambda found: found.cost)
     best = _solve(rough.x, around, template, evaluations=14, loss="cauchy")
     matrix, shift = _transform(best.x)
@@ -108,13 +109,20 @@ def fit(surface: Points, template: Template) -> HeadFrame | None:
     return HeadFrame(matrix, centre, shift, residual)
 
 
-def _start(around: Points, template: Template, pitch: float) -> Points:
-    """No turn but a pitch, template size, and the vertex of the mask under the vertex of the template."""
-    inner = np.argwhere(template.distance_mm < 0) * template.spacing_mm + template.origin_mm
+def _box(template: Template) -> tuple[Points, Points]:
+    """The lowest and the highest template mm of what lies inside, along each axis."""
+    inner = template.distance_mm < 0
+    ends = [np.flatnonzero(inner.any(axis=across))[[0, -1]] for across in ((1, 2), (0, 2), (0, 1))]
+    low, high = np.array(ends).T * template.spacing_mm + template.origin_mm
+    return low, high
+
+
+def _start(around: Points, box: tuple[Points, Points], pitch: float) -> Points:
+    """No turn but a pitch, template size, and the vertex of the mask under that of the template, which fills `box`."""
     turned = around @ rotation(pitch, 0, 0).T
     low, high = turned.min(axis=0), turned.max(axis=0)
-    shift = (inner.min(axis=0) + inner.max(axis=0)) / 2 - (low + high) / 2
-    shift[2] = inner[:, 2].max() - high[2]
+    shift = (box[0] + box[1]) / 2 - (low + high) / 2
+    shift[2] = box[1][2] - high[2]
     return np.concatenate([[pitch, 0, 0], shift / 20, np.zeros(3)])
 
 
