@@ -42,14 +42,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from ich_node.dicom import eligibility, reading
+from ich_node.dicom import eligibility, owner, reading
 from ich_node.dicom.identity import identify, is_uid
 from ich_node.dicom.part10 import MOST_ITEMS, read_header, read_instance
 from ich_node.domain.errors import UnidentifiableInstance, UnusableSeries
 from ich_node.infer import pipeline
 from ich_node.phantom import head, series
 from ich_node.phantom.enhanced import build_enhanced
-from ich_node.receive import assembler, completeness
+from ich_node.receive import completeness
 from ich_node.report import build, encoding, files
 from ich_node.runtime import config
 from tests.density_model import DensityEngine, density_model
@@ -60,7 +60,7 @@ SYNTAXES = (
 )
 PLAIN = (ExplicitVRLittleEndian, RLELossless, JPEGLSLossless, JPEG2000Lossless)
 """Those whose headers are explicit VR little endian: elements can be changed in place."""
-KEYWORDS = (*eligibility.KEYWORDS, *completeness.KEYWORDS, *assembler.IDENTITY)
+KEYWORDS = (*eligibility.KEYWORDS, *completeness.KEYWORDS, *owner.KEYWORDS)
 CONFIG = config.Config(report=config.ReportConfig(multi_frame=True, parametric_map=True, presentation_state=True))
 LONGEST_CASE_S = 120
 MOST_MIB = {"header": 1000, "series": 8000}

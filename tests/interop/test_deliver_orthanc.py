@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from conftest import require
 from ledger_builder import (
     BASIC_TEXT_SR,
     COMPREHENSIVE_3D_SR,
@@ -25,6 +27,7 @@ from ich_node.deliver.sender import Sender
 from ich_node.deliver.web.stow import StowPeer
 from ich_node.domain.ledger import DeliveryState, JobState
 from ich_node.receive.commitment import Commitments
+from ich_node.receive.reporting import Reporter
 from ich_node.receive.scp import Scp
 from ich_node.runtime.wake import Bell
 from ich_node.store.ledger.jobs import JobStore
@@ -149,9 +152,9 @@ def scp(tmp_path, store):
 
     def start(config, port):
         spool = Spool(tmp_path / "node", 0)
-        commitments = Commitments(config, spool, store)
+        commitments = Commitments(config, store)
         server = Scp(config, spool, NoHints(), commitments.extension, port=port)
-        thread = threading.Thread(target=commitments.run, args=(stop,))
+        thread = threading.Thread(target=Reporter(config, spool, commitments).run, args=(stop,))
         server.start()
         thread.start()
         running.append((server, thread))
@@ -190,11 +193,10 @@ def test_orthanc_learns_which_of_its_instances_we_hold(tmp_path, orthanc, scp, w
     config = configuration(tmp_path / "node", at(orthanc))
     scp(config, orthanc.node_port)
     uids = ["1.2.3.1", "1.2.3.2"]
-    files = [
-        write_instance(tmp_path / "node" / "incoming" / "1.2.3.7" / f"{uid}.dcm", SECONDARY_CAPTURE, uid)
-        for uid in uids
-    ]
-    files[1].unlink()
+    require("storescu")
+    sent = write_instance(tmp_path / "sent.dcm", SECONDARY_CAPTURE, uids[0])  # by the one that asks
+    command = ["storescu", "-aet", orthanc.ae_title, "-aec", "ICHNODE", "127.0.0.1", str(orthanc.node_port), str(sent)]
+    subprocess.run(command, check=True, timeout=30)
     question = {"DicomInstances": [[SECONDARY_CAPTURE, uid] for uid in uids]}
     asked = orthanc.post("/modalities/node/storage-commitment", question)
     report = f"/storage-commitment/{asked['ID']}"

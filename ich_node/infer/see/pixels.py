@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import warnings
 import zlib
 from collections import Counter
@@ -74,6 +75,10 @@ ENCAPSULATED = (
     *(RLELossless, JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless),
     *(JPEGLSNearLossless, JPEG2000Lossless, JPEG2000, HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K),
 )
+
+
+ONE_WALK = threading.Lock()
+"""Over the fragments of a file, whichever frame needs them first."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -324,9 +329,10 @@ def _encapsulated(image: Image, cells: Cells, file: BinaryIO, index: int) -> npt
         raise UnusableSeries(Reason(Why.NOT_COMPRESSED))
     rows, columns = cells.rows, cells.columns
     with decoding(Reason(Why.PIXELS_UNDECODABLE)):
-        if "places" not in image.once:
-            image.once["places"] = ()  # what fails once is not walked over again for every frame
-            image.once["places"] = fragments.frame_places(file, at, image.frames)
+        with ONE_WALK:  # frames of one file are decoded side by side
+            if "places" not in image.once:
+                image.once["places"] = ()  # what fails once is not walked over again for every frame
+                image.once["places"] = fragments.frame_places(file, at, image.frames)
         frame = fragments.joined(file, image.once["places"][index])
         claims = codestream.claims(frame)
     if claims is not None:

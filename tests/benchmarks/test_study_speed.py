@@ -2,7 +2,7 @@
 
 Every case runs in a process of its own, so that its peak memory is its own. Prints tables and asserts nothing about
 time; CPU seconds mean something on a busy machine, wall seconds only on a calm one. By hand, on one machine:
-`python tests/benchmarks/test_study.py FOLDER [PROVIDER [SECONDS]]` with a folder of one series.
+`python tests/benchmarks/test_study_speed.py FOLDER [PROVIDER [SECONDS]]` with a folder of one series.
 """
 
 from __future__ import annotations
