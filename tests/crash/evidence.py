@@ -45,7 +45,7 @@ def judge(state_dir: Path, acknowledged: Iterable[Path], pacs: CountingPacs) -> 
     held = set(pacs.contents)
     return Verdict(
         acknowledged=len(sent),
-        lost=tuple(str(path) for path in sent if not is_held(state_dir, path)),
+        lost=tuple(str(path) for path in sent if not is_held(state_dir, path) and not was_finished(state_dir, path)),
         owed=len(owed),
         missing=tuple(sorted(owed - held)),
         doubled=tuple(sorted((held - owed) | set(pacs.contradictory))),
@@ -54,6 +54,13 @@ def judge(state_dir: Path, acknowledged: Iterable[Path], pacs: CountingPacs) -> 
         jobs=len(states),
         sent_again=pacs.sent_again,
     )
+
+
+def was_finished(state_dir: Path, sent: Path) -> bool:
+    """True when retention took its whole series, after the job of it was done: a full disk makes room that way."""
+    series_uid = str(dcmread(sent, specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
+    states = [row[0] for row in query(state_dir, f"SELECT state FROM job WHERE series_uid = '{series_uid}'")]  # noqa: S608
+    return "done" in states and not (state_dir / "incoming" / series_uid).exists()
 
 
 def is_held(state_dir: Path, sent: Path) -> bool:
@@ -81,12 +88,20 @@ def job_states(state_dir: Path) -> list[str]:
 
 
 def owed_instances(state_dir: Path) -> set[str]:
-    """The result instances of all published jobs, by the result.json that was published with them."""
+    """The result instances of all published jobs, by the result.json that was published with them.
+
+    Where retention has taken it to make room, by the ledger, which keeps what was delivered.
+    """
     published = query(state_dir, "SELECT id FROM job WHERE state IN ('delivering', 'done')")
     owed: set[str] = set()
     for (job_id,) in published:
-        result = json.loads((state_dir / "results" / str(job_id) / "result.json").read_text())
-        owed |= {item["sop_instance_uid"] for item in result["objects"]}
+        try:
+            result = json.loads((state_dir / "results" / str(job_id) / "result.json").read_text())
+        except FileNotFoundError:
+            rows = query(state_dir, f"SELECT item FROM delivery WHERE job_id = {job_id} AND sop_class_uid != ''")  # noqa: S608
+            owed |= {str(item) for (item,) in rows}
+        else:
+            owed |= {item["sop_instance_uid"] for item in result["objects"]}
     return owed
 
 

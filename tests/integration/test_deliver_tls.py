@@ -14,6 +14,9 @@ from tls_files import write_certificates
 
 from ich_node.deliver.dicom import scu
 
+# pynetdicom, as the peer here, ends its thread with an error when it is hung up on
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 
 @pytest.fixture
 def secure_pacs(tmp_path):

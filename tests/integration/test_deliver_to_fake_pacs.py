@@ -34,6 +34,9 @@ from ich_node.domain.errors import PeerUnavailable
 from ich_node.domain.ledger import DeliveryState, JobState, dimse_code
 from ich_node.store.ledger.jobs import JobStore
 
+# pynetdicom, as the peer here, ends its thread with an error when it is hung up on
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 
 @contextmanager
 def delivering(config):
