@@ -30,7 +30,7 @@ def run(config: Config, stop: service.Stop) -> None:
     commitments = Commitments(config, jobs)
     reporter = Reporter(config, spool, commitments)
     try:
-        scp = Scp(config, spool, assembler, commitments.extension)
+        scp = Scp(config, spool, assembler.arrivals, commitments.extension)
     except OSError as error:
         raise IchNodeError(f"cannot listen on {config.receive.address}:{config.receive.port}: {error}") from error
     threading.Thread(target=reporter.run, args=(stop,), name="commitments", daemon=True).start()
@@ -58,7 +58,7 @@ def _assemble(assembler: Assembler, scp: Scp, stop: service.Stop) -> None:
     while not stop.wait(TICK_S):
         if not scp.alive:
             raise IchNodeError("the thread that accepts connections has ended")
-        heartbeat.beat(f"{scp.admission.open_associations()} associations, {assembler.growing} series coming in")
+        heartbeat.beat(f"{scp.admission.open_associations()} associations, {assembler.arrivals.growing} series coming in")
         if time.monotonic() < next_s:
             continue
         try:

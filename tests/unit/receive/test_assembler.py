@@ -23,6 +23,7 @@ from ich_node.phantom.series import build_series
 from ich_node.receive import assembler as assembler_module
 from ich_node.receive import owners as owners_module
 from ich_node.receive import reading as reading_module
+from ich_node.receive import sweep as sweep_module
 from ich_node.receive.assembler import Assembler
 from ich_node.runtime.config import ReceiveConfig
 from ich_node.store.ledger.jobs import JobStore
@@ -66,10 +67,10 @@ class Node:
                 parts=[buffer.getvalue()],
                 sender=sender,
             )
-            self.assembler.stored(association, ds.StudyInstanceUID, ds.SeriesInstanceUID)
+            self.assembler.arrivals.stored(association, ds.StudyInstanceUID, ds.SeriesInstanceUID)
 
     def release(self, association: int = 1) -> None:
-        self.assembler.ended(association, released=True)
+        self.assembler.arrivals.ended(association, released=True)
 
     def send(self, datasets: list[Dataset], association: int = 1, sender: Peer | None = CT1) -> None:
         self.store(datasets, association, sender)
@@ -77,7 +78,7 @@ class Node:
 
     def refuse(self, ds: Dataset, association: int = 1, sender: Peer = CT1, series: bool = True) -> None:
         series_uid = str(ds.SeriesInstanceUID) if series else None
-        self.assembler.refused(association, sender, series_uid, str(ds.SOPInstanceUID), for_space=True)
+        self.assembler.arrivals.refused(association, sender, series_uid, str(ds.SOPInstanceUID), for_space=True)
 
     def work(self) -> None:
         """What a worker does that needs no time: every job is claimed, and published as soon as it may be."""
@@ -166,7 +167,7 @@ def test_an_open_association_that_has_gone_on_to_another_series_leaves_silence(n
 
 def test_an_aborted_association_waits_for_silence(node: Node) -> None:
     node.store(head())
-    node.assembler.ended(1, released=False)
+    node.assembler.arrivals.ended(1, released=False)
     assert node.after(9.5) == []
     assert node.after(0.75) == ["queued"]
 
@@ -383,7 +384,7 @@ def test_what_lay_on_disk_at_the_start_is_assembled_by_silence(node: Node) -> No
 
 def test_a_lost_hint_is_made_up_for_by_looking_around(node: Node) -> None:
     node.after(1)
-    node.assembler.stored = lambda *_: None  # type: ignore[method-assign]
+    node.assembler.arrivals.stored = lambda *_: None  # type: ignore[method-assign]
     node.send(head())
     assert node.after(45) == ["queued"]
 
@@ -397,7 +398,7 @@ def test_settled_series_are_never_read_again(node: Node, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(reading_module, "read_header", read)
     monkeypatch.setattr(reading_module, "read_instance", read)
-    monkeypatch.setattr(assembler_module, "read_instance", read)
+    monkeypatch.setattr(sweep_module, "read_instance", read)
     node.restart()
     assert node.after(120) == ["queued"]
 
@@ -449,13 +450,13 @@ def test_nothing_is_kept_of_settled_studies(node: Node) -> None:
     for number in range(5):
         node.send(head(f"1.{number + 10}.1", f"1.{number + 10}", count=26), association=number)
     node.after(30)
-    assert node.assembler.growing == 0
+    assert node.assembler.arrivals.growing == 0
     node.now += 1000
     node.after(0)
-    assert not node.assembler._growing
-    assert not node.assembler._study_last_s
-    assert not node.assembler._brought
-    assert not node.assembler._waiting
+    assert not node.assembler.arrivals.series
+    assert not node.assembler.arrivals._study_last_s
+    assert not node.assembler.arrivals._brought
+    assert not node.assembler._answering.waiting
     assert {job.state for job in node.rows()} == {JobState.QUEUED}
 
 
@@ -490,7 +491,7 @@ def test_any_split_in_any_order_with_pauses_below_the_quiet_period_is_one_answer
         if chance.random() < 0.8:
             node.release(number)
         else:
-            node.assembler.ended(number, released=False)
+            node.assembler.arrivals.ended(number, released=False)
         node.after(pause_s / 2)
     node.after(40)
     assert [len(job.sop_instance_uids) for _, job in node.answers] == [32]

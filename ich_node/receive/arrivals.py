@@ -1,0 +1,179 @@
+"""What has come of every series, and how: the hints of the SCP, put in order.
+
+In: `stored`, `refused`, `ended`, from any thread. Out: `series`, in the one thread that calls `take_in`. Hints live in
+memory and may be lost; what lies on disk is found by `sweep` all the same. Times are seconds on `clock`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+
+from ich_node.domain.dicom import Peer
+from ich_node.receive.completeness import Evidence
+from ich_node.receive.series import Growing
+from ich_node.store.spool import Spool
+
+MOST_REMEMBERED = 4096
+"""Series that are kept in memory after they are settled."""
+MOST_REFUSED = 1000
+"""Refused images that are remembered of a series; one is enough to wait for it."""
+REMEMBERED = 60.0
+"""Quiet periods for which the pauses of a sender are remembered."""
+
+
+class Arrivals:
+    """See the module's text. `clock` never goes back."""
+
+    def __init__(self, spool: Spool, quiet_period_s: float, clock: Callable[[], float]) -> None:
+        self.series: dict[str, Growing] = {}
+        self.to_hold: set[int] = set()
+        """Jobs whose series goes on: their results are to be held back."""
+        self._spool = spool
+        self._quiet_period_s = quiet_period_s
+        self._clock = clock
+        self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._stirred: set[str] = set()
+        self._brought: dict[int, set[str]] = {}  # association → series
+        self._latest: dict[int, str] = {}  # association → the series of its last image
+        self._study_last_s: dict[str, float] = {}
+        self._missed: dict[str | int, dict[str, tuple[Peer | None, bool]]] = {}  # series or association → refused
+
+    # --- hints -----------------------------------------------------------------------------------------------------
+
+    def stored(self, association: int, study_uid: str, series_uid: str) -> None:
+        """An image has become durable."""
+        now = self._clock()
+        self._news.put(lambda: self._grow(association, study_uid, series_uid, now))
+
+    def refused(
+        self, association: int, peer: Peer | None, series_uid: str | None, sop_instance_uid: str, for_space: bool
+    ) -> None:
+        """An image was not taken."""
+        now = self._clock()
+        self._news.put(lambda: self._miss(association, peer, series_uid, sop_instance_uid, for_space, now))
+
+    def ended(self, association: int, released: bool) -> None:
+        """An association has ended."""
+        now = self._clock()
+        self._news.put(lambda: self._end(association, released, now))
+
+    def take_in(self) -> set[str]:
+        """Put the news in order; the series of which something has come, or was refused, since the last time."""
+        self._stirred = set()
+        with suppress(Empty):
+            while True:
+                self._news.get_nowait()()
+        return self._stirred
+
+    def found(self, series_uid: str, study_uid: str) -> None:
+        """A series lies on disk that no hint told of, or that was not decided on before a restart."""
+        now = self._clock()
+        self.series[series_uid] = Growing({study_uid}, now, refused=self._spool.refused(series_uid))
+        self._study_last_s[study_uid] = now
+
+    # --- what is known ---------------------------------------------------------------------------------------------
+
+    @property
+    def growing(self) -> int:
+        """How many series still come in."""
+        return sum(not growing.settled for growing in self.series.values())
+
+    def evidence(self, series_uid: str) -> Evidence:
+        """How a series has come so far."""
+        growing = self.series[series_uid]
+        return Evidence(
+            last_s=growing.last_s,
+            open=any(self._latest.get(association) == series_uid for association in growing.open),
+            released_s=None if growing.open else growing.released_s,
+            rounds=growing.rounds,
+            pause_s=growing.pauses_s[1],
+            refused=bool(growing.refused),
+        )
+
+    def is_quiet(self, study_uid: str) -> bool:
+        """Whether every series of a study is settled, and nothing of it has come for the quiet period."""
+        if any(study_uid in growing.studies and not growing.settled for growing in self.series.values()):
+            return False
+        return self._clock() >= self._study_last_s.get(study_uid, 0.0) + self._quiet_period_s
+
+    def forget(self, kept: Collection[str]) -> None:
+        """Keep nothing of studies that are quiet and settled, but for a while how their senders paused.
+
+        kept: studies that somebody still waits for.
+        """
+        long_ago = self._clock() - REMEMBERED * self._quiet_period_s
+        settled = [uid for uid, each in self.series.items() if each.settled]
+        for uid in settled:
+            if self.series[uid].last_s < long_ago or len(settled) > MOST_REMEMBERED:
+                del self.series[uid]
+        quiet = self._clock() - self._quiet_period_s
+        growing = {uid for each in self.series.values() if not each.settled for uid in each.studies}
+        for study_uid, last_s in list(self._study_last_s.items()):
+            if last_s < quiet and study_uid not in growing and study_uid not in kept:
+                del self._study_last_s[study_uid]
+
+    # --- in order --------------------------------------------------------------------------------------------------
+
+    def _grow(self, association: int, study_uid: str, series_uid: str, now: float) -> None:
+        growing = self.series.get(series_uid)
+        if growing is None:
+            growing = self.series[series_uid] = Growing({study_uid}, now)
+        for missed in (self._missed.pop(series_uid, {}), self._missed.pop(association, {})):
+            for uid, why in missed.items():
+                self._mark_refused(growing, series_uid, uid, *why)
+        growing.studies.add(study_uid)
+        longest, second, _ = sorted((*growing.pauses_s, now - growing.last_s), reverse=True)
+        growing.pauses_s = (longest, second)
+        if association not in growing.open:
+            growing.rounds += not growing.open
+            growing.open.add(association)
+        self._brought.setdefault(association, set()).add(series_uid)
+        self._latest[association] = series_uid
+        self._stir(series_uid, growing, now)
+
+    def _miss(
+        self,
+        association: int,
+        peer: Peer | None,
+        series_uid: str | None,
+        sop_instance_uid: str,
+        for_space: bool,
+        now: float,
+    ) -> None:
+        """An image that does not say its series is taken for one of the series that its association is bringing."""
+        series_uid = series_uid or self._latest.get(association)
+        growing = self.series.get(series_uid or "")
+        if series_uid is None or growing is None:  # nothing of it has been taken yet
+            missed = self._missed.setdefault(series_uid or association, {})
+            missed[sop_instance_uid] = (peer, for_space)
+            if len(missed) > MOST_REFUSED or len(self._missed) > MOST_REFUSED:
+                del self._missed[next(iter(self._missed))]
+            return
+        self._mark_refused(growing, series_uid, sop_instance_uid, peer, for_space)
+        self._stir(series_uid, growing, now)
+
+    def _mark_refused(
+        self, growing: Growing, series_uid: str, sop_instance_uid: str, peer: Peer | None, for_space: bool
+    ) -> None:
+        if len(growing.refused) < MOST_REFUSED:
+            growing.refused[sop_instance_uid] = (peer, for_space)
+            self._spool.mark_refused(series_uid, sop_instance_uid, peer, for_space)
+
+    def _stir(self, series_uid: str, growing: Growing, now: float) -> None:
+        """Something of a series has happened: what was found out about it no longer holds."""
+        growing.last_s, growing.looked, growing.settled, growing.work = now, False, False, None
+        for study_uid in growing.studies:
+            self._study_last_s[study_uid] = now
+        self._stirred.add(series_uid)
+        if growing.early is not None:
+            self.to_hold.add(growing.early)
+            growing.early, growing.held = None, True
+
+    def _end(self, association: int, released: bool, now: float) -> None:
+        self._latest.pop(association, None)
+        for series_uid in self._brought.pop(association, ()):
+            if growing := self.series.get(series_uid):
+                growing.open.discard(association)
+                growing.released_s, growing.looked = now if released else None, False
