@@ -58,7 +58,8 @@ def _assemble(assembler: Assembler, scp: Scp, stop: service.Stop) -> None:
     while not stop.wait(TICK_S):
         if not scp.alive:
             raise IchNodeError("the thread that accepts connections has ended")
-        heartbeat.beat(f"{scp.admission.open_associations()} associations, {assembler.arrivals.growing} series coming in")
+        associations, series = scp.admission.open_associations(), assembler.arrivals.growing
+        heartbeat.beat(f"{associations} associations, {series} series coming in")
         if time.monotonic() < next_s:
             continue
         try:
