@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,8 +33,8 @@ def state(tmp_path: Path, sent: list[Path]) -> Path:
     (state / "results" / "1").mkdir(parents=True)
     (state / "results" / "1" / "result.json").write_text(json.dumps({"objects": [{"sop_instance_uid": "1.2.3"}]}))
     with sqlite3.connect(state / "node.db") as db:
-        db.execute("CREATE TABLE job (id INTEGER, state TEXT)")
-        db.execute("INSERT INTO job VALUES (1, 'done')")
+        db.execute("CREATE TABLE job (id INTEGER, series_uid TEXT, state TEXT)")
+        db.execute("INSERT INTO job VALUES (1, ?, 'done')", (held(state, sent[0]).parent.name,))
     db.close()
     return state
 
@@ -64,6 +65,15 @@ def test_an_acknowledged_instance_that_is_not_there_whole_is_lost(state, sent, h
     else:
         victim.write_bytes(data[:-2] if harm == "cut off" else data[:-1] + bytes([data[-1] ^ 1]))
     assert judge(state, sent, pacs_with(**{"1_2_3": {"a"}})).lost == (str(sent[1]),)
+
+
+def test_a_series_that_made_room_after_it_was_answered_is_not_lost(state, sent):
+    shutil.rmtree(held(state, sent[0]).parent)
+    assert judge(state, sent, pacs_with(**{"1_2_3": {"a"}})).lost == ()
+    with sqlite3.connect(state / "node.db") as db:
+        db.execute("UPDATE job SET state = 'failed'")
+    db.close()
+    assert len(judge(state, sent, pacs_with(**{"1_2_3": {"a"}})).lost) == 3
 
 
 def test_a_result_that_the_pacs_does_not_have_is_missing(state, sent):

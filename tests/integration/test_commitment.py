@@ -183,8 +183,19 @@ def test_a_peer_that_does_not_commit_leaves_the_results_sent(tmp_path, store, de
 
 
 def ask(port, references, *, keep_open=None, ae_title="SCANNER", on_report=None, uid="2.25.99", source="127.0.0.1"):
-    """N-ACTION to the node; returns the status."""
+    """N-ACTION to the node; returns the status.
+
+    keep_open: set when the report is there; then the association is released as soon as the report is answered
+    (pynetdicom's reactor falls over an answer that is still to be sent when the release goes out).
+    """
     handlers = [(evt.EVT_N_EVENT_REPORT, on_report)] if on_report else []
+    answered = threading.Event()
+
+    def sent(_event):
+        if keep_open is not None and keep_open.is_set():
+            answered.set()
+
+    handlers.append((evt.EVT_PDU_SENT, sent))
     association = AE(ae_title).associate(
         "127.0.0.1",
         port,
@@ -204,6 +215,7 @@ def ask(port, references, *, keep_open=None, ae_title="SCANNER", on_report=None,
     status, _ = association.send_n_action(request, 1, STORAGE_COMMITMENT, WELL_KNOWN)
     if keep_open is not None:
         assert keep_open.wait(10), "no report"
+        assert answered.wait(10), "the report was not answered"
     association.release()
     return status.Status
 
