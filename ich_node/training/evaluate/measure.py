@@ -15,11 +15,13 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from ich_node.dicom import eligibility
+from ich_node.dicom.study import Candidate, choose
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import LABELS, Analysis, Laterality, Prediction, Volume
 from ich_node.infer.bundle import Model
 from ich_node.infer.engine import Engine
-from ich_node.infer.pipeline import analyse
+from ich_node.infer.pipeline import analyse, read_headers
 from ich_node.infer.say import explain, skull
 from ich_node.infer.see.crop import Crop, crop
 from ich_node.report.said.reasons import english
@@ -103,12 +105,12 @@ class Outcome:
 
 
 def measure(case: Case, model: Model, engine: Engine, config: Config, *, faithful: bool) -> Outcome:
-    """Run the pipeline on the series of a study, by series number, until one is analysed.
+    """Run the pipeline on the series of a study, in the node's own order, until one is analysed.
 
     `faithful`: also make the deletion and insertion curves if the study is positive. Raises EngineFailure.
     """
     reasons: list[tuple[int, str]] = []
-    for series in case.study.series:
+    for series in in_order(case.study):
         started = time.perf_counter()
         try:
             analysis = analyse(list(series.files.values()), model, engine, config)
@@ -119,6 +121,19 @@ def measure(case: Case, model: Model, engine: Engine, config: Config, *, faithfu
             return _analysed(case, series, analysis, time.perf_counter() - started, engine, model, faithful)
         reasons.append((len(series.files), "no reason given" if analysis.reason is None else english(analysis.reason)))
     return _not_analysed(case, max(reasons)[1] if reasons else "no series")
+
+
+def in_order(study: StudyFiles) -> list[SeriesFiles]:
+    """The series of a study, first the one that the node would analyse (`dicom.study.choose`)."""
+    by_uid = {series.series_uid: series for series in study.series}
+    candidates = []
+    for uid, series in by_uid.items():
+        try:
+            verdict = eligibility.verdict(read_headers(list(series.files.values())))
+        except UnusableSeries as refusal:
+            verdict = eligibility.SetAside(refusal.reason)
+        candidates.append(Candidate(uid, verdict, len(series.files)))
+    return [by_uid[candidate.series_uid] for candidate in choose(candidates)]
 
 
 def _not_analysed(case: Case, reason: str) -> Outcome:

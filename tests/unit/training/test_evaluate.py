@@ -15,8 +15,9 @@ pytest.importorskip("matplotlib", reason="needs the extra [train]")
 from ich_node.domain.errors import IchNodeError
 from ich_node.phantom.series import write_series
 from ich_node.training.data import sources
-from ich_node.training.data.cases import LabelError
+from ich_node.training.data.cases import LabelError, SeriesFiles, StudyFiles
 from ich_node.training.evaluate import command as evaluate
+from ich_node.training.evaluate.measure import in_order
 
 pytestmark = pytest.mark.train
 
@@ -149,3 +150,15 @@ def test_options_that_do_not_belong_together_are_refused(words, tmp_path):
 def test_a_missing_extra_is_said_with_what_to_do():
     with pytest.raises(IchNodeError, match=r"ich-node\[train\]"):
         evaluate.require("no_such_module_at_all")
+
+
+def test_of_several_series_the_one_that_the_node_would_take_is_measured_first(tmp_path):
+    whole = shape_head(slices=28, size=64)
+    part = ShapeHead(whole.hu[:4], whole.spacing_mm)
+    series = []
+    for number, head in enumerate((part, whole)):
+        paths = write_series(tmp_path / str(number), head, seed=number)
+        files = {_uid(path): path for path in paths}
+        series.append(SeriesFiles(str(number), number, "CT", files, {}))
+    order = in_order(StudyFiles("1.2", "P", frozenset(), tuple(series)))
+    assert [found.series_uid for found in order] == ["1", "0"]
