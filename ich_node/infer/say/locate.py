@@ -28,9 +28,14 @@ from ich_node.infer.see.heights import extents_mm
 MIDLINE_MM = 4.0
 """Evidence within this distance of the mid-plane is on neither side."""
 
-ONE_SIDED = 0.85
-"""Share of the lateral evidence that makes a finding one-sided; each side having BOTH_SIDES makes it bilateral."""
+ONE_SIDED = 0.8
+"""Share of the lateral evidence that makes a finding one-sided, as phantoms count it; each side having BOTH_SIDES makes
+it bilateral."""
 
+ONE_SIDED_PICTURE = 0.9
+"""The same of one slice; chosen: more, because a reader sees at once what goes across the midline."""
+
+OPPOSITE = {Laterality.LEFT: Laterality.RIGHT, Laterality.RIGHT: Laterality.LEFT}
 BOTH_SIDES = 0.3  # chosen: a third with a margin; between this and ONE_SIDED nothing is said of the side
 SITE_SHARE = 0.25  # chosen: at most a few sites have a quarter of the evidence each
 COMPARTMENT_SHARE = 0.75  # chosen: three quarters; the tentorium is thinner than a cell of the map
@@ -100,9 +105,8 @@ def _located(
     lit, weight, best = evidence.lit, evidence.weight, evidence.best
     if not lit.any():
         return NOWHERE
-    stretch = extents_mm(volume.heights_mm).astype(np.float32)[:, None, None]  # many thin slices are no more blood
     shown = np.flatnonzero(lit.any(axis=(1, 2)))
-    laterality, sites = named(frame, space.positions(lit), (weight * stretch)[lit], label)
+    laterality, sites = placed(evidence, label, space, frame, extents_mm(volume.heights_mm).astype(np.float32))
     peak = _peak(volume, crop, weight[best], best, space)
     return Location(
         laterality,
@@ -118,9 +122,36 @@ def on_slice(
     evidence: Evidence, index: int, label: str, space: Inside, frame: HeadFrame | None
 ) -> tuple[Laterality | None, tuple[str, ...]]:
     """Side and sites of the evidence on one slice alone; nothing where none is lit."""
-    lit = np.zeros(evidence.lit.shape, np.bool_)
-    lit[index] = evidence.lit[index]
-    return named(frame, space.positions(lit), evidence.weight[lit], label) if lit.any() else (None, ())
+    alone = np.zeros(len(evidence.lit), np.float32)
+    alone[index] = evidence.lit[index].any()
+    return placed(evidence, label, space, frame, alone, ONE_SIDED_PICTURE)
+
+
+def placed(
+    evidence: Evidence,
+    label: str,
+    space: Inside,
+    frame: HeadFrame | None,
+    stretch: Heat,
+    one_sided: float = ONE_SIDED,
+) -> tuple[Laterality | None, tuple[str, ...]]:
+    """Side and sites of evidence whose slices weigh `stretch` [slices]; not sure of anything without a fit.
+
+    A side is not named where more of the dense blood on the lit slices lies on the other one.
+    """
+    weight = evidence.place * stretch[:, None, None]
+    if frame is None or not weight.any():
+        return None, ()
+    at = frame.to_template(space.positions(weight > 0))
+    said = side(at[:, 0], weight[weight > 0], one_sided)
+    sites = name_sites(at, weight[weight > 0], label)
+    if said in OPPOSITE:
+        lit = evidence.lit.any(axis=(1, 2))
+        everything = weight + evidence.elsewhere * (stretch * lit)[:, None, None]
+        across = frame.to_template(space.positions(everything > 0))[:, 0]
+        if side(across, everything[everything > 0]) is OPPOSITE[said]:
+            return None, sites
+    return said, sites
 
 
 def midplane(volume: Volume, index: int, frame: HeadFrame | None) -> tuple[float, float, float] | None:
@@ -132,18 +163,13 @@ def midplane(volume: Volume, index: int, frame: HeadFrame | None) -> tuple[float
     return float(across @ volume.affine[:3, 1]), float(across @ volume.affine[:3, 2]), float(start)
 
 
-def named(
-    frame: HeadFrame | None, positions: npt.NDArray[np.float64], weight: Heat, label: str
-) -> tuple[Laterality | None, tuple[str, ...]]:
-    """Side and sites of evidence at LPS positions [n, 3]; not sure of anything without a fit."""
-    if frame is None:
-        return None, ()
-    at = frame.to_template(positions)
-    return side(at[:, 0], weight), name_sites(at, weight, label)
+def side(
+    x_mm: npt.NDArray[np.float64], weight: npt.NDArray[np.float32], one_sided: float = ONE_SIDED
+) -> Laterality | None:
+    """The side of evidence at `x_mm` (+ left) of the mid-plane; None when it is neither one side nor clearly both.
 
-
-def side(x_mm: npt.NDArray[np.float64], weight: npt.NDArray[np.float32]) -> Laterality | None:
-    """The side of evidence at `x_mm` (+ left) of the mid-plane; None when it is neither one side nor clearly both."""
+    one_sided: the share of the lateral evidence that makes it one side.
+    """
     total = float(weight.sum())
     if total <= 0:
         return None
@@ -155,9 +181,9 @@ def side(x_mm: npt.NDArray[np.float64], weight: npt.NDArray[np.float32]) -> Late
     if left + right < 0.4 * total:
         return Laterality.MIDLINE
     share = left / (left + right)
-    if share >= ONE_SIDED:
+    if share >= one_sided:
         return Laterality.LEFT
-    if share <= 1 - ONE_SIDED:
+    if share <= 1 - one_sided:
         return Laterality.RIGHT
     return Laterality.BILATERAL if BOTH_SIDES <= share <= 1 - BOTH_SIDES else None
 

@@ -54,7 +54,9 @@ def lit(first, last, best):
     heat = np.zeros((24, 10, 10), np.float32)
     heat[first : last + 1, 4:6, 4:6] = 0.9
     heat[best, 2:8, 2:8] = 0.9
-    return evidence.Evidence.of(heat, heat > 0.5, np.full(heat.shape, 65, np.float32), np.full(24, 0.9, np.float32))
+    return evidence.Evidence.of(
+        heat, heat > 0.5, np.full(heat.shape, 65, np.float32), heat > 0.5, np.full(24, 0.9, np.float32)
+    )
 
 
 def spread(spacing_mm, **found):

@@ -1,5 +1,7 @@
 """Side, site, slices, peak and extent of a finding, on a head of ellipsoids with a known block of blood in it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from head_shapes import shape_head
@@ -83,8 +85,43 @@ def test_a_bleeding_left_of_the_midline_in_the_front_is_named_so(head):
 
 
 def test_its_mirror_image_is_on_the_right(head):
-    answer, _ = located(head, BLOOD_MM * (-1, 1, 1))
+    answer, _ = located(replace(head, hu=head.hu[:, :, ::-1]), BLOOD_MM * (-1, 1, 1))
     assert answer.laterality is Laterality.RIGHT
+
+
+def test_a_map_that_is_lit_on_one_side_names_none_when_the_blood_is_on_the_other(head):
+    answer, _ = located(head, BLOOD_MM * (-1, 1, 1))
+    assert answer.laterality is None
+
+
+@pytest.mark.parametrize("one_sided", [False, True])
+def test_a_map_that_lights_a_part_of_a_clot_has_the_side_of_the_clot(head, one_sided):
+    """What is lit lies beyond the mid-plane; the clot goes across it, or mostly lies on the other side."""
+    hu = head.hu.copy()
+    middle = hu.shape[2] // 2
+    clot = np.s_[16:21, 44:60, middle - (3 if one_sided else 10) : middle + (18 if one_sided else 12)]
+    hu[:, 30:64, middle - 24 : middle + 24][hu[:, 30:64, middle - 24 : middle + 24] > 50] = 34
+    hu[clot] = np.where(np.abs(hu[clot]) < 100, 66, hu[clot])
+    volume = volume_of(hu, head.spacing_mm)
+    box = crop(volume)
+    prediction, space = prediction_at(volume, box, np.array([-6.0, -22.0, 17.5]), radius_mm=6)
+    found = evidence.gather(prediction, ("any",), box.hu.shape[1:], CARD, space, volume.heights_mm, None)
+    frame = locate.fit_head(space)
+    assert space.positions(found["any"].lit)[:, 0].mean() < 10.0  # right of the middle of the head
+    expected = Laterality.LEFT if one_sided else None
+    side = locate.on_slice(found["any"], found["any"].best, "any", space, frame)[0]
+    assert side is expected or (not one_sided and side is Laterality.BILATERAL)
+    whole = locate.locate_all(volume, box, found, space, frame)["any"].laterality
+    assert whole is not Laterality.RIGHT
+
+
+def test_what_is_lit_where_the_model_does_not_believe_is_no_part_of_a_finding():
+    heat = np.zeros((12, 10, 10), np.float32)
+    heat[1, 2:8, 2:8] = heat[6:9, 2:8, 2:8] = 0.9
+    belief = np.array([0.2, 0.4, 0.2, 0.1, 0.1, 0.5, 0.99, 0.99, 0.99, 0.5, 0.1, 0.1], np.float32)
+    assert set(np.nonzero(evidence.lit_blocks(heat, 7, 0.5, belief))[0]) == {6, 7, 8}
+    belief[1] = 0.6
+    assert set(np.nonzero(evidence.lit_blocks(heat, 7, 0.5, belief))[0]) == {1, 6, 7, 8}
 
 
 def test_evidence_around_the_mid_plane_is_midline(head):
@@ -160,14 +197,14 @@ def test_a_speck_far_away_does_not_stretch_the_slice_range():
     heat = np.zeros((20, 40, 40), np.float32)
     heat[8:12, 10:20, 10:20] = 0.9
     heat[18, 30, 30] = 0.6
-    lit = evidence.lit_blocks(heat, 9, 0.5)
+    lit = evidence.lit_blocks(heat, 9, 0.5, np.ones(len(heat)))
     assert np.flatnonzero(lit.any(axis=(1, 2))).tolist() == [8, 9, 10, 11]
 
 
 def test_a_finding_below_the_cam_threshold_still_has_a_place():
     heat = np.zeros((5, 10, 10), np.float32)
     heat[2, 4, 4] = 0.2
-    assert np.argwhere(evidence.lit_blocks(heat, 2, 0.5)).tolist() == [[2, 4, 4]]
+    assert np.argwhere(evidence.lit_blocks(heat, 2, 0.5, np.ones(len(heat)))).tolist() == [[2, 4, 4]]
 
 
 @pytest.mark.parametrize(
@@ -178,7 +215,7 @@ def test_a_finding_below_the_cam_threshold_still_has_a_place():
         (9, 1, 0, Laterality.LEFT),
         (5, 5, 0, Laterality.BILATERAL),
         (1, 1, 8, Laterality.MIDLINE),
-        (8, 2, 0, None),
+        (15, 5, 0, None),
     ],
 )
 def test_the_side_needs_a_clear_majority(left, right, middle, answer):
@@ -242,7 +279,7 @@ def test_the_strongest_slice_is_that_with_most_blood_not_that_with_the_hottest_c
     heat[7:9, 10:25, 10:25] = 0.7
     heat[8, 10:30, 10:30] = 0.7
     hu = np.full(heat.shape, 65, np.float32)
-    found = evidence.Evidence.of(heat, heat >= 0.5, hu, np.full(12, 0.9, np.float32))
+    found = evidence.Evidence.of(heat, heat >= 0.5, hu, heat >= 0.5, np.full(12, 0.9, np.float32))
     assert found.best == 8
 
 
@@ -251,7 +288,7 @@ def test_a_lit_skull_base_in_which_the_model_does_not_believe_is_not_the_stronge
     heat[1] = 0.6
     heat[8, 10:30, 10:30] = 0.7
     belief = np.where(np.arange(12) == 1, 0.2, 0.9).astype(np.float32)
-    assert evidence.Evidence.of(heat, heat >= 0.5, np.full(heat.shape, 65, np.float32), belief).best == 8
+    assert evidence.Evidence.of(heat, heat >= 0.5, np.full(heat.shape, 65, np.float32), heat >= 0.5, belief).best == 8
 
 
 def test_the_mid_plane_of_a_slice_tells_the_side_of_a_pixel(head):
