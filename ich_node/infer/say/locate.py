@@ -147,7 +147,7 @@ def placed(
     sites = name_sites(at, weight[weight > 0], label)
     if said in OPPOSITE:
         lit = evidence.lit.any(axis=(1, 2))
-        everything = weight + evidence.elsewhere * (stretch * lit)[:, None, None]
+        everything = weight + evidence.elsewhere * (stretch * lit.astype(np.float32))[:, None, None]
         across = frame.to_template(space.positions(everything > 0))[:, 0]
         if side(across, everything[everything > 0]) is OPPOSITE[said]:
             return None, sites
