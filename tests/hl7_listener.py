@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -14,7 +15,7 @@ import hl7
 class Listener:
     """Answers message number n with script[n], then with AA: a code, or "silent", "drop", "other" or "rubbish".
 
-    messages: as received. said: MSA-3. error: a whole ERR segment.
+    messages: as received. said: MSA-3. error: a whole ERR segment. on_message: called before a message is answered.
     """
 
     script: list[str] = field(default_factory=list)
@@ -22,6 +23,7 @@ class Listener:
     error: str = ""
     messages: list[bytes] = field(default_factory=list)
     connections: int = 0
+    on_message: Callable[[], object] = lambda: None
 
     def __enter__(self) -> Listener:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -50,6 +52,7 @@ class Listener:
                     framed, data = data.split(b"\x1c\r", 1)
                     message = framed.removeprefix(b"\x0b")
                     self.messages.append(message)
+                    self.on_message()
                     how = self.script.pop(0) if self.script else "AA"
                     if how == "drop":
                         return

@@ -3,119 +3,36 @@
 from __future__ import annotations
 
 import io
-import json
 import random
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from pydicom import Dataset, dcmread
 
 from ich_node.phantom import head, series
-from tests.crash.evidence import job_states, query
+from tests.crash.evidence import job_states
 from tests.crash.scanner import send_once
 from tests.interop.conftest import Orthanc, require
-from tests.ports import free_port, free_ports
+from tests.interop.running_node import RunningNode, running, to
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(600)]
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 STRUCTURED_REPORT = "1.2.840.10008.5.1.4.1.1.88.34"
 TEXT_REPORT = "1.2.840.10008.5.1.4.1.1.88.11"
-WITHIN_S = 120
-
-
-# --- the node and its surroundings ------------------------------------------------------------------------------------
-
-
-@dataclass
-class RunningNode:
-    """`ich-node run` on a folder of its own."""
-
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def state_dir(self) -> Path:
-        return self.folder / "state"
-
-    def start(self) -> None:
-        """Start and wait for the answer to a C-ECHO."""
-        command = [sys.executable, "-m", "ich_node", "run", "--config", str(self.folder / "ich_node.yaml")]
-        with (self.folder / "node.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        self.until(lambda: answers_echo(self.port), "an answer to C-ECHO")
-
-    def stop(self) -> None:
-        """Stop in order."""
-        if self.process is not None:
-            self.process.terminate()
-            assert self.process.wait(90) == 0
-            self.process = None
-
-    def until(self, condition: Callable[[], object], what: str) -> None:
-        """Wait for a condition, but not for ever."""
-        end = time.monotonic() + WITHIN_S
-        while not condition():
-            if time.monotonic() > end:
-                pytest.fail(f"no {what} within {WITHIN_S} s:\n{(self.folder / 'node.log').read_text()[-3000:]}")
-            time.sleep(0.1)
-
-    def until_finished(self, jobs: int) -> None:
-        """Wait until there are `jobs` jobs and all have ended."""
-        ended = {"done", "failed", "ineligible"}
-        self.until(
-            lambda: len(states := job_states(self.state_dir)) >= jobs and set(states) <= ended, f"end of {jobs} jobs"
-        )
-
-    def results(self) -> list[dict[str, Any]]:
-        """result.json of every finished job, oldest first."""
-        rows = query(self.state_dir, "SELECT id FROM job WHERE state = 'done' ORDER BY id")
-        return [json.loads((self.state_dir / "results" / str(i) / "result.json").read_text()) for (i,) in rows]
-
-
-@contextmanager
-def running(folder: Path, destinations: Sequence[dict[str, Any]]) -> Iterator[RunningNode]:
-    port = free_port()
-    settings = {
-        "receive": {"port": port, "quiet_period_s": 3},
-        "infer": {"provider": "cpu"},
-        "deliver": {"destinations": list(destinations), "retry_base_s": 0.5, "retry_max_s": 2},
-        "store": {"state_dir": "state", "min_free_gb": 0.1},
-    }
-    folder.mkdir()
-    (folder / "ich_node.yaml").write_text(yaml.safe_dump(settings))
-    node = RunningNode(folder, port)
-    node.start()
-    try:
-        yield node
-    finally:
-        node.stop()
-
-
-def to(orthanc: Orthanc) -> dict[str, Any]:
-    """Orthanc as a destination."""
-    return {"name": "pacs", "ae_title": "ORTHANC", "host": "127.0.0.1", "port": orthanc.port}
-
-
-def answers_echo(port: int) -> bool:
-    echo = ["echoscu", "-aec", "ICHNODE", "127.0.0.1", str(port)]
-    return subprocess.run(echo, capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture
 def node(tmp_path: Path, orthanc) -> Iterator[RunningNode]:
     """A node that delivers to Orthanc."""
     require("storescu", "echoscu")
-    with running(tmp_path / "node", [to(orthanc)]) as started:
+    with running(tmp_path / "node", destinations=[to(orthanc)]) as started:
         yield started
 
 
@@ -168,7 +85,7 @@ def answered(tmp_path_factory, phantom) -> Iterator[Answered]:
     orthanc = Orthanc(folder / "orthanc", "ORTHANC", port, http_port, node_port)
     orthanc.start()
     try:
-        with running(folder / "node", [to(orthanc)]) as node:
+        with running(folder / "node", destinations=[to(orthanc)]) as node:
             send(node, ct)
             node.until_finished(1)
             before = arrived(orthanc)
@@ -302,7 +219,7 @@ def results_by_way(tmp_path_factory, phantom) -> dict[str, dict[str, Any]]:
     require("storescu", "echoscu")
     folder = tmp_path_factory.mktemp("ways")
     studies: dict[str, str] = {}
-    with running(folder / "node", []) as node:
+    with running(folder / "node") as node:
         for seed, way in enumerate(("in order", *WAYS), start=100):
             paths = series.write_series(folder / f"{seed}", phantom, seed=seed)
             studies[str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)] = way
