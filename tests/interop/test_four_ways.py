@@ -88,7 +88,7 @@ def test_one_destination_is_dead_and_one_refuses_and_in_the_end_each_has_everyth
             subprocess.run([*command, "--config", str(node.folder / "ich_node.yaml")], check=True, capture_output=True)
             node.until_finished(1)
             (result,) = node.results()
-            assert standing(node) == dict.fromkeys(expected, {"sent"})
+            assert standing(node) == {name: {"sent"} for name in expected}
     owed = {item["sop_instance_uid"] for item in result["objects"]}
     assert result["priority"] == "STAT"
     assert held(dimse) == held(web) == owed
