@@ -8,7 +8,7 @@ said of it contradicts them. Arrays are [slices, h, w] on the blocks of `Inside`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,9 +74,8 @@ class Evidence:
     belief: Floats
 
     @classmethod
-    def of(cls, heat: Floats, lit: Mask, hu: Floats, clots: Mask, belief: Floats) -> Evidence:
-        """With its weight by the density `hu` of the blocks; clots: all dense blood."""
-        explained = _explained(lit, clots)
+    def of(cls, heat: Floats, lit: Mask, hu: Floats, belief: Floats, clots: Mask, explained: Mask) -> Evidence:
+        """With its weight by the density `hu` of the blocks; clots: all dense blood, of which it explains a part."""
         return cls(heat, lit, np.where(lit, heat, 0) * blood_gate(hu), clots & explained, clots & ~explained, belief)
 
     @property
@@ -110,17 +109,23 @@ def gather(
     """
     if not called:
         return {}
-    found: dict[str, Evidence] = {}
-    clots = clots_of(space)
+    heat = {label: explain.block_heat(prediction, label, space, box) for label in called}
+    belief = {label: prediction.slice_probability[:, LABELS.index(label)] for label in called}
+    lit = {}
     for label in called:
-        heat = explain.block_heat(prediction, label, space, box)
-        belief = prediction.slice_probability[:, LABELS.index(label)]
-        likeliest = explain.likeliest_slice(prediction, label, heat)
-        lit = lit_blocks(heat, likeliest, card.cam_threshold, belief)
-        found[label] = Evidence.of(heat, lit, space.hu, clots, belief)
-    types = {label: found[label].lit for label in likeliest_first(prediction, called) if label != ANY}
-    own = {label: found[label] for label in findings_of_their_own(types, space, heights_mm, frame)}
-    return {ANY: _united(found[ANY], own.values(), space.hu, clots), **own}
+        likeliest = explain.likeliest_slice(prediction, label, heat[label])
+        lit[label] = lit_blocks(heat[label], likeliest, card.cam_threshold, belief[label])
+    types = {label: lit[label] for label in likeliest_first(prediction, called) if label != ANY}
+    clots = clots_of(space)
+    explained = findings_of_their_own(types, clots, space, heights_mm, frame)
+    whole = _explained(lit[ANY], clots)
+    for label, mask in explained.items():  # "any" takes in the evidence of its types
+        heat[ANY] = np.maximum(heat[ANY], np.where(lit[label], heat[label], 0))
+        lit[ANY], whole = lit[ANY] | lit[label], whole | mask
+    return {
+        label: Evidence.of(heat[label], lit[label], space.hu, belief[label], clots, mask)
+        for label, mask in {ANY: whole, **explained}.items()
+    }
 
 
 def clots_of(space: Inside) -> Mask:
@@ -139,16 +144,17 @@ def likeliest_first(prediction: Prediction, labels: Sequence[str]) -> list[str]:
 
 
 def findings_of_their_own(
-    types: Mapping[str, Mask], space: Inside, heights_mm: Array, frame: HeadFrame | None
-) -> list[str]:
+    types: Mapping[str, Mask], clots: Mask, space: Inside, heights_mm: Array, frame: HeadFrame | None
+) -> dict[str, Mask]:
     """Of types with what they light, the likeliest first: those that explain blood which none before them explains.
+
+    Out: each with what it explains: a rim around what is lit, and the `clots` that it belongs to.
 
     Blood that lies where a type cannot is not explained by it; all of them may be passed over so, and the type is not
     known then. The first one needs no dense blood: an old or thin hemorrhage may have none.
     """
     block_ml = space.block_mm[0] * space.block_mm[1] / 1000 * np.asarray(extents_mm(heights_mm), np.float32)
-    clots = clots_of(space)
-    own: list[str] = []
+    own: dict[str, Mask] = {}
     explained = np.zeros(space.mask.shape, np.bool_)
     for label, lit in types.items():
         blood = lit & dense(space.hu)
@@ -157,8 +163,8 @@ def findings_of_their_own(
         blood_ml = float((blood & ~explained).sum(axis=(1, 2)) @ block_ml)
         if own and blood_ml < OWN_ML:
             continue
-        own.append(label)
-        explained |= _explained(lit, clots)
+        own[label] = _explained(lit, clots)
+        explained |= own[label]
     return own
 
 
@@ -183,8 +189,8 @@ def lit_blocks(heat: Floats, likeliest: int, threshold: float, belief: Floats) -
         return np.asarray(lit, np.bool_)
     mass = ndimage.sum_labels(heat, parts, np.arange(count + 1))
     mass[0] = 0
-    believed = ndimage.maximum(np.broadcast_to(belief[:, None, None], lit.shape), parts, np.arange(count + 1))
-    keep = (mass >= MINOR_PART * mass.max()) & (np.asarray(believed) >= BELIEVED * belief[lit.any(axis=(1, 2))].max())
+    believed = np.array([0, *(belief[place[0]].max() for place in ndimage.find_objects(parts))])
+    keep = (mass >= MINOR_PART * mass.max()) & (believed >= BELIEVED * believed.max())
     keep[np.unique(parts[likeliest])] = True
     keep[0] = False
     return np.asarray(keep[parts], np.bool_)
@@ -193,11 +199,3 @@ def lit_blocks(heat: Floats, likeliest: int, threshold: float, belief: Floats) -
 def blood_gate(hu: Floats) -> Floats:
     """Weight of a block's evidence by its density in HU."""
     return np.where((hu >= BLOOD_HU[0]) & (hu <= BLOOD_HU[1]), 1, NOT_AS_DENSE).astype(np.float32)
-
-
-def _united(whole: Evidence, types: Iterable[Evidence], hu: Floats, clots: Mask) -> Evidence:
-    """The evidence for "any": its own and that of its types."""
-    heat, lit = whole.heat, whole.lit
-    for part in types:
-        heat, lit = np.maximum(heat, np.where(part.lit, part.heat, 0)), lit | part.lit
-    return Evidence.of(heat, lit, hu, clots, whole.belief)

@@ -54,9 +54,8 @@ def lit(first, last, best):
     heat = np.zeros((24, 10, 10), np.float32)
     heat[first : last + 1, 4:6, 4:6] = 0.9
     heat[best, 2:8, 2:8] = 0.9
-    return evidence.Evidence.of(
-        heat, heat > 0.5, np.full(heat.shape, 65, np.float32), heat > 0.5, np.full(24, 0.9, np.float32)
-    )
+    hu, belief = np.full(heat.shape, 65, np.float32), np.full(24, 0.9, np.float32)
+    return evidence.Evidence.of(heat, heat > 0.5, hu, belief, heat > 0.5, heat > 0.5)
 
 
 def spread(spacing_mm, **found):
@@ -116,11 +115,16 @@ def test_one_clot_has_one_name(study):
     bleeding = replace(space, hu=hu)
     one, same, other = (np.zeros(hu.shape, np.bool_) for _ in range(3))
     one[10:14, 20:28, 22:28] = same[10:14, 30:36, 28:34] = True
+
+    def own(types):
+        clots = evidence.clots_of(bleeding)
+        return list(evidence.findings_of_their_own(types, clots, bleeding, volume.heights_mm, None))
+
     types = {"intraparenchymal": one, "epidural": same}
-    assert evidence.findings_of_their_own(types, bleeding, volume.heights_mm, None) == ["intraparenchymal"]
+    assert own(types) == ["intraparenchymal"]
     hu[10:14, 44:56, 22:34] = other[10:14, 44:56, 22:34] = 70
     types = {"intraparenchymal": one, "epidural": same, "subdural": other > 0}
-    assert evidence.findings_of_their_own(types, bleeding, volume.heights_mm, None) == ["intraparenchymal", "subdural"]
+    assert own(types) == ["intraparenchymal", "subdural"]
 
 
 def test_nothing_present_shows_nothing(study):

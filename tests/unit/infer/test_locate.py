@@ -71,6 +71,10 @@ def locations(volume, box, prediction, space, *labels):
     return locate.locate_all(volume, box, found, space, locate.fit_head(space))
 
 
+def evidence_of(heat, hu, belief):
+    return evidence.Evidence.of(heat, heat >= 0.5, hu, belief, heat >= 0.5, heat >= 0.5)
+
+
 @pytest.fixture(scope="module")
 def head():
     return shape_head()
@@ -279,7 +283,7 @@ def test_the_strongest_slice_is_that_with_most_blood_not_that_with_the_hottest_c
     heat[7:9, 10:25, 10:25] = 0.7
     heat[8, 10:30, 10:30] = 0.7
     hu = np.full(heat.shape, 65, np.float32)
-    found = evidence.Evidence.of(heat, heat >= 0.5, hu, heat >= 0.5, np.full(12, 0.9, np.float32))
+    found = evidence_of(heat, hu, np.full(12, 0.9, np.float32))
     assert found.best == 8
 
 
@@ -288,7 +292,7 @@ def test_a_lit_skull_base_in_which_the_model_does_not_believe_is_not_the_stronge
     heat[1] = 0.6
     heat[8, 10:30, 10:30] = 0.7
     belief = np.where(np.arange(12) == 1, 0.2, 0.9).astype(np.float32)
-    assert evidence.Evidence.of(heat, heat >= 0.5, np.full(heat.shape, 65, np.float32), heat >= 0.5, belief).best == 8
+    assert evidence_of(heat, np.full(heat.shape, 65, np.float32), belief).best == 8
 
 
 def test_the_mid_plane_of_a_slice_tells_the_side_of_a_pixel(head):

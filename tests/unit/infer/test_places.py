@@ -83,5 +83,5 @@ def test_a_type_that_cannot_be_there_has_no_say_however_likely(head, rows):
     clot = ball(at, (28, -25, 25), 10 + rows) & space.mask
     heights_mm = np.arange(24) * 5.0
     types = {"epidural": clot, "intraparenchymal": clot, "subdural": clot}
-    assert evidence.findings_of_their_own(types, space, heights_mm, frame) == ["intraparenchymal"]
-    assert evidence.findings_of_their_own({"epidural": clot}, space, heights_mm, frame) == []
+    assert list(evidence.findings_of_their_own(types, clot, space, heights_mm, frame)) == ["intraparenchymal"]
+    assert evidence.findings_of_their_own({"epidural": clot}, clot, space, heights_mm, frame) == {}
