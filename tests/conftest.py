@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
+
+from tests import postgresql
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -49,3 +52,22 @@ def wait_for() -> Callable[..., None]:
             time.sleep(0.01)
 
     return wait
+
+
+@pytest.fixture(scope="session")
+def postgresql_cluster() -> Iterator[postgresql.Cluster]:
+    """A PostgreSQL server of the tests' own."""
+    if postgresql.programs() is None:
+        missing = "needs initdb (Debian package postgresql)"
+        pytest.fail(missing) if os.environ.get("ICH_NODE_REQUIRE_INTEROP") else pytest.skip(missing)
+    with postgresql.cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def ledger_url(request: pytest.FixtureRequest) -> str | None:
+    """Where the ledger is, for JobStore.open(…, url=…): a test that asks for it runs over both engines."""
+    if request.param == "SQLite":
+        return None
+    cluster: postgresql.Cluster = request.getfixturevalue("postgresql_cluster")
+    return cluster.url()

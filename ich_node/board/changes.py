@@ -1,6 +1,6 @@
 """Pages that are told at once: one watcher of the ledger, and as many listeners as there are open pages.
 
-The database file tells by its modification time that something was written; only then is it asked. A listener that does
+The ledger's stamp tells that something was written; only then is it asked for more. A listener that does
 not keep up gets the newest news, not a backlog: a page only needs to know that it is behind.
 """
 
@@ -11,10 +11,10 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ich_node.board.studies import Studies
 from ich_node.domain.errors import StoreError
+from ich_node.store.ledger.protocols import Overview
 
 LOOK_EVERY_S = 0.25  # a new STAT is on the page within a second
 KEEP_ALIVE_S = 15.0  # proxies close what is silent for longer
@@ -26,18 +26,18 @@ class News:
     """Watches the ledger and tells listeners: `{"revision": n, "stat": [job ids]}`."""
 
     studies: Studies
-    database: Path
+    ledger: Overview
     _listeners: set[asyncio.Event] = field(default_factory=set)
-    _stamp: tuple[int, int] = (0, 0)
+    _stamp: object = None
     _stats: dict[int, frozenset[int]] = field(default_factory=dict)
 
     async def watch(self, alive: Callable[[], None]) -> None:
         """Look until cancelled; `alive` is called each time."""
         while True:
             alive()
-            if (stamp := self._modified()) != self._stamp:
-                before = self.studies.revision
-                with suppress(StoreError):  # busy or being replaced: looked at again in a moment
+            with suppress(StoreError):  # busy or being replaced: looked at again in a moment
+                if (stamp := self.ledger.stamp()) != self._stamp:
+                    before = self.studies.revision
                     new = self.studies.refresh()
                     self._stamp = stamp
                     if self.studies.revision != before:
@@ -45,13 +45,6 @@ class News:
                         for event in self._listeners:
                             event.set()
             await asyncio.sleep(LOOK_EVERY_S)
-
-    def _modified(self) -> tuple[int, int]:
-        try:
-            status = self.database.stat()
-        except OSError:
-            return (0, 0)
-        return status.st_ino, status.st_mtime_ns
 
     async def listen(self) -> AsyncIterator[str]:
         """Server-sent events (HTML Living Standard 9.2) for one page, until it goes."""

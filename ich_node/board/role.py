@@ -17,7 +17,7 @@ from ich_node.board.studies import Studies
 from ich_node.domain.errors import ConfigError
 from ich_node.runtime import logs, service
 from ich_node.runtime.config import BoardConfig, Config
-from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.jobs import JobStore, open_ledger
 from ich_node.store.spool import Spool
 
 CONNECTIONS = 600  # open pages hold one each
@@ -27,7 +27,7 @@ STOP_WITHIN_S = 3  # chosen: open pages hold their line for ever; they come back
 def run(config: Config, stop: service.Stop) -> None:
     """Serve the board until `stop` is set. Raises ConfigError when users, secret or port cannot be used."""
     heart = service.Heartbeat()
-    jobs = JobStore.open(config.state_dir)
+    jobs = open_ledger(config)
     board = make(config, jobs, alive=lambda: heart.beat("the board is open"))
     options = config.board
     server = uvicorn.Server(
@@ -68,7 +68,7 @@ def make(config: Config, jobs: JobStore, **extra: object) -> Board:
         config=config,
         studies=studies,
         desk=jobs,
-        news=News(studies, state / "node.db"),
+        news=News(studies, jobs),
         book=Book(state / "board" / "feedback.jsonl"),
         spool=Spool(state, min_free_bytes=int(config.store.min_free_gb * 1e9)),
         sessions=Sessions(time.monotonic),

@@ -94,7 +94,7 @@ def file_system_of(folder: Path, mounts: Path) -> str:
 
 def _database(config: Config) -> Check:
     try:
-        database.open_database(config.state_dir).dispose()
+        database.open_database(config.state_dir, config.store.database).dispose()
     except IchNodeError as error:
         return Check("database", False, str(error))
     return Check("database", True, "intact, schema up to date")

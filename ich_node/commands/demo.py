@@ -35,7 +35,7 @@ from ich_node.receive.scp import Scp
 from ich_node.report.pictures import previews
 from ich_node.runtime import config, service
 from ich_node.store.layout import StateDir
-from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.jobs import open_ledger
 from ich_node.store.spool import Spool
 
 MARKER = "made by ich-node demo; this folder is replaced when the demo runs again"
@@ -208,7 +208,7 @@ def _send(patient: Patient, settings: config.Config) -> Sent:
 
 def _wait_for_results(patients: list[Patient], settings: config.Config) -> list[Job]:
     """The finished job of every patient, in their order."""
-    store = JobStore.open(settings.state_dir)
+    store = open_ledger(settings)
     end = time.monotonic() + RESULTS_WITHIN_S
     try:
         while True:

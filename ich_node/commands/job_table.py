@@ -22,7 +22,7 @@ from ich_node.domain.ledger import Job, JobState, Owed, hashed
 from ich_node.runtime import audit, service
 from ich_node.runtime.config import Config
 from ich_node.store.layout import StateDir
-from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.jobs import open_ledger
 from ich_node.store.ledger.protocols import Desk
 from ich_node.store.ledger.rebuild import result_files
 from ich_node.store.routes import route
@@ -58,7 +58,7 @@ def run(
     if action not in ("list", "hurry") and job_id is None:
         raise ConfigError([f"jobs {action} needs the number of a job"])
     _check_destination(config, destination)
-    store = JobStore.open(config.state_dir)
+    store = open_ledger(config)
     console = Console()
     try:
         if action == "list" or (job_id is None and action != "hurry"):

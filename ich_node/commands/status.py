@@ -24,7 +24,7 @@ from ich_node.board.studies import Card, Studies
 from ich_node.domain.ledger import Job, hashed
 from ich_node.runtime import service
 from ich_node.runtime.config import Config
-from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.jobs import JobStore, open_ledger
 
 NEWEST = 8  # chosen: fits a terminal of 24 lines with everything else
 ROLES = ("receive", "infer", "deliver", "board")
@@ -43,7 +43,7 @@ class Line:
 def status(config: Config, *, as_json: bool, watch: bool) -> int:
     """Print how the node is, once or again and again; exit code 0 when nothing needs attention."""
     while True:
-        store = JobStore.open(config.state_dir)
+        store = open_ledger(config)
         try:
             studies = Studies(store, config.state_dir / "results")
             studies.refresh()
@@ -68,7 +68,7 @@ def status(config: Config, *, as_json: bool, watch: bool) -> int:
 
 def why(config: Config, wanted: str) -> int:
     """Print the story of a study, by Study or Series Instance UID, accession number, Patient ID or job number."""
-    store = JobStore.open(config.state_dir)
+    store = open_ledger(config)
     try:
         jobs = _found(store, wanted)
         if not jobs:

@@ -18,8 +18,7 @@ from ich_node.domain.errors import DeliveryError
 from ich_node.runtime import logs, service
 from ich_node.runtime.config import Config
 from ich_node.runtime.service import Stop
-from ich_node.store.layout import StateDir
-from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.jobs import open_ledger
 from ich_node.store.ledger.protocols import Ledger
 from ich_node.store.routes import route
 
@@ -53,7 +52,7 @@ def run(config: Config, stop: Stop) -> None:
     A part that fails is run again, for its destination alone. Raises DeliveryError when one hangs, which nothing but a
     new process ends: the supervisor starts the role afresh, the ledger is durable.
     """
-    store = JobStore.open(config.state_dir, verify=True)
+    store = open_ledger(config, verify=True)
     store.owe_restored(
         lambda results, job: route(results, config.deliver, priority=job.priority, sender=job.calling_ae_title)
     )
@@ -72,7 +71,7 @@ def run(config: Config, stop: Stop) -> None:
 
 def parts_of(config: Config, store: Ledger) -> list[Part]:
     """A sender per destination, and a committer where Storage Commitment is wanted."""
-    bell = StateDir(config.state_dir).owed_bell
+    bell = store.bells.owed
     parts: list[Part] = []
     for destination in config.deliver.destinations:
         parts.append(Sender(destination.name, config.deliver, store, DicomPeer(config, destination), bell))

@@ -38,8 +38,7 @@ from ich_node.runtime import audit, logs
 from ich_node.runtime.config import DeliverConfig
 from ich_node.runtime.patience import Patience
 from ich_node.runtime.service import Stop
-from ich_node.runtime.wake import Bell
-from ich_node.store.ledger.protocols import Ledger
+from ich_node.store.ledger.protocols import Bell, Ledger
 
 BATCH = 64
 """Instances asked for at a time: an association is opened for all that they need."""

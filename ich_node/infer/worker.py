@@ -38,7 +38,7 @@ from ich_node.runtime import logs, service
 from ich_node.runtime.config import Config
 from ich_node.runtime.patience import Patience
 from ich_node.store.layout import StateDir
-from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.jobs import open_ledger
 from ich_node.store.ledger.protocols import Work
 from ich_node.store.ledger.work import AHEAD_S
 from ich_node.store.routes import route
@@ -63,14 +63,14 @@ def run(config: Config, stop: service.Stop) -> None:
     engine = open_engine(config.infer, model)
     engine.self_test()
     spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
-    jobs = JobStore.open(config.state_dir, verify=True)
+    jobs = open_ledger(config, verify=True)
     name = os.environ.get(WORKER_NAME_VARIABLE, "1")
     worker = Worker(config, model, engine, jobs, spool, time.time, name)
     log.info("engine_ready", provider=engine.name, model=model.card.id, sha256=model.card.sha256)
     heartbeat = service.Heartbeat()
     status = f"{engine.name}, model {model.card.id} {model.card.version}"
     try:
-        with lease.only_one(config.state_dir, name) as alone, StateDir(config.state_dir).queue_bell.listen() as bell:
+        with lease.only_one(config.state_dir, name) as alone, jobs.bells.queue.listen() as bell:
             if alone and (recovered := jobs.recover(name)):
                 log.warning("jobs_recovered", count=recovered)
             service.notify("READY=1", f"STATUS={status}")

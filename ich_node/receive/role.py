@@ -12,7 +12,7 @@ from ich_node.receive.reporting import Reporter
 from ich_node.receive.scp import Scp
 from ich_node.runtime import logs, service
 from ich_node.runtime.config import Config
-from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.jobs import JobStore, open_ledger
 from ich_node.store.retention import SpaceKeeper
 from ich_node.store.spool import Spool
 
@@ -25,7 +25,7 @@ STALE_PART_S = 24 * 3600.0  # chosen: a day; nothing is written for so long
 def run(config: Config, stop: service.Stop) -> None:
     """Receive until `stop` is set; running C-STOREs are finished first. Raises OSError when the port is taken."""
     spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
-    jobs = JobStore.open(config.state_dir, verify=True)
+    jobs = open_ledger(config, verify=True)
     assembler = Assembler(config.receive, spool, jobs)
     commitments = Commitments(config, jobs)
     reporter = Reporter(config, spool, commitments)

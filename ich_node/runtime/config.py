@@ -279,6 +279,11 @@ class StoreConfig(Section):
     state_dir: Path | None = Field(
         None, description="spool and database; none: /var/lib/ich_node as root, else the user's state directory"
     )
+    database: str | None = Field(
+        None,
+        pattern="^postgresql://",
+        description="PostgreSQL of several machines, postgresql://… without a password; none: a file in state_dir",
+    )
     min_free_gb: float = Field(5, gt=0, description="below this much free space instances are refused with 0xA700")
     keep_days: float = Field(14, gt=0, description="finished series and results are kept for")
     max_used_gb: float | None = Field(None, gt=0, description="oldest finished go first above this; none: no quota")

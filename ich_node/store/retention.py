@@ -26,7 +26,7 @@ from ich_node.runtime.service import Stop
 from ich_node.store import trash
 from ich_node.store.durable import PART
 from ich_node.store.layout import StateDir
-from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.jobs import open_ledger
 from ich_node.store.ledger.protocols import Desk
 from ich_node.store.spool import Spool
 from ich_node.store.trash import SERIES
@@ -58,7 +58,7 @@ class Removal:
 
 def run(config: Config, *, dry_run: bool = False) -> Iterator[str]:
     """The verb `ich-node retention`: one line per folder, and a sum; with dry_run nothing is touched."""
-    store = JobStore.open(config.state_dir)
+    store = open_ledger(config)
     try:
         removals = plan(config, store, time.time())
         for removal in removals:

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,7 +25,7 @@ from ich_node.domain.ledger import Owed, ResultInstance
 from ich_node.store.ledger.jobs import JobStore
 
 state = Path(sys.argv[1])
-jobs = JobStore.open(state, lease_s=float(sys.argv[2]))
+jobs = JobStore.open(state, lease_s=float(sys.argv[2]), url=sys.argv[3] or None)
 job = jobs.claim("holder")
 print("claimed", flush=True)
 finish = threading.Event()
@@ -47,24 +47,29 @@ except Superseded:
 
 
 @pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[JobStore]:
-    store = JobStore.open(tmp_path, lease_s=LEASE_S)
+def jobs(tmp_path: Path, ledger_url: str | None) -> Iterator[JobStore]:
+    store = JobStore.open(tmp_path, lease_s=LEASE_S, url=ledger_url)
     instance = Instance("1.2", "1.2.3", "1.1", "1.2.3.4", "1.2.840", tmp_path)
     store.enqueue(Series("1.2", "1.2.3", (instance,)))
     yield store
     store.close()
 
 
-@contextmanager
-def holder(state_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process that holds the job, renews its lease, and publishes when a line comes in."""
-    command = [sys.executable, "-c", HOLDER, str(state_dir), str(LEASE_S)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert said(process) == "claimed"
-            yield process
-        finally:
-            process.kill()
+@pytest.fixture
+def holder(tmp_path: Path, ledger_url: str | None) -> Callable[[], AbstractContextManager[subprocess.Popen[str]]]:
+    """holder(): a process that holds the job, renews its lease, and publishes when a line comes in."""
+    command = [sys.executable, "-c", HOLDER, str(tmp_path), str(LEASE_S), ledger_url or ""]
+
+    @contextmanager
+    def started() -> Iterator[subprocess.Popen[str]]:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert said(process) == "claimed"
+                yield process
+            finally:
+                process.kill()
+
+    return started
 
 
 def said(process: subprocess.Popen[str]) -> str:
@@ -88,8 +93,8 @@ def taken_over(jobs: JobStore) -> tuple[Job, Job]:
     return held, job
 
 
-def test_a_worker_that_works_for_longer_than_its_lease_keeps_its_job(jobs, tmp_path):
-    with holder(tmp_path) as process:
+def test_a_worker_that_works_for_longer_than_its_lease_keeps_its_job(jobs, holder):
+    with holder() as process:
         first = jobs.job(1).lease_until
         while jobs.job(1).lease_until <= first + LEASE_S:  # renewed until after the first lease is over
             assert jobs.claim("other") is None
@@ -99,8 +104,8 @@ def test_a_worker_that_works_for_longer_than_its_lease_keeps_its_job(jobs, tmp_p
     assert jobs.job(1).state is JobState.DELIVERING
 
 
-def test_a_killed_worker_loses_its_job_after_its_lease(jobs, tmp_path):
-    with holder(tmp_path) as process:
+def test_a_killed_worker_loses_its_job_after_its_lease(jobs, holder):
+    with holder() as process:
         process.send_signal(signal.SIGKILL)
         process.wait()
     held, job = taken_over(jobs)
@@ -108,8 +113,8 @@ def test_a_killed_worker_loses_its_job_after_its_lease(jobs, tmp_path):
     assert (job.worker, job.attempts) == ("other", 2)
 
 
-def test_a_stopped_worker_that_wakes_after_its_lease_publishes_nothing(jobs, tmp_path):
-    with holder(tmp_path) as process:
+def test_a_stopped_worker_that_wakes_after_its_lease_publishes_nothing(jobs, holder, tmp_path):
+    with holder() as process:
         process.send_signal(signal.SIGSTOP)
         held, job = taken_over(jobs)
         assert job.updated_at > held.lease_until

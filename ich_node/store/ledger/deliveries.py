@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
 from ich_node.domain.ledger import Delivery, DeliveryState, Job, JobState, Owed, ResultInstance, Sent
 from ich_node.store.ledger import rebuild
@@ -55,6 +54,7 @@ class LedgerRows(Rows):
         After a crash before it the items are sent again, with the same bytes and UIDs.
         """
         with self._write() as db:
+            self._hold(db, {answer.delivery.job_id for answer in answers})
             for answer in answers:
                 item = answer.delivery
                 self._move(
@@ -74,6 +74,7 @@ class LedgerRows(Rows):
     def refused(self, item: Delivery, code: str | None, cause: str) -> None:
         """The destination will never take it, or we give up."""
         with self._write() as db:
+            self._hold(db, [item.job_id])
             values = {"code": code, "cause": cause, "attempts": delivery.c.attempts + 1}
             if self._move(db, item, DeliveryState.PENDING, DeliveryState.FAILED, **values):
                 self._finish_if_settled(db, item.job_id)
@@ -125,6 +126,7 @@ class LedgerRows(Rows):
     def lost(self, item: Delivery, cause: str) -> None:
         """The peer said Success and does not have it: send it again."""
         with self._write() as db:
+            self._hold(db, [item.job_id])
             values = {"cause": cause, "transaction_uid": None}
             if not self._move(db, item, DeliveryState.SENT, DeliveryState.PENDING, **values):
                 return
@@ -141,10 +143,12 @@ class LedgerRows(Rows):
         """
         without = ~sa.exists().where(delivery.c.job_id == job.c.id)
         with self._write() as db:
-            restored = db.execute(sa.select(job).where(job.c.state == JobState.DELIVERING, without)).all()
+            restored = db.execute(
+                sa.select(job).where(job.c.state == JobState.DELIVERING, without).with_for_update()
+            ).all()
             for row in map(as_job, restored):
                 owed = route(rebuild.result_files(self._state, row.id), row)
                 if rows := self._owed_rows(row.id, owed, row.priority):
-                    db.execute(sqlite.insert(delivery).on_conflict_do_nothing(), rows)
+                    db.execute(self._insert_new(delivery).on_conflict_do_nothing(), rows)
                 self._finish_if_settled(db, row.id)
             return len(restored)

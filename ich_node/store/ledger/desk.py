@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
 from ich_node.domain.errors import WrongState
 from ich_node.domain.ledger import FINISHED, DeliveryState, Job, JobState, Owed
@@ -109,12 +108,13 @@ class DeskRows(Rows):
             _expect(old, "done anew", *FINISHED, JobState.DELIVERING)
             if not old.sop_instance_uids:
                 raise WrongState(f"job {job_id} cannot be done anew: its images are no longer here")
+            self._alone(db, old.series_uid)
             same = (job.c.series_uid == old.series_uid) & (job.c.input_digest == old.input_digest)
             newest = db.execute(sa.select(sa.func.max(job.c.revision)).where(same)).scalar_one()
             copied = {name: job.c[name] for name in COPIED}
             now = self._clock()
             fresh = {"revision": newest + 1, "state": JobState.QUEUED, "attempts": 0, "claims": 0, "not_before": 0.0}
-            fresh |= {"created_at": now, "updated_at": now}
+            fresh |= {"publish_after": 0.0, "created_at": now, "updated_at": now}
             values = sa.select(*copied.values(), *(sa.literal(value) for value in fresh.values()))
             inserted = sa.insert(job).from_select([*copied, *fresh], values.where(job.c.id == job_id))
             again = self._job(db, db.execute(inserted.returning(job.c.id)).scalar_one())
@@ -134,7 +134,8 @@ class DeskRows(Rows):
                 this &= delivery.c.destination == destination
             count = self._owe_again(db, this)
             if rows := self._owed_rows(job_id, owed, old.priority):
-                count += db.execute(sqlite.insert(delivery).on_conflict_do_nothing(), rows).rowcount
+                new = self._insert_new(delivery).on_conflict_do_nothing().returning(delivery.c.item)
+                count += len(db.execute(new, rows).all())
             if not count:
                 raise WrongState(f"job {job_id} has no results that could be sent again")
             if old.state is not JobState.DELIVERING:
@@ -147,7 +148,7 @@ class DeskRows(Rows):
         now = self._clock()
         with self._write() as db:
             for name in destinations:
-                asked = sqlite.insert(hurry).values(destination=name, asked_at=now)
+                asked = self._insert_new(hurry).values(destination=name, asked_at=now)
                 db.execute(asked.on_conflict_do_update(index_elements=["destination"], set_={"asked_at": now}))
             waiting = delivery.c.destination.in_(destinations) & (delivery.c.state == DeliveryState.PENDING)
             count = db.execute(sa.update(delivery).where(waiting).values(not_before=0.0)).rowcount
@@ -155,8 +156,8 @@ class DeskRows(Rows):
         return count
 
     def _ring(self) -> None:
-        self._state.queue_bell.ring()
-        self._state.owed_bell.ring()
+        self.bells.queue.ring()
+        self.bells.owed.ring()
 
     def _owe_again(self, db: sa.Connection, which: sa.ColumnElement[bool]) -> int:
         """Back to pending, as if newly owed; returns how many."""

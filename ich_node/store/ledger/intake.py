@@ -6,7 +6,6 @@ from collections.abc import Collection
 from dataclasses import asdict
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
 from ich_node.domain.dicom import Series
 from ich_node.domain.ledger import Job, JobState, Origin
@@ -49,6 +48,7 @@ class IntakeRows(Rows):
         images. told: the reason to tell instead of an analysis. publish_after: Unix seconds.
         """
         with self._write() as db:
+            self._alone(db, series.series_uid)
             revision = self._next_revision(db, series) if anew else 0
             job_id = self._insert(
                 db,
@@ -72,7 +72,7 @@ class IntakeRows(Rows):
                 for state in (JobState.QUEUED, JobState.RUNNING):
                     db.execute(self._moved(state, JobState.INELIGIBLE, **superseded).where(job.c.id == older_id))
             queued = self._job(db, job_id)
-        self._state.queue_bell.ring()
+        self.bells.queue.ring()
         return queued
 
     def hold(self, job_id: int, until: float) -> None:
@@ -86,11 +86,12 @@ class IntakeRows(Rows):
         """The results of a job may go out from `publish_after` on: its series is whole."""
         with self._write() as db:
             db.execute(sa.update(job).where(job.c.id == job_id).values(publish_after=publish_after))
-        self._state.queue_bell.ring()
+        self.bells.queue.ring()
 
     def set_ineligible(self, series: Series, refusal: str, *, origin: Origin = NOWHERE) -> None:
         """Record that a series is not analysed and why; a series with a row already keeps it."""
         with self._write() as db:
+            self._alone(db, series.series_uid)
             self._insert(db, series, JobState.INELIGIBLE, origin, refusal=refusal)
 
     def known(self, series_uid: str, input_digest: str) -> bool:
@@ -134,7 +135,7 @@ class IntakeRows(Rows):
     ) -> int | None:
         now = self._clock()
         statement = (
-            sqlite.insert(job)
+            self._insert_new(job)
             .values(
                 study_uid=series.study_uid,
                 series_uid=series.series_uid,

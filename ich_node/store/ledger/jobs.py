@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ich_node.runtime.config import Config
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger import database
 from ich_node.store.ledger.deliveries import LedgerRows
 from ich_node.store.ledger.desk import DeskRows
 from ich_node.store.ledger.intake import IntakeRows
 from ich_node.store.ledger.overview import OverviewRows
+from ich_node.store.ledger.protocols import Bells
 from ich_node.store.ledger.work import WorkRows
 
 LEASE_S = 30.0
@@ -26,17 +28,30 @@ class JobStore(IntakeRows, WorkRows, LedgerRows, DeskRows, OverviewRows):
     def open(
         cls,
         state_dir: Path,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         lease_s: float = LEASE_S,
         *,
+        url: str | None = None,
         verify: bool = False,
     ) -> JobStore:
         """Open the database of `state_dir`, created or migrated as needed; raises StoreError when it is damaged.
 
-        verify: read all of it for that, as a role does when it starts; it takes a second for each GB.
+        url: of a PostgreSQL database instead. clock: none: the server's there, this machine's otherwise. verify: read
+        all of the file, as a role does when it starts; it takes a second for each GB.
         """
-        return cls(database.open_database(state_dir, verify=verify), StateDir(state_dir), clock, lease_s)
+        engine = database.open_database(state_dir, url, verify=verify)
+        state = StateDir(state_dir)
+        if url is None:
+            return cls(engine, state, clock or time.time, lease_s, Bells(state.queue_bell, state.owed_bell))
+        postgresql = database.served()
+        bells = Bells(postgresql.Bell(engine, url, "queue"), postgresql.Bell(engine, url, "owed"))
+        return cls(engine, state, clock or postgresql.ServerClock(engine), lease_s, bells)
 
     def close(self) -> None:
         """Give back every connection."""
         self._engine.dispose()
+
+
+def open_ledger(config: Config, *, verify: bool = False) -> JobStore:
+    """The ledger that the configuration names; see JobStore.open."""
+    return JobStore.open(config.state_dir, url=config.store.database, verify=verify)

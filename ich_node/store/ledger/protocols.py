@@ -5,10 +5,33 @@ test, has to bring no more than that. What a method guarantees stands where it i
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 
 from ich_node.domain.dicom import Series
 from ich_node.domain.ledger import Delivery, DeliveryTally, Job, JobState, Origin, Owed, ResultInstance, Sent
+
+
+class Ear(Protocol):
+    """Waits for a bell: runtime.wake.Listener."""
+
+    def wait(self, timeout_s: float) -> bool: ...
+
+
+class Bell(Protocol):
+    """A hint that there is work: runtime.wake.Bell."""
+
+    def ring(self) -> None: ...
+    def listen(self) -> AbstractContextManager[Ear]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Bells:
+    """queue: there is a job to claim. owed: there is something to deliver."""
+
+    queue: Bell
+    owed: Bell
 
 
 class Intake(Protocol):
@@ -59,6 +82,8 @@ class Work(Protocol):
 class Ledger(Protocol):
     """A sender's view: what is owed to a destination, and what came of it."""
 
+    @property
+    def bells(self) -> Bells: ...
     def due(self, destination: str, limit: int = 1000) -> list[Delivery]: ...
     def waiting(self, destination: str, limit: int = 1000) -> list[Delivery]: ...
     def release(self, destination: str, sop_class_uid: str) -> None: ...
@@ -113,4 +138,5 @@ class Overview(Protocol):
     def counts(self) -> dict[str, int]: ...
     def standing(self, job_ids: Collection[int]) -> dict[int, tuple[DeliveryTally, ...]]: ...
     def delivery_counts(self) -> list[DeliveryTally]: ...
+    def stamp(self) -> object: ...
     def priorities(self) -> dict[str | None, int]: ...

@@ -38,6 +38,7 @@ def restore_jobs(db: sa.Connection, state: StateDir, now: float) -> int:
             "attempts": 1,
             "claims": 1,
             "not_before": 0.0,
+            "publish_after": 0.0,
             "refusal": result["reason"],
             "priority": result["priority"],
             "created_at": now,

@@ -6,11 +6,12 @@ every move is one of domain.ledger's tables, anything else is a ValueError befor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from ich_node.domain.errors import NoSuchJob
 from ich_node.domain.ledger import (
@@ -26,6 +27,7 @@ from ich_node.domain.ledger import (
 )
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger import database
+from ich_node.store.ledger.protocols import Bells
 from ich_node.store.ledger.tables import delivery, job
 
 URGENCY = {"STAT": 0, "HIGH": 1}
@@ -35,11 +37,14 @@ NOT_URGENT = 2  # after STAT and HIGH
 class Rows:
     """Base of the views. Safe for several threads and processes. `clock`: Unix seconds."""
 
-    def __init__(self, engine: sa.Engine, state: StateDir, clock: Callable[[], float], lease_s: float) -> None:
+    def __init__(
+        self, engine: sa.Engine, state: StateDir, clock: Callable[[], float], lease_s: float, bells: Bells
+    ) -> None:
         self._engine = engine
         self._state = state
         self._clock = clock
         self._lease_s = lease_s
+        self.bells = bells
 
     # --- connections -----------------------------------------------------------------------------------------------
 
@@ -53,6 +58,28 @@ class Rows:
         with database.as_store_errors(), self._engine.connect() as db:
             yield db.execution_options(isolation_level="AUTOCOMMIT")
 
+    @property
+    def _is_served(self) -> bool:
+        """PostgreSQL, so that there may be several writers."""
+        return self._engine.dialect.name == "postgresql"
+
+    def _insert_new(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+        """An INSERT that knows ON CONFLICT, in the words of the engine."""
+        return postgresql.insert(table) if self._is_served else sqlite.insert(table)
+
+    def _alone(self, db: sa.Connection, series_uid: str) -> None:
+        """Nobody else makes a job of this series until the end of the transaction."""
+        if self._is_served:  # SQLite has one writer at a time
+            db.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtextextended(series_uid, 0))))
+
+    def _hold(self, db: sa.Connection, job_ids: Collection[int]) -> None:
+        """Nobody else moves these jobs or what they owe until the end of the transaction.
+
+        SQLite has one writer at a time and holds them anyway. Always before their deliveries, so that no two
+        transactions wait for each other.
+        """
+        db.execute(sa.select(job.c.id).where(job.c.id.in_(job_ids)).order_by(job.c.id).with_for_update())
+
     # --- jobs ------------------------------------------------------------------------------------------------------
 
     def _moved(self, old: JobState, new: JobState, **values: Any) -> sa.Update:
@@ -65,8 +92,8 @@ class Rows:
         return db.execute(self._moved(old, new, **values).where(job.c.id == job_id)).rowcount == 1
 
     def _job(self, db: sa.Connection, job_id: int) -> Job:
-        """Raises NoSuchJob."""
-        row = db.execute(sa.select(job).where(job.c.id == job_id)).first()
+        """Held until the end of the transaction. Raises NoSuchJob."""
+        row = db.execute(sa.select(job).where(job.c.id == job_id).with_for_update()).first()
         if row is None:
             raise NoSuchJob(job_id)
         return as_job(row)

@@ -6,6 +6,8 @@ here names a patient: Patient ID and Accession Number are hashes.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     CheckConstraint,
     Column,
@@ -27,6 +29,11 @@ metadata = MetaData()
 
 def _one_of(column: str, states: type[JobState] | type[DeliveryState]) -> str:
     return f"{column} IN ({', '.join(repr(state.value) for state in states)})"
+
+
+def _where(condition: str) -> dict[str, Any]:
+    """Of a partial index, in the words of either engine."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
 
 
 job = Table(
@@ -61,7 +68,8 @@ job = Table(
     CheckConstraint(_one_of("state", JobState), name="job_state"),
     Index("job_ready", "state", text("rank DESC"), "id"),  # the order of claims
     Index("job_of_series", "series_uid", "state"),
-    Index("job_of_predecessor", "predecessor", sqlite_where=text("predecessor IS NOT NULL")),  # for the foreign key
+    Index("job_of_predecessor", "predecessor", **_where("predecessor IS NOT NULL")),  # for the foreign key
+    Index("one_running_of_series", "series_uid", unique=True, **_where("state = 'running'")),
     sqlite_autoincrement=True,  # an id names a results folder: never used again
 )
 
@@ -88,9 +96,9 @@ delivery = Table(
     CheckConstraint(_one_of("state", DeliveryState), name="delivery_state"),
     Index("delivery_due", "destination", "state", "urgency", "job_id", "sequence"),
     Index("delivery_age", "destination", "state", "created_at"),  # what a destination is asked to commit to
-    Index("delivery_transaction", "transaction_uid", sqlite_where=text("transaction_uid IS NOT NULL")),
+    Index("delivery_transaction", "transaction_uid", **_where("transaction_uid IS NOT NULL")),
     Index(
-        "instance_of_one_job", "destination", "item", unique=True, sqlite_where=text("sop_class_uid <> ''")
+        "instance_of_one_job", "destination", "item", unique=True, **_where("sop_class_uid <> ''")
     ),  # one SOP Instance UID has one content, so one job
 )
 

@@ -8,6 +8,7 @@ first holder, should it wake, finds that its claim is not the last one (`claims`
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import sqlalchemy as sa
@@ -21,6 +22,13 @@ FREE = {"worker": None, "lease_until": None}
 AHEAD_S = 5.0
 """A job is begun so long before its results may go out: about what the slowest analysis takes."""
 LONGEST_HOLD_S = 3600.0  # chosen: far beyond the minutes that results are ever held back
+
+
+CLAIM_TRIES = 5  # chosen: each time another worker has taken a job, so some worker goes on
+
+
+class _AnotherOfSeries(Exception):
+    """A worker on another machine took another job of the same series in the same moment."""
 
 
 class WorkRows(Rows):
@@ -47,14 +55,23 @@ class WorkRows(Rows):
         with self._write() as db:
             silent = {**FREE, "trouble": "its worker was not heard of"}
             db.execute(self._moved(JobState.RUNNING, JobState.QUEUED, **silent).where(over))
-            next_id = db.execute(
-                sa.select(job.c.id).where(ready).order_by(job.c.rank.desc(), job.c.id).limit(1)
-            ).scalar()
+        for _ in range(CLAIM_TRIES):
+            with suppress(_AnotherOfSeries):
+                return self._claim(worker, ready, now)
+        return None
+
+    def _claim(self, worker: str, ready: sa.ColumnElement[bool], now: float) -> Job | None:
+        first = sa.select(job.c.id).where(ready).order_by(job.c.rank.desc(), job.c.id).limit(1)
+        claimed = {"worker": worker, "lease_until": now + self._lease_s, "predecessor": _predecessor()}
+        counted = {"attempts": job.c.attempts + 1, "claims": job.c.claims + 1}
+        with self._write() as db:
+            next_id = db.execute(first.with_for_update(skip_locked=True)).scalar()
             if next_id is None:
                 return None
-            claimed = {"worker": worker, "lease_until": now + self._lease_s, "predecessor": _predecessor()}
-            counted = {"attempts": job.c.attempts + 1, "claims": job.c.claims + 1}
-            self._move_job(db, next_id, JobState.QUEUED, JobState.RUNNING, **claimed, **counted)
+            try:
+                self._move_job(db, next_id, JobState.QUEUED, JobState.RUNNING, **claimed, **counted)
+            except sa.exc.IntegrityError as error:
+                raise _AnotherOfSeries from error
             return self._job(db, next_id)
 
     def renew(self, claimed: Job) -> bool:
@@ -126,7 +143,7 @@ class WorkRows(Rows):
             if place is not None:
                 place()
             self._finish_if_settled(db, claimed.id)
-        self._state.owed_bell.ring()
+        self.bells.owed.ring()
 
 
 def _held(claimed: Job) -> sa.ColumnElement[bool]:

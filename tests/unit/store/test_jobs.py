@@ -32,8 +32,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock):
-    store = JobStore.open(tmp_path, clock=clock)
+def store(tmp_path: Path, clock: Clock, ledger_url: str | None):
+    store = JobStore.open(tmp_path, clock=clock, url=ledger_url)
     yield store
     store.close()
 

@@ -16,6 +16,7 @@ from ich_node.domain.ledger import Owed, ResultInstance, Sent
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger import database
 from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.protocols import Bells
 
 
 class Plans:
@@ -57,7 +58,8 @@ def plans(engine: sa.Engine) -> Plans:
 
 @pytest.fixture
 def store(engine: sa.Engine, tmp_path: Path) -> JobStore:
-    return JobStore(engine, StateDir(tmp_path), lambda: 1000.0, 30.0)
+    state = StateDir(tmp_path)
+    return JobStore(engine, state, lambda: 1000.0, 30.0, Bells(state.queue_bell, state.owed_bell))
 
 
 def series(name: str, slices: int = 3) -> Series:

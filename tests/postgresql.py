@@ -1,0 +1,94 @@
+"""A PostgreSQL cluster of the tests' own, made by initdb, on a socket in a folder: no port, no account, no service."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+NEWEST_FIRST = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: -int(path.parent.name))
+QUICK = ("-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=60")
+"""What tests need not prove again: PostgreSQL's own durability."""
+
+
+def programs() -> Path | None:
+    """The folder with initdb and pg_ctl; Debian does not put them on the path."""
+    if NEWEST_FIRST:
+        return NEWEST_FIRST[0]
+    found = shutil.which("initdb")
+    return Path(found).parent if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A running server. `folder` holds its data and its socket."""
+
+    folder: Path
+    account: str | None
+    numbers: Iterator[int]
+
+    def url(self) -> str:
+        """A new, empty place for one ledger: a schema of its own."""
+        name = f"t{next(self.numbers)}"
+        self.tell(f"CREATE SCHEMA {name}")
+        return f"postgresql://ich@/postgres?host={self.folder}&options=-csearch_path%3D{name}"
+
+    def tell(self, statement: str) -> str:
+        """psql -c."""
+        words = ("-h", str(self.folder), "-U", "ich", "-d", "postgres", "-v", "ON_ERROR_STOP=1", "-qtAc", statement)
+        return self.run("psql", *words)
+
+    def control(self, *words: str) -> None:
+        """pg_ctl on the data of this cluster, waiting until it is done."""
+        self.run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", str(self.folder / "log"), *words)
+
+    def start(self) -> None:
+        """The server on its socket."""
+        self.control("-o", " ".join(["-k", str(self.folder), "-c", "listen_addresses=''", *QUICK]), "start")
+
+    def run(self, program: str, *words: str) -> str:
+        """One of its programs, as its account: it refuses to run as root."""
+        found = programs()
+        assert found is not None
+        kept = {"user": self.account, "group": _group_of(self.account)} if self.account else {}
+        done = subprocess.run(
+            [str(found / program), *words], check=True, stdout=subprocess.PIPE, text=True, cwd=self.folder, **kept
+        )
+        return done.stdout
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A new cluster, running until the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-"))  # a socket's path is short
+    account = ("postgres" if _exists("postgres") else "nobody") if os.geteuid() == 0 else None
+    if account:
+        shutil.chown(folder, account)
+    made = Cluster(folder, account, count())
+    try:
+        made.run("initdb", "-D", str(folder / "data"), "-U", "ich", "-A", "trust", "--no-sync", "-E", "UTF8")
+        made.start()
+        yield made
+    finally:
+        if (folder / "data" / "postmaster.pid").exists():
+            made.control("-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
+def _exists(account: str) -> bool:
+    try:
+        pwd.getpwnam(account)
+    except KeyError:
+        return False
+    return True
+
+
+def _group_of(account: str) -> int:
+    return pwd.getpwnam(account).pw_gid
