@@ -282,7 +282,7 @@ class StoreConfig(Section):
     database: str | None = Field(
         None,
         pattern="^postgresql://",
-        description="PostgreSQL of several machines, postgresql://… without a password; none: a file in state_dir",
+        description="URL of a PostgreSQL ledger, postgresql://… without a password; none: a file in state_dir",
     )
     min_free_gb: float = Field(5, gt=0, description="below this much free space instances are refused with 0xA700")
     keep_days: float = Field(14, gt=0, description="finished series and results are kept for")
