@@ -1,7 +1,8 @@
 """Native decoders in a cage: a frame goes to a child process (decoder.py) and comes back as values, or not at all.
 
 The child cannot open anything, has its memory limited and a deadline in CPU seconds for each frame; whatever it does,
-this process only reads numbers from it. One that dies or does not answer is ended and replaced when it is needed.
+this process only reads numbers from it. One that dies or does not answer is ended and replaced when it is needed. All
+frames of a series together have a `Budget`, so that one series never keeps the next ones waiting for long.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,31 @@ CPU_TO_WALL = 20.0
 
 BASE_S, BYTE_S, PIXEL_S = 0.3, 1e-6, 6e-8
 """CPU seconds that a frame may cost: about six times what JPEG 2000, the slowest, takes for them."""
+
+SPARE_S, HONEST_SHARE = 8.0, 0.5
+"""CPU seconds of decoding for a series: half of what the sizes of its frames allow, which is three times what honest
+ones take, and a few more for damaged ones."""
+
+CHILD_S = 2.0
+"""CPU seconds that a lost child counts: another one has to load its libraries."""
+
+
+class Budget:
+    """CPU seconds of decoding that one series may still take; asked from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._left_s = SPARE_S
+
+    def check(self) -> None:
+        """Raises UnusableSeries, PIXELS_TOO_COSTLY, when nothing is left."""
+        if self._left_s <= 0:
+            raise UnusableSeries(Reason(Why.PIXELS_TOO_COSTLY))
+
+    def spend(self, seconds: float, question: Question) -> None:
+        """A frame took so many CPU seconds."""
+        with self._lock:
+            self._left_s += HONEST_SHARE * max(0.0, question["cpu_s"] - BASE_S) - seconds
 
 
 class Child:
@@ -72,6 +99,11 @@ class Child:
             raise EOFError("the decoder process ended")
         return np.frombuffer(data, dtype).reshape(rows, columns)
 
+    @property
+    def cpu_s(self) -> float:
+        """CPU seconds that the process has taken so far, by the kernel's account of it (clock_getcpuclockid(3))."""
+        return time.clock_gettime((~self._process.pid << 3) | 2)
+
     def end(self) -> None:
         """End the process, whatever it does."""
         self._process.kill()
@@ -90,16 +122,21 @@ class Cage:
         for _ in range(size):
             self._idle.put(None)
 
-    def decode(self, question: Question, frame: bytes) -> npt.NDArray[Any]:
+    def decode(self, question: Question, frame: bytes, budget: Budget) -> npt.NDArray[Any]:
         """Values [rows, columns] of a frame.
 
-        Raises UnusableSeries: PIXELS_UNDECODABLE, or PIXELS_TOO_COSTLY when the frame cost the process.
+        Raises UnusableSeries: PIXELS_UNDECODABLE, or PIXELS_TOO_COSTLY when the frame cost the process, or the frames
+        of its series have taken all that is in `budget`.
         """
         child = self._idle.get()
         try:
+            budget.check()
             child = child or Child()
+            before_s = child.cpu_s
             values = child.ask(question, frame)
+            budget.spend(child.cpu_s - before_s, question)
         except (OSError, EOFError, ValueError, LookupError, TypeError) as error:
+            budget.spend(CHILD_S, question)
             if child is not None:
                 child.end()
                 child = None

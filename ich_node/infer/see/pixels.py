@@ -86,12 +86,14 @@ class Image:
     """One readable instance. header: without pixel data. pixel_offset: of Pixel Data in the (inflated) file, bytes.
 
     once: what is made once for all frames: how pixels are stored, the inflated file, where compressed frames lie.
+    budget: what decoding may cost, shared by the images of a series.
     """
 
     path: Path
     header: Dataset
     transfer_syntax: UID
     pixel_offset: int
+    budget: cage.Budget
     once: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -108,10 +110,10 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def open_image(path: Path) -> Image:
+def open_image(path: Path, budget: cage.Budget | None = None) -> Image:
     """Read a file's header, if it costs no more than an honest one and says which image it is.
 
-    Raises UnusableSeries with the reason when it is not a readable DICOM image.
+    budget: of its series, else it has one of its own. Raises UnusableSeries with the reason when it is not a readable DICOM image.
     """
     try:
         identity = part10.check_header(path)
@@ -122,11 +124,11 @@ def open_image(path: Path) -> Image:
         if transfer_syntax != DeflatedExplicitVRLittleEndian:
             file.seek(0)
             header = pydicom.dcmread(file, stop_before_pixels=True, defer_size=HEADER_LIMIT, force=True)
-            image = Image(path, header, transfer_syntax, file.tell())
+            image = Image(path, header, transfer_syntax, file.tell(), budget or cage.Budget())
         else:
             stream = io.BytesIO(_inflate(file, HEADER_LIMIT))
             inflated = read_dataset(stream, False, True, stop_when=_at_pixel_data)
-            image = Image(path, inflated, transfer_syntax, stream.tell())
+            image = Image(path, inflated, transfer_syntax, stream.tell(), budget or cage.Budget())
         keep_sent_text(image.header)
         image.header.get("SpecificCharacterSet")  # decoded when asked for: everybody relies on it
     try:
@@ -145,10 +147,11 @@ def open_images(paths: Sequence[Path]) -> tuple[list[Image], Counter[Reason]]:
     """The images among `paths` that can be opened, in their order, and why the others cannot."""
     images: list[Image] = []
     reasons: Counter[Reason] = Counter()
+    budget = cage.Budget()
     with quiet():
         for path in paths:
             try:
-                images.append(open_image(path))
+                images.append(open_image(path, budget))
             except UnusableSeries as error:
                 reasons[error.reason] += 1
     return images, reasons
@@ -352,7 +355,7 @@ def _encapsulated(image: Image, cells: Cells, file: BinaryIO, index: int) -> npt
         length=len(frame),
         cpu_s=cage.cpu_s(frame, rows * columns),
     )
-    return cage.shared().decode(question, frame)
+    return cage.shared().decode(question, frame, image.budget)
 
 
 def _other_size(found: tuple[int, ...], described: tuple[int, int]) -> UnusableSeries:

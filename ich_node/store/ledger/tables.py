@@ -46,7 +46,7 @@ job = Table(
     Column("sop_instance_uids", Text, nullable=False),  # what the digest was taken over, one per line
     Column("revision", Integer, nullable=False),  # 0, and one more each time the same images are analysed anew
     Column("state", Text, nullable=False),
-    Column("rank", Integer, nullable=False),  # 1: a rule says "before all others", 0: first in, first out
+    Column("rank", Integer, nullable=False),  # 1: a rule says "before all others", 0: in turn
     Column("attempts", Integer, nullable=False),  # counted at claim, so that a crash counts
     Column("claims", Integer, nullable=False),  # never reset: tells a worker whose lease is over from the next one
     Column("not_before", Float, nullable=False),
@@ -66,7 +66,7 @@ job = Table(
     Column("updated_at", Float, nullable=False),
     UniqueConstraint("series_uid", "input_digest", "revision", name="same_input_never_twice"),
     CheckConstraint(_one_of("state", JobState), name="job_state"),
-    Index("job_ready", "state", text("rank DESC"), "id"),  # the order of claims
+    Index("job_ready", "state", text("rank DESC"), "id"),  # what may be claimed
     Index("job_of_series", "series_uid", "state"),
     Index("job_of_predecessor", "predecessor", **_where("predecessor IS NOT NULL")),  # for the foreign key
     Index("one_running_of_series", "series_uid", unique=True, **_where("state = 'running'")),

@@ -25,20 +25,28 @@ LONGEST_HOLD_S = 3600.0  # chosen: far beyond the minutes that results are ever 
 
 
 CLAIM_TRIES = 5  # chosen: each time another worker has taken a job, so some worker goes on
+MOST_SENDERS = 4096
+"""Addresses whose turn is remembered; a hospital has a few dozen."""
 
 
-class _AnotherOfSeries(Exception):
-    """A worker on another machine took another job of the same series in the same moment."""
+class _Taken(Exception):
+    """A worker on another machine took this job, or another one of its series, in the same moment."""
 
 
 class WorkRows(Rows):
     """See protocols.Work."""
 
-    def claim(self, worker: str) -> Job | None:
-        """Take the next job that is ready: urgent rank first, then first in, first out. Counts the attempt.
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._served: dict[str | None, None] = {}  # addresses of senders whose job was claimed, the last one last
 
-        A job waits while another one of its series runs, so that a corrected result knows its predecessor. A job whose
-        worker was not heard of within its lease is ready again, the attempt stays counted.
+    def claim(self, worker: str) -> Job | None:
+        """Take the next job that is ready: urgent rank first, then the senders in turn. Counts the attempt.
+
+        The jobs of one sender go first in, first out; one that was begun before and not finished, as when it cost its
+        worker its life, queues up behind the others. A job waits while another one of its series runs, so that a
+        corrected result knows its predecessor. A job whose worker was not heard of within its lease is ready again, the
+        attempt stays counted.
         """
         now = self._clock()
         running = job.alias()
@@ -55,24 +63,44 @@ class WorkRows(Rows):
         with self._write() as db:
             silent = {**FREE, "trouble": "its worker was not heard of"}
             db.execute(self._moved(JobState.RUNNING, JobState.QUEUED, **silent).where(over))
+        tried: list[int] = []
         for _ in range(CLAIM_TRIES):
-            with suppress(_AnotherOfSeries):
-                return self._claim(worker, ready, now)
+            with suppress(_Taken):
+                return self._claim(worker, ready & job.c.id.not_in(tried), now, tried)
         return None
 
-    def _claim(self, worker: str, ready: sa.ColumnElement[bool], now: float) -> Job | None:
-        first = sa.select(job.c.id).where(ready).order_by(job.c.rank.desc(), job.c.id).limit(1)
+    def _claim(self, worker: str, ready: sa.ColumnElement[bool], now: float, tried: list[int]) -> Job | None:
         claimed = {"worker": worker, "lease_until": now + self._lease_s, "predecessor": _predecessor()}
         counted = {"attempts": job.c.attempts + 1, "claims": job.c.claims + 1}
         with self._write() as db:
-            next_id = db.execute(first.with_for_update(skip_locked=True)).scalar()
-            if next_id is None:
+            chosen = self._next(db, ready)
+            if chosen is None:
                 return None
+            tried.append(chosen.id)
+            still = sa.select(job.c.id).where(ready, job.c.id == chosen.id).with_for_update(skip_locked=True)
+            if db.execute(still).scalar() is None:
+                raise _Taken
             try:
-                self._move_job(db, next_id, JobState.QUEUED, JobState.RUNNING, **claimed, **counted)
+                self._move_job(db, chosen.id, JobState.QUEUED, JobState.RUNNING, **claimed, **counted)
             except sa.exc.IntegrityError as error:
-                raise _AnotherOfSeries from error
-            return self._job(db, next_id)
+                raise _Taken from error
+            self._served.pop(chosen.calling_address, None)
+            self._served[chosen.calling_address] = None
+            if len(self._served) > MOST_SENDERS:
+                del self._served[next(iter(self._served))]
+            return self._job(db, chosen.id)
+
+    def _next(self, db: sa.Connection, ready: sa.ColumnElement[bool]) -> sa.Row[Any] | None:
+        """The job whose turn it is: of the highest rank, of the sender that was served longest ago."""
+        since = sa.case((job.c.attempts > 0, job.c.updated_at), else_=job.c.created_at).label("since")
+        query = sa.select(job.c.id, job.c.rank, job.c.calling_address, since).where(ready)
+        rows = db.execute(query.order_by(job.c.rank.desc(), job.c.id)).all()
+        turn = {address: number for number, address in enumerate(self._served)}
+        return min(
+            (row for row in rows if row.rank == rows[0].rank),
+            key=lambda row: (turn.get(row.calling_address, -1), row.since, row.id),
+            default=None,
+        )
 
     def renew(self, claimed: Job) -> bool:
         """The worker is at it: the lease starts afresh. False when the job is no longer its own."""

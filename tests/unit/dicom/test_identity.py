@@ -314,7 +314,7 @@ def as_pydicom_reads(number: int) -> str:
             header = dcmread(file, stop_before_pixels=True)
             agree(header, who)
             uids = tuple(str(header[keyword].value) for keyword in UID_KEYWORDS)
-            patient_id = str(header.get("PatientID") or "").strip("\0 ")
+            patient_id = str(header.get("PatientID") or "").strip(identities.PADDING.decode())
     except Exception:
         return "disputed"
     assert uids == (who.sop_class_uid, who.sop_instance_uid, who.study_uid, who.series_uid)

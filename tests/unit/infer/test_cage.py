@@ -137,27 +137,27 @@ def one():
 
 
 def test_a_frame_comes_back_as_values(one):
-    assert np.array_equal(one.decode(question(rle(7)), rle(7)), np.full((128, 128), 7))
+    assert np.array_equal(one.decode(question(rle(7)), rle(7), cage.Budget()), np.full((128, 128), 7))
 
 
 def test_a_frame_that_is_none_is_refused_and_the_child_goes_on(one):
     with pytest.raises(UnusableSeries) as refusal:
-        one.decode(question(b"nothing"), b"nothing")
+        one.decode(question(b"nothing"), b"nothing", cage.Budget())
     assert refusal.value.reason == Reason(Why.PIXELS_UNDECODABLE)
-    assert one.decode(question(rle(9)), rle(9))[5, 5] == 9
+    assert one.decode(question(rle(9)), rle(9), cage.Budget())[5, 5] == 9
 
 
 def test_a_frame_that_takes_too_long_costs_the_child_and_the_next_frame_has_another(one):
     large = rle(7, edge=4096)
     with pytest.raises(UnusableSeries) as refusal:
-        one.decode(question(large, rows=4096, columns=4096, cpu_s=1e-6), large)
+        one.decode(question(large, rows=4096, columns=4096, cpu_s=1e-6), large, cage.Budget())
     assert refusal.value.reason == Reason(Why.PIXELS_TOO_COSTLY)
-    assert one.decode(question(rle(3)), rle(3))[0, 0] == 3
+    assert one.decode(question(rle(3)), rle(3), cage.Budget())[0, 0] == 3
 
 
 def test_an_answer_of_another_shape_is_not_taken(one):
     with pytest.raises(UnusableSeries):
-        one.decode(question(rle(7), rows=64), rle(7))
+        one.decode(question(rle(7), rows=64), rle(7), cage.Budget())
 
 
 def test_a_caged_process_opens_creates_removes_and_reaches_nothing(tmp_path):
@@ -196,7 +196,7 @@ def test_a_series_that_keeps_costing_decoders_ends(tmp_path, monkeypatch):
     asked = []
 
     class Costly(cage.Cage):
-        def decode(self, question, frame):
+        def decode(self, question, frame, budget):
             asked.append(frame)
             raise UnusableSeries(Reason(Why.PIXELS_TOO_COSTLY))
 
@@ -206,6 +206,60 @@ def test_a_series_that_keeps_costing_decoders_ends(tmp_path, monkeypatch):
         volume.read_volume(paths)
     assert refusal.value.reason == Reason(Why.PIXELS_TOO_COSTLY)
     assert len(asked) < 10
+
+
+def test_a_series_whose_frames_take_all_of_its_budget_is_not_decoded_any_further(one):
+    budget, frame = cage.Budget(), rle(7)
+    budget.spend(cage.SPARE_S, question(frame, cpu_s=cage.BASE_S))
+    with pytest.raises(UnusableSeries) as refusal:
+        one.decode(question(frame), frame, budget)
+    assert refusal.value.reason == Reason(Why.PIXELS_TOO_COSTLY)
+    assert one.decode(question(frame), frame, cage.Budget())[0, 0] == 7  # the next series has a budget of its own
+
+
+def test_a_lost_child_counts_in_the_budget_and_honest_frames_never_use_it_up(one):
+    large, budget = rle(7, edge=4096), cage.Budget()
+    costly = question(large, rows=4096, columns=4096, cpu_s=1e-6)
+    reasons = []
+    for _ in range(8):
+        with pytest.raises(UnusableSeries) as refusal:
+            one.decode(costly, large, budget)
+        reasons.append(refusal.value.__cause__ is None)
+    assert reasons == [False] * 4 + [True] * 4  # four children were lost, then nobody was asked any more
+    honest, frame = cage.Budget(), rle(3)
+    for _ in range(50):
+        one.decode(question(frame, cpu_s=cage.cpu_s(frame, 128 * 128)), frame, honest)
+    honest.check()
+    assert honest._left_s > 0.9 * cage.SPARE_S
+
+
+def test_rival_images_that_cost_decoders_end_too(tmp_path, monkeypatch):
+    """Images that share their places are decoded to tell them apart before they are read."""
+    started = []
+
+    class Mortal(cage.Child):
+        def __init__(self):
+            started.append(self)
+
+        cpu_s = 0.0
+
+        def ask(self, question, frame):
+            raise EOFError
+
+        def end(self):
+            pass
+
+    monkeypatch.setattr(cage, "Child", Mortal)
+    monkeypatch.setattr(cage, "shared", lambda: cage.Cage(1))
+    first = series.write_series(tmp_path / "1", shape_head(30, 64), transfer_syntax=RLE)
+    for number, path in enumerate(first):
+        again = dcmread(path)
+        again.SOPInstanceUID = again.file_meta.MediaStorageSOPInstanceUID = f"1.2.3.{number}"
+        again.save_as(tmp_path / f"{number}.dcm")
+    with pytest.raises(UnusableSeries) as refusal:
+        volume.read_volume([*first, *tmp_path.glob("*.dcm")])
+    assert refusal.value.reason == Reason(Why.PIXELS_TOO_COSTLY)
+    assert len(started) <= cage.SPARE_S / cage.CHILD_S + 1
 
 
 def test_a_cut_off_codestream_is_refused_before_it_is_decoded(tmp_path, monkeypatch):

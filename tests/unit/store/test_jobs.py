@@ -137,6 +137,51 @@ def test_claims_go_by_rank_and_then_by_arrival(store):
     assert [store.claim("w").series_uid for _ in range(3)] == ["1.3", "1.1", "1.2"]
 
 
+def test_the_senders_of_one_rank_take_turns(store):
+    for number in range(6):
+        store.enqueue(series(f"1.{number}"), origin=Origin(calling_address="10.0.0.7"))
+    for number in range(2):
+        store.enqueue(series(f"2.{number}"), origin=Origin(calling_address="10.0.0.2"))
+    store.enqueue(series("3.0"), rank=1, origin=Origin(calling_address="10.0.0.7"))
+    claimed = [store.claim("w").series_uid for _ in range(9)]
+    assert claimed == ["3.0", "2.0", "1.0", "2.1", "1.1", "1.2", "1.3", "1.4", "1.5"]
+
+
+def test_a_sender_that_brings_one_job_at_a_time_is_not_always_first(store):
+    for number in range(4):
+        store.enqueue(series(f"1.{number}"), origin=Origin(calling_address="10.0.0.2"))
+    claimed = []
+    for number in range(3):
+        store.enqueue(series(f"2.{number}"), origin=Origin(calling_address="10.0.0.7"))
+        claimed += [store.claim("w").series_uid for _ in range(2)]
+    assert claimed == ["1.0", "2.0", "1.1", "2.1", "1.2", "2.2"]
+
+
+@pytest.mark.parametrize("loss", ["restart", "silence", "retry"])
+def test_a_job_that_cost_its_worker_its_life_goes_behind_the_others(store, clock, loss):
+    for name in ("1.666", "1.2"):
+        store.enqueue(series(name))
+        clock.now += 1
+    poison = store.claim("w")
+    assert poison.series_uid == "1.666"
+    clock.now += 2 * LEASE_S
+    if loss == "restart":
+        store.recover("w")
+    elif loss == "retry":
+        store.retry_later(poison, "failed", not_before=clock.now - 1)
+    store.enqueue(series("1.3"))
+    assert store.claim("w").series_uid == "1.2"
+    assert {store.claim("w").series_uid for _ in range(2)} == {"1.666", "1.3"}
+
+
+def test_a_job_that_was_given_back_keeps_its_place(store, clock):
+    for name in ("1.1", "1.2"):
+        store.enqueue(series(name))
+        clock.now += 1
+    store.give_back(store.claim("w"), "no space")
+    assert store.claim("w").series_uid == "1.1"
+
+
 def test_an_attempt_counts_at_claim_and_a_crash_does_not_give_it_back(store):
     store.enqueue(series())
     store.claim("w")
