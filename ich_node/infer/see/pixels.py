@@ -113,7 +113,8 @@ def quiet() -> Iterator[None]:
 def open_image(path: Path, budget: cage.Budget | None = None) -> Image:
     """Read a file's header, if it costs no more than an honest one and says which image it is.
 
-    budget: of its series, else it has one of its own. Raises UnusableSeries with the reason when it is not a readable DICOM image.
+    budget: of its series, else it has one of its own. Raises UnusableSeries with the reason when it is not a readable
+    DICOM image.
     """
     try:
         identity = part10.check_header(path)

@@ -7,7 +7,7 @@ first holder, should it wake, finds that its claim is not the last one (`claims`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -66,41 +66,44 @@ class WorkRows(Rows):
         tried: list[int] = []
         for _ in range(CLAIM_TRIES):
             with suppress(_Taken):
-                return self._claim(worker, ready & job.c.id.not_in(tried), now, tried)
+                return self._claim(worker, ready, now, tried)
         return None
 
     def _claim(self, worker: str, ready: sa.ColumnElement[bool], now: float, tried: list[int]) -> Job | None:
         claimed = {"worker": worker, "lease_until": now + self._lease_s, "predecessor": _predecessor()}
         counted = {"attempts": job.c.attempts + 1, "claims": job.c.claims + 1}
         with self._write() as db:
-            chosen = self._next(db, ready)
+            chosen = self._next(db, ready, tried)
             if chosen is None:
                 return None
-            tried.append(chosen.id)
-            still = sa.select(job.c.id).where(ready, job.c.id == chosen.id).with_for_update(skip_locked=True)
+            job_id, sender = chosen
+            tried.append(job_id)
+            still = sa.select(job.c.id).where(ready, job.c.id == job_id).with_for_update(skip_locked=True)
             if db.execute(still).scalar() is None:
                 raise _Taken
             try:
-                self._move_job(db, chosen.id, JobState.QUEUED, JobState.RUNNING, **claimed, **counted)
+                self._move_job(db, job_id, JobState.QUEUED, JobState.RUNNING, **claimed, **counted)
             except sa.exc.IntegrityError as error:
                 raise _Taken from error
-            self._served.pop(chosen.calling_address, None)
-            self._served[chosen.calling_address] = None
+            self._served.pop(sender, None)
+            self._served[sender] = None
             if len(self._served) > MOST_SENDERS:
                 del self._served[next(iter(self._served))]
-            return self._job(db, chosen.id)
+            return self._job(db, job_id)
 
-    def _next(self, db: sa.Connection, ready: sa.ColumnElement[bool]) -> sa.Row[Any] | None:
-        """The job whose turn it is: of the highest rank, of the sender that was served longest ago."""
+    def _next(
+        self, db: sa.Connection, ready: sa.ColumnElement[bool], tried: Collection[int]
+    ) -> tuple[int, str | None] | None:
+        """The job whose turn it is, and its sender: of the highest rank, of who was served longest ago."""
         since = sa.case((job.c.attempts > 0, job.c.updated_at), else_=job.c.created_at).label("since")
         query = sa.select(job.c.id, job.c.rank, job.c.calling_address, since).where(ready)
-        rows = db.execute(query.order_by(job.c.rank.desc(), job.c.id)).all()
+        rows = [row for row in db.execute(query.order_by(job.c.rank.desc(), job.c.id)) if row.id not in tried]
         turn = {address: number for number, address in enumerate(self._served)}
-        return min(
-            (row for row in rows if row.rank == rows[0].rank),
-            key=lambda row: (turn.get(row.calling_address, -1), row.since, row.id),
-            default=None,
-        )
+        first = [row for row in rows if row.rank == rows[0].rank]
+        if not first:
+            return None
+        chosen = min(first, key=lambda row: (turn.get(row.calling_address, -1), row.since, row.id))
+        return chosen.id, chosen.calling_address
 
     def renew(self, claimed: Job) -> bool:
         """The worker is at it: the lease starts afresh. False when the job is no longer its own."""
