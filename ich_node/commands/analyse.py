@@ -1,14 +1,15 @@
 """`ich-node analyse`: the node's own pipeline on a folder, without a node.
 
 FOLDER may hold several series and studies, nested folders and files that are not DICOM. Of each study the eligible
-series is analysed, as the node does it; one study goes straight into DIR, several into a folder each.
+series is analysed, as the node does it; one study goes straight into DIR, several into a folder each. Files that
+cannot be read are named; where the folder holds one series, the results say so too of those that are DICOM.
 """
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,11 +29,15 @@ from ich_node.report.said.reasons import english
 from ich_node.runtime import service
 from ich_node.runtime.config import Config
 
+NAMED = 3  # chosen: enough to see of what kind they are
+
 
 def run(folder: Path, out: Path, config: Config) -> int:
     """Analyse `folder` into `out`; returns 0 analysed, 3 not analysed, 1 nothing usable."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    studies = find_studies(folder)
+    studies, unreadable = find_studies(folder)
+    for reason, paths in unreadable.items():
+        console.print(f"{len(paths)} of the files left out: {english(reason)} ({_some(paths, folder)})")
     if not studies:
         console.print(f"{folder}: no readable DICOM image in it")
         return service.EXIT_FAILURE
@@ -42,6 +47,8 @@ def run(folder: Path, out: Path, config: Config) -> int:
     for study_uid, series in studies.items():
         target = out if len(studies) == 1 else out / study_uid
         chosen = choose(series, console)
+        if len(studies) == len(series) == 1:  # of which else could they be?
+            chosen += [path for paths in unreadable.values() for path in paths if _is_dicom(path)]
         started = time.monotonic()
         try:
             analysis = pipeline.analyse(chosen, model, engine, config)
@@ -55,17 +62,30 @@ def run(folder: Path, out: Path, config: Config) -> int:
     return min(codes)
 
 
-def find_studies(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    """Study UID → series UID → files, of every readable DICOM file below `folder`."""
+def find_studies(folder: Path) -> tuple[dict[str, dict[str, list[Path]]], dict[Reason, list[Path]]]:
+    """Study UID → series UID → files, of every readable DICOM file below `folder`; why → the files that are not."""
     found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    unreadable: dict[Reason, list[Path]] = defaultdict(list)
     with pixels.quiet():
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
             try:
                 header = pixels.open_image(path).header
-            except UnusableSeries:
-                continue
-            found[str(header.StudyInstanceUID)][str(header.SeriesInstanceUID)].append(path)
-    return found
+            except UnusableSeries as error:
+                unreadable[error.reason].append(path)
+            else:
+                found[str(header.StudyInstanceUID)][str(header.SeriesInstanceUID)].append(path)
+    return found, unreadable
+
+
+def _is_dicom(path: Path) -> bool:
+    """Whether a file has the mark of DICOM files (PS3.10 7.1)."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def _some(paths: Sequence[Path], folder: Path) -> str:
+    names = [str(path.relative_to(folder)) for path in paths[:NAMED]]
+    return ", ".join([*names, "…"] if len(paths) > NAMED else names)
 
 
 def choose(series: Mapping[str, list[Path]], console: Console) -> list[Path]:

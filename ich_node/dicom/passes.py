@@ -33,6 +33,8 @@ CROWDED = 0.75
 """A slice closer to another than this share of that one's own step fills no hole: it is a second image of the place."""
 HOLE = 1.5
 """A step this much wider than the usual one is a hole that another part of the scan may fill (geometry.GAP_FACTOR)."""
+OVERLAP = 0.25
+"""A slice whose nearest neighbour lies that share of its own thickness inside it still shows something else; chosen."""
 COMPETING = 1 / 3
 """Parts that share more than this of one of them are two scans; with less, the seam of one scan in two parts."""
 WHOLE_MM = 10.0
@@ -120,18 +122,22 @@ def _split(members: list[int], heights_mm: Array, made: Sequence[Made]) -> list[
             groups.setdefault(value_of(made[index]), []).append(index)
         if len(groups) < 2 or (len(groups) > MOST_PASSES and name not in IN_TIME):
             continue
-        runs = _runs([groups[value] for value in sorted(groups)], heights_mm)  # type: ignore[type-var]
+        thick = made if name in ("acquisition", "time") else ()
+        runs = _runs([groups[value] for value in sorted(groups)], heights_mm, thick)  # type: ignore[type-var]
         if 1 < len(runs) <= MOST_PASSES:
             return [one for run in runs for one in _split(run, heights_mm, made)]
     runs = _numbered(members, heights_mm, made)
     return runs if 1 < len(runs) <= MOST_PASSES else [members]
 
 
-def _runs(groups: list[list[int]], heights_mm: Array) -> list[list[int]]:
-    """Groups in their order joined as long as they do not compete for the same stretch of the body."""
+def _runs(groups: list[list[int]], heights_mm: Array, made: Sequence[Made] = ()) -> list[list[int]]:
+    """Groups in their order joined as long as they do not compete for the same stretch of the body.
+
+    made: how the images were made, where they may fill each other's gaps.
+    """
     runs: list[list[int]] = []
     for group in groups:
-        if runs and not _compete(runs[-1], group, heights_mm):
+        if runs and not _compete(runs[-1], group, heights_mm, made):
             runs[-1] = [*runs[-1], *group]
         else:
             runs.append(group)
@@ -156,17 +162,20 @@ def _numbered(members: list[int], heights_mm: Array, made: Sequence[Made]) -> li
             groups[-1].append(above)
             way = turn
     few = len(groups) <= max(2, min(MOST_PASSES, len(members) // ENOUGH))
-    return _runs(groups, heights_mm) if few else [members]
+    return _runs(groups, heights_mm, made) if few else [members]
 
 
-def _compete(one: list[int], other: list[int], heights_mm: Array) -> bool:
+def _compete(one: list[int], other: list[int], heights_mm: Array, made: Sequence[Made] = ()) -> bool:
     """Whether two groups of slices show the same stretch of the body."""
-    shares = (len(_crowding(a, b, heights_mm)) / len(a) for a, b in ((one, other), (other, one)))
+    shares = (len(_crowding(a, b, heights_mm, made)) / len(a) for a, b in ((one, other), (other, one)))
     return any(share > COMPETING for share in shares)
 
 
-def _crowding(slices: Sequence[int], others: Sequence[int], heights_mm: Array) -> list[int]:
-    """Those of `slices` that are a second image of a place among `others`."""
+def _crowding(slices: Sequence[int], others: Sequence[int], heights_mm: Array, made: Sequence[Made] = ()) -> list[int]:
+    """Those of `slices` that are a second image of a place among `others`.
+
+    made: a slice that fits between its neighbours by its thickness is none.
+    """
     there = np.sort(heights_mm[list(others)])
     steps = np.diff(there)
     steps = steps[steps > SAME_PLACE_MM]
@@ -181,6 +190,9 @@ def _crowding(slices: Sequence[int], others: Sequence[int], heights_mm: Array) -
         elif 0 < above < len(there):
             step_mm = float(there[above] - there[above - 1])
             near_mm = min(height - there[above - 1], there[above] - height)
+            thickness_mm = (made[index].thickness_mm or 0.0) if made else 0.0
+            if 0 < (1 - OVERLAP) * thickness_mm <= near_mm:
+                continue
             if step_mm < HOLE * usual_mm or near_mm < CROWDED * usual_mm / 2:
                 found.append(index)
     return found
@@ -220,7 +232,7 @@ def _trimmed(members: list[int], heights_mm: Array, made: Sequence[Made]) -> lis
         parts.setdefault((one.temporal, one.acquisition, one.kernel, one.thickness_mm), []).append(index)
     kept: list[int] = []
     for part in sorted(parts.values(), key=lambda part: (-len(part), heights_mm[part[0]])):
-        crowding = set(_crowding(part, kept, heights_mm)) if kept else set()
+        crowding = set(_crowding(part, kept, heights_mm, made)) if kept else set()
         kept += part if len(crowding) > COMPETING * len(part) else [index for index in part if index not in crowding]
     return kept
 

@@ -91,6 +91,27 @@ def test_the_order_of_files_and_nested_folders_change_nothing(bleeding, tmp_path
     assert result(tmp_path / "a")["findings"] == result(tmp_path / "b")["findings"]
 
 
+def test_files_that_cannot_be_read_are_named_with_count_and_cause(bleeding, tmp_path, capsys):
+    shutil.copytree(bleeding, tmp_path / "in")
+    (tmp_path / "in" / "notes.txt").write_text("not DICOM")
+    (tmp_path / "in" / "cut.dcm").write_bytes(next(bleeding.glob("*.dcm")).read_bytes()[:200])
+    assert analyse(tmp_path / "in", tmp_path / "out") == 0
+    told = capsys.readouterr().err
+    assert "1 of the files left out: not a readable DICOM file (notes.txt)" in told
+    assert "(cut.dcm)" in told
+    (warning,) = (text for text in result(tmp_path / "out")["warnings"] if "left out" in text)
+    assert warning.startswith("1 ")  # notes are no image of the series
+
+
+def test_a_folder_without_a_readable_image_says_what_is_in_it(tmp_path, capsys):
+    (tmp_path / "in").mkdir()
+    for number in range(5):
+        (tmp_path / "in" / f"{number}.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\xff" * 64)
+    assert analyse(tmp_path / "in", tmp_path / "out") == 1
+    told = capsys.readouterr().err
+    assert "5 of the files left out" in told and "0.dcm, 1.dcm, 2.dcm, …" in told
+
+
 def test_of_several_series_the_eligible_one_is_analysed(bleeding, tmp_path):
     shutil.copytree(bleeding, tmp_path / "in" / "brain")
     bone = {"ConvolutionKernel": "BONE", "SeriesDescription": "HEAD BONE"}

@@ -134,9 +134,13 @@ def _several(stack: Stack, others: set[int]) -> tuple[Reason, ...]:
 
 
 def _may_be_zipped(stack: Stack) -> bool:
-    """Whether slices overlap by half, as they do when two scans half a step apart look like one."""
+    """Whether two scans half a step apart look like one: slices overlap by half, or come from two rotations in turn."""
+    if len(stack.order) < 2:
+        return False
     thickness_mm = [made.thickness_mm or 0.0 for made in stack.made]
-    return bool(len(stack.order) > 1 and min(thickness_mm) > OVERLAPPING * stack.spacing_mm[0])
+    rotations = [(made.acquisition, made.time) for made in stack.made]
+    in_turn = len(set(rotations)) == 2 and rotations[::2] != rotations[1::2] and rotations[:-2] == rotations[2:]
+    return bool(in_turn or min(thickness_mm) > OVERLAPPING * stack.spacing_mm[0])
 
 
 def _hu_or_nothing(image: Image, plane: Plane) -> Hu:

@@ -123,6 +123,40 @@ def test_one_whole_head_comes_out_whatever_the_names_and_uids(name, tmp_path):
         assert volume.warnings or name == "the same images under other UIDs"
 
 
+def in_turn(images, **values):
+    """Slices of two rotations in turn: each leaves free what the other one shows."""
+    for number, image in enumerate(images):
+        for keyword, (one, other) in values.items():
+            setattr(image, keyword, (one, other)[number % 2])
+    return images
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"AcquisitionNumber": (1, 2)},
+        {"AcquisitionTime": ("080000", "080130")},
+        {"AcquisitionNumber": (1, 2), "AcquisitionTime": ("080000", "080130")},
+        {"AcquisitionNumber": (2, 1), "InstanceNumber": (0, 0)},
+    ],
+)
+def test_rotations_that_fill_each_other_are_one_scan(values, tmp_path):
+    images = in_turn(scan(), **values)
+    if "InstanceNumber" in values:
+        images = numbered(images[::2]) + numbered(images[1::2], 13)
+    paths = written(images, tmp_path, 1)
+    assert judged(paths) == eligibility.Eligible()
+    assert np.array_equal(read_volume(paths).hu, HEAD.hu)
+
+
+def test_rotations_in_turn_between_which_the_head_moved_are_never_zipped(tmp_path):
+    still, moved = scan(), scan(12)
+    images = in_turn([(still, moved)[number % 2][number] for number in range(24)], AcquisitionNumber=(1, 2))
+    paths = written(images, tmp_path, 1)
+    volume = read_volume(paths)
+    assert len(volume.hu) == 12
+
+
 @pytest.mark.parametrize("moved", [9, -14])
 def test_two_scans_that_no_header_tells_apart_are_never_mixed(moved, tmp_path):
     images = scan() + scan(moved)
