@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from itertools import islice
 
 from pydicom import Dataset
-from pydicom.datadict import dictionary_has_tag, dictionary_VR
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
@@ -28,6 +28,11 @@ LONGEST_TEXT = 1024
 senders write more than the 64 of LO and the 16 of DS, and mean it."""
 MOST_VALUES = 64
 """Values of one attribute that are looked at; no attribute that is asked for has more than a few."""
+TEXT = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"))
+BYTES = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
+KINDS = (TEXT, BYTES, frozenset(("AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV")))
+"""VRs (PS3.5 6.2) that senders take for each other without harm; SQ is like no other."""
+MOST_NAMED = 8  # chosen: enough to find the culprit by
 LONGEST_NUMBERS = 4096
 """Bytes of an unreadable numeric element that are looked at once more; six numbers have 101 at most (PS3.5 6.2)."""
 
@@ -94,15 +99,19 @@ def items(header: Dataset, keyword: str) -> list[Dataset]:
 def keep_sent_text(header: Dataset) -> None:
     """Remember the bytes of text that nobody has decoded yet, for `sent_text`: decoding loses what it cannot read.
 
-    Which character set a sender really wrote in is known to its archive, not to us.
+    Which character set a sender really wrote in is known to its archive, not to us. Text that came under another VR
+    of text, or as plain bytes, gets its own.
     """
     kept: dict[BaseTag, RawDataElement] = {}
-    for raw in header.elements():
+    for raw in list(header.elements()):
         if not isinstance(raw, RawDataElement) or not raw.value:
             continue
         vr = _text_vr(raw.tag)
-        if vr and raw.VR in (None, vr) and len(raw.value) % 2 == 0:
-            kept[raw.tag] = raw._replace(VR=vr)
+        if not vr or len(raw.value) % 2 or not (raw.VR is None or raw.VR == vr or raw.VR in TEXT | BYTES):
+            continue
+        kept[raw.tag] = raw._replace(VR=vr)
+        if raw.VR not in (None, vr):
+            header[raw.tag] = kept[raw.tag]
     header.sent_text = kept
 
 
@@ -119,9 +128,26 @@ def sent_text(header: Dataset) -> Mapping[BaseTag, RawDataElement]:
     return kept
 
 
-def drop_unreadable(header: Dataset) -> None:
-    """Remove every value that cannot be read, so that nobody stumbles over it later."""
+def cleaned(headers: Iterable[Dataset]) -> tuple[Reason, ...]:
+    """Remove from `headers` what cannot be read and what is of the wrong kind; a warning that names the latter."""
+    keywords = {keyword: None for header in headers for keyword in drop_unreadable(header)}
+    if not keywords:
+        return ()
+    return (Reason(Why.CONTRADICTORY_ELEMENTS, keywords=", ".join(islice(keywords, MOST_NAMED))),)
+
+
+def drop_unreadable(header: Dataset) -> list[str]:
+    """Remove every value that cannot be read, so that nobody stumbles over it later.
+
+    Removed as well is what is of another kind than the dictionary (PS3.6) says, as a sequence written as text, because
+    whoever gets a copy would stumble; their keywords are returned.
+    """
+    contradictory: list[str] = []
     for found in list(header.elements()):
+        if found.VR is not None and not _is_of_its_kind(found.tag, str(found.VR)):
+            contradictory.append(keyword_for_tag(found.tag))
+            del header[found.tag]
+            continue
         if isinstance(found, DataElement) and found.VR != "SQ":
             continue  # was read before
         try:
@@ -132,7 +158,16 @@ def drop_unreadable(header: Dataset) -> None:
             continue
         if element.VR == "SQ":
             for item in element.value or ():
-                drop_unreadable(item)
+                contradictory += drop_unreadable(item)
+    return contradictory
+
+
+@lru_cache(maxsize=4096)  # as `_text_vr`
+def _is_of_its_kind(tag: BaseTag, vr: str) -> bool:
+    """Whether a VR is of the kind (text, number, bytes, sequence) that the dictionary knows; true where it is silent."""
+    if vr == "UN" or not dictionary_has_tag(tag):
+        return True
+    return any(vr == one or any({vr, one} <= kind for kind in KINDS) for one in dictionary_VR(tag).split(" or "))
 
 
 def _raw_texts(header: Dataset, keyword: str) -> list[str]:

@@ -83,6 +83,7 @@ class Why(StrEnum):
     SEVERAL_UNNAMED = "several_unnamed", "images"
     INSEPARABLE = "inseparable"
     OVER_TIME = "over_time"
+    CONTRADICTORY_ELEMENTS = "contradictory_elements", "keywords"
 
     # images left out of the stack
     LEFT_OUT = "left_out", "count", "because"

@@ -121,8 +121,7 @@ def not_analysed(
 ) -> Analysis:
     """The result of a series that was not analysed, because `reason`; raises UnusableSeries as `identity` does."""
     with pixels.quiet():
-        for header in headers:
-            reading.drop_unreadable(header)
+        warnings = reading.cleaned(headers)
     study_uid, series_uid, digest = identity(headers)
     return Analysis(
         status="not_analysed",
@@ -133,6 +132,7 @@ def not_analysed(
         card=card,
         provider=provider,
         headers=headers,
+        warnings=warnings,
         timings_s=timings_s or {},
     )
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom import Dataset
 
 from ich_node.domain.errors import (
     EngineFailure,
@@ -201,16 +204,23 @@ class Worker:
     def _analysis(self, job: Job, what: Analyse | Tell) -> Analysis:
         paths = self._spool.paths(job.series_uid, job.sop_instance_uids)
         if job.told is not None:
-            headers = identity_alone.headers(job, paths) if job.told in UNREAD else pipeline.read_headers(paths)
-            return pipeline.not_analysed(headers, self._model.card, self._engine.name, Reason(Why(job.told)))
-        if isinstance(what, Analyse):
+            reason = Reason(Why(job.told))
+        elif isinstance(what, Tell):
+            reason = Reason(Why.ANALYSIS_FAILED, times=what.failures, message=job.trouble or "?")
+        else:
             return self._analyse(paths, self._model, self._engine, self._config)
-        reason = Reason(Why.ANALYSIS_FAILED, times=what.failures, message=job.trouble or "?")
-        try:
+        if isinstance(what, Analyse) and job.told not in UNREAD:
             headers = pipeline.read_headers(paths)
-        except (UnusableSeries, OSError):  # damaged, gone, or on a disk that fails
-            headers = identity_alone.headers(job, paths)
+        else:
+            headers = self._identity(job, paths)
         return pipeline.not_analysed(headers, self._model.card, self._engine.name, reason)
+
+    def _identity(self, job: Job, paths: Sequence[Path]) -> tuple[Dataset, ...]:
+        """All that the last attempt needs: whatever else a header says, it may be what the others failed at."""
+        if job.told not in UNREAD:
+            with suppress(UnusableSeries, OSError):  # damaged, gone, or on a disk that fails
+                return identity_alone.of(pipeline.read_headers(paths))
+        return identity_alone.headers(job, paths)
 
     def _publish(self, job: Job, analysis: Analysis) -> None:
         """Write the results and owe them: durable before the one transaction, in their place within it.

@@ -18,7 +18,7 @@ from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConve
 from ich_node.dicom import geometry
 from ich_node.dicom.eligibility import PlanesOf
 from ich_node.dicom.geometry import Plane, Stack
-from ich_node.dicom.reading import drop_unreadable, text
+from ich_node.dicom.reading import cleaned, text
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Volume
 from ich_node.domain.reasons import Reason, Why
@@ -191,8 +191,7 @@ def _decoded(slices: Sequence[tuple[Image, Plane]]) -> Iterator[Hu | Reason]:
 
 def _volume(slices: list[tuple[Image, Plane]], stack: Stack, hu: Hu, warnings: tuple[Reason, ...]) -> Volume:
     frames = [plane.frame_number for _, plane in slices]
-    for header in {id(image): image.header for image, _ in slices}.values():
-        drop_unreadable(header)
+    wrong = cleaned({id(image): image.header for image, _ in slices}.values())
     return Volume(
         hu=hu,
         spacing_mm=stack.spacing_mm,
@@ -201,7 +200,7 @@ def _volume(slices: list[tuple[Image, Plane]], stack: Stack, hu: Hu, warnings: t
         sop_instance_uids=tuple(plane.sop_instance_uid for _, plane in slices),
         headers=tuple(image.header for image, _ in slices),
         frame_numbers=None if None in frames else tuple(number for number in frames if number is not None),
-        warnings=(*warnings, *stack.warnings),
+        warnings=(*warnings, *stack.warnings, *wrong),
     )
 
 

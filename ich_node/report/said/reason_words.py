@@ -233,6 +233,11 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
                 "es fehlen Schichten: eine Lücke von {gap_mm:.0f} mm",
                 AGAIN,
             )
+        case Why.CONTRADICTORY_ELEMENTS:
+            return Words(
+                "header elements of the wrong kind were left out: {keywords}",
+                "Kopfelemente der falschen Art wurden weggelassen: {keywords}",
+            )
         case Why.GAP:
             return Words(
                 "gap of {missing_mm:.0f} mm between slices {below} and {above}",

@@ -9,7 +9,12 @@ from ich_node.domain.reasons import Reason, Why
 from ich_node.report.said.reason_words import Words, words_of
 from ich_node.report.said.wording import WORDINGS, Language
 
-TECHNICAL = frozenset({Why.TILT, Why.UNEVEN, Why.SIDEWAYS, Why.NO_FRAME_OF_REFERENCE, Why.LEFT_OUT, Why.GAP})
+TECHNICAL = frozenset(
+    {
+        *(Why.TILT, Why.UNEVEN, Why.SIDEWAYS, Why.NO_FRAME_OF_REFERENCE, Why.LEFT_OUT, Why.GAP),
+        Why.CONTRADICTORY_ELEMENTS,
+    }
+)
 """Warnings about the series, for those who send it: they do not stand beside the answer."""
 
 PARTIAL = frozenset({Why.VERTEX_NOT_COVERED, Why.BASE_NOT_COVERED})

@@ -408,3 +408,29 @@ def test_a_series_of_which_nothing_can_be_read_is_answered_from_its_identity_alo
     assert "not one file" in answered.refusal
     told = [dcmread(item.path) for item in jobs.due("pacs")]
     assert {(item.StudyInstanceUID, item.PatientID) for item in told} == {(STUDY, "")}
+
+
+@pytest.mark.parametrize("told", [None, Why.IMAGES_REFUSED])
+def test_whatever_of_a_header_the_results_cannot_be_made_with_the_last_attempt_does_without_it(
+    work, jobs, settings, clock, monkeypatch, told
+):
+    job = queue(jobs, settings)
+    if told is not None:
+        images = tuple(Instance(STUDY, SERIES, "", uid, "", settings.state_dir) for uid in job.sop_instance_uids)
+        job = jobs.enqueue(Series(STUDY, SERIES, images), anew=True, told=told)
+    made = worker.build.results
+
+    def stumble(analysis, **options):
+        if "Rows" in analysis.headers[0]:
+            raise AttributeError("'str' object has no attribute 'get'")
+        return made(analysis, **options)
+
+    monkeypatch.setattr(worker.build, "results", stumble)
+    one = work(positive)
+    for _ in range(settings.infer.max_attempts + 1):
+        one.work_once()
+        clock.now += 1
+    assert (jobs.job(job.id).state, jobs.job(job.id).priority) == (JobState.DELIVERING, None)
+    source = dcmread(next((settings.state_dir / "incoming" / SERIES).iterdir()))
+    (patient,) = {(str(dcmread(item.path).PatientName), dcmread(item.path).PatientID) for item in jobs.due("pacs")}
+    assert patient == (str(source.PatientName), source.PatientID)

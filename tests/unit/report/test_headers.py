@@ -16,8 +16,10 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, SecondaryCaptureImageStorage
 
 from ich_node.dicom import reading
-from ich_node.report import encoding, headers
+from ich_node.report import build, encoding, headers
 from ich_node.report.pictures.secondary_capture import set_file_meta
+from ich_node.runtime.config import ReportConfig
+from tests.analysis_builder import make_analysis
 
 MADE_AT = datetime(2026, 11, 20, 23, 30, 5, tzinfo=UTC)
 EQUIPMENT = headers.Equipment("ich", ("ich_node 0.1.0", "ich 1.0"), UID("2.25.1"), "ICHNODE")
@@ -193,6 +195,48 @@ def test_text_keeps_the_bytes_of_the_source_whatever_its_character_set_claims(ch
 
 def test_text_under_a_tag_of_another_kind_is_not_kept():
     assert Tag("ReferencedStudySequence") not in reading.sent_text(raw_file(PatientID=b"P1"))
+
+
+def with_raw(header: Dataset, keyword: str, vr: str, value: bytes) -> None:
+    tag = Tag(keyword)
+    header[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+
+
+KEPT_AS_THEY_ARE = {"PatientID", "PatientName", "StudyInstanceUID"}
+COPIED = [
+    keyword
+    for keyword in (*headers.PATIENT_AND_STUDY, "RequestAttributesSequence", "BodyPartExamined")
+    if keyword not in KEPT_AS_THEY_ARE and dictionary_VR(keyword) not in ("US", "FL", "FD")
+]
+
+
+@pytest.mark.parametrize("kind", ["positive", "not_analysed"])
+def test_elements_of_another_kind_than_the_dictionarys_are_left_out_and_named(kind):
+    analysis = make_analysis(kind, header={"PatientID": "P1", "PatientName": "Doe^Jane"})
+    for header in analysis.headers:
+        for keyword in COPIED:
+            sequence = dictionary_VR(keyword) == "SQ"
+            with_raw(header, keyword, *(("LO", b"Header Anonymizer ") if sequence else ("FL", bytes(4))))
+    (warning,) = reading.cleaned(analysis.headers)
+    assert str(dict(warning.values)["keywords"]).startswith("StudyDate, StudyTime, AccessionNumber")
+    made = build.results(analysis, options=ReportConfig(), device_name="ICHNODE", made_at=MADE_AT, predecessor=None)
+    for result in made.objects:
+        written = pydicom.dcmread(io.BytesIO(encoding.part10(result)))
+        assert (written.PatientID, str(written.PatientName)) == ("P1", "Doe^Jane")
+        assert reading.drop_unreadable(written) == []
+
+
+@pytest.mark.parametrize("vr", ["SH", "UT", "OB", "UN", "ST"])
+def test_text_under_another_vr_of_text_or_as_plain_bytes_gets_its_own(vr):
+    header = raw_file()
+    for keyword in ("PatientID", "PatientName"):
+        with_raw(header, keyword, vr, "Müller".encode("latin1"))
+    reading.keep_sent_text(header)
+    assert reading.cleaned([header]) == ()
+    for keyword in ("PatientID", "PatientName"):
+        sent = reading.sent_text(header)[Tag(keyword)]
+        assert (sent.VR, sent.value) == (dictionary_VR(keyword), "Müller".encode("latin1"))
+        assert header[keyword].VR == dictionary_VR(keyword)
 
 
 def test_a_source_whose_identity_was_removed_without_a_word_on_how_gives_a_valid_result():
