@@ -107,7 +107,7 @@ def keep_sent_text(header: Dataset) -> None:
         if not isinstance(raw, RawDataElement) or not raw.value:
             continue
         vr = _text_vr(raw.tag)
-        if not vr or len(raw.value) % 2 or not (raw.VR is None or raw.VR == vr or raw.VR in TEXT | BYTES):
+        if not vr or len(raw.value) % 2 or not (raw.VR is None or vr == raw.VR or raw.VR in TEXT | BYTES):
             continue
         kept[raw.tag] = raw._replace(VR=vr)
         if raw.VR not in (None, vr):
@@ -164,7 +164,7 @@ def drop_unreadable(header: Dataset) -> list[str]:
 
 @lru_cache(maxsize=4096)  # as `_text_vr`
 def _is_of_its_kind(tag: BaseTag, vr: str) -> bool:
-    """Whether a VR is of the kind (text, number, bytes, sequence) that the dictionary knows; true where it is silent."""
+    """Whether a VR is of the kind (text, number, bytes, sequence) that the dictionary knows; true if it does not say."""
     if vr == "UN" or not dictionary_has_tag(tag):
         return True
     return any(vr == one or any({vr, one} <= kind for kind in KINDS) for one in dictionary_VR(tag).split(" or "))

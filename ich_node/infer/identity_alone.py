@@ -19,7 +19,6 @@ from ich_node.dicom.reading import drop_unreadable, sent_text
 from ich_node.domain.errors import UnidentifiableInstance
 from ich_node.domain.ledger import Job
 
-
 KEPT = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SpecificCharacterSet", "Modality"),
     *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"),

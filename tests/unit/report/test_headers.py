@@ -236,7 +236,7 @@ def test_text_under_another_vr_of_text_or_as_plain_bytes_gets_its_own(vr):
     for keyword in ("PatientID", "PatientName"):
         sent = reading.sent_text(header)[Tag(keyword)]
         assert (sent.VR, sent.value) == (dictionary_VR(keyword), "Müller".encode("latin1"))
-        assert header[keyword].VR == dictionary_VR(keyword)
+        assert dictionary_VR(keyword) == header[keyword].VR
 
 
 def test_a_source_whose_identity_was_removed_without_a_word_on_how_gives_a_valid_result():
