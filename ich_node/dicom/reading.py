@@ -164,7 +164,7 @@ def drop_unreadable(header: Dataset) -> list[str]:
 
 @lru_cache(maxsize=4096)  # as `_text_vr`
 def _is_of_its_kind(tag: BaseTag, vr: str) -> bool:
-    """Whether a VR is of the kind (text, number, bytes, sequence) that the dictionary knows; true if it does not say."""
+    """Whether a VR is of the kind (text, number, bytes, sequence) that the dictionary says; true where it is silent."""
     if vr == "UN" or not dictionary_has_tag(tag):
         return True
     return any(vr == one or any({vr, one} <= kind for kind in KINDS) for one in dictionary_VR(tag).split(" or "))
