@@ -189,8 +189,9 @@ def _add_tools(verb: Callable[[str, Run, str], argparse.ArgumentParser]) -> None
     phantom.add_argument("--slices", type=int, default=32, metavar="N", help="number of slices (32)")
     phantom.add_argument("--seed", type=int, default=0, metavar="N", help="another head for another number (0)")
 
-    model = verb("model", _model, "verify or describe a model bundle")
-    model.add_argument("action", choices=("verify", "info"))
+    model = verb("model", _model, "verify or describe a model bundle, or put it into a Triton model repository")
+    model.add_argument("action", choices=("verify", "info", "repository"))
+    model.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="repository: the folder to add it to")
     model.add_argument("--bundle", type=Path, metavar="DIR", help="folder with ich.onnx and ich.yaml (the shipped one)")
 
     retention = verb("retention", _retention, "delete what is finished and old, by age and by space")
@@ -290,10 +291,18 @@ def _phantom(arguments: argparse.Namespace) -> int:
 
 
 def _model(arguments: argparse.Namespace) -> int:
-    from ich_node.infer.bundle import info
+    from ich_node.infer.bundle import info, load
     from ich_node.infer.engine.self_test import verify
 
     folder = arguments.bundle or config.default_bundle()
+    if arguments.action == "repository":
+        if arguments.folder is None:
+            raise ConfigError(["model repository needs a folder"])
+        from ich_node.infer.engine import triton
+
+        for path in triton.write_repository(load(folder), arguments.folder):
+            print(path)
+        return service.EXIT_OK
     for line in verify(folder) if arguments.action == "verify" else info(folder):
         print(line)
     return service.EXIT_OK

@@ -138,10 +138,22 @@ class ReceiveConfig(Section):
         return value
 
 
+class TritonConfig(Section):
+    """NVIDIA Triton Inference Server, where infer.engine is triton."""
+
+    address: str = Field("127.0.0.1:8001", pattern=r"^[^\s/]+:[0-9]+$", description="host:port of its gRPC service")
+    ca: Path | None = Field(None, description="authorities of its certificate; none: no TLS")
+    timeout_s: float = Field(60, gt=0, description="an answer to 32 slices must come within")
+
+
 class InferConfig(Section):
     """The worker."""
 
     bundle: Path | None = Field(None, description="folder with ich.onnx and ich.yaml; none: the shipped bundle")
+    engine: Literal["onnxruntime", "triton"] = Field(
+        "onnxruntime", description="in this process, or a Triton server that several workers share"
+    )
+    triton: TritonConfig = TritonConfig()
     provider: Literal["auto", "cuda", "cpu"] = Field("auto", description="auto takes CUDA when it really runs")
     threads: int = Field(
         0, ge=0, description="CPU threads of ONNX Runtime; 0: all cores that affinity and control group allow"

@@ -11,6 +11,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ich_node.domain.errors import EngineFailure, ModelError
+from ich_node.domain.findings import LABELS
 from ich_node.infer.bundle import Model
 from ich_node.runtime.config import InferConfig
 
@@ -55,11 +57,28 @@ class Engine(Protocol):
         ...
 
 
+def checked(answer: Output, slices: int) -> Output:
+    """An answer as the seam promises it. Raises ModelError when it is not finite or of another shape."""
+    if answer.logits.shape != (slices, len(LABELS)) or answer.cam.shape[:2] != answer.logits.shape:
+        shapes = f"{answer.logits.shape} and {answer.cam.shape}"
+        raise ModelError(f"the model answered with shapes {shapes} to {slices} slices")
+    if not all(np.isfinite(array).all() for array in (answer.logits, answer.cam, answer.features)):
+        raise ModelError("the model's output holds values that are not finite")
+    return answer
+
+
 def open_engine(config: InferConfig, model: Model) -> Engine:
     """The engine that the configuration asks for.
 
-    Raises ModelError when the graph cannot be loaded, EngineFailure when CUDA was asked for and is not obtained.
+    Raises ModelError when the graph cannot be loaded or a server has another one, EngineFailure when CUDA was asked for
+    and is not obtained, or the server not reached.
     """
+    if config.engine == "triton":
+        try:
+            from ich_node.infer.engine.triton import TritonEngine  # noqa: PLC0415 — tritonclient comes with an extra
+        except ModuleNotFoundError as error:
+            raise EngineFailure("infer.engine: triton needs tritonclient: pip install 'ich-node[triton]'") from error
+        return TritonEngine(config.triton, model)
     from ich_node.infer.engine.ort import OrtEngine  # noqa: PLC0415 — whoever only names the seam loads no runtime
 
     return OrtEngine(model.graph, model.manifest.self_test, config.provider, config.threads)

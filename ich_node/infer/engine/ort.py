@@ -17,9 +17,8 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from ich_node.domain.errors import EngineFailure, ModelError
-from ich_node.domain.findings import LABELS
 from ich_node.infer.bundle import SelfTest
-from ich_node.infer.engine import Output, self_test
+from ich_node.infer.engine import Output, checked, self_test
 from ich_node.runtime import cores, logs
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -99,12 +98,7 @@ class OrtEngine:
                     answer = self._run(self._spare, CPU, CPU_BATCH, hu)
                     break
                 del self._batches[0]
-        if answer.logits.shape != (len(hu), len(LABELS)) or answer.cam.shape[:2] != answer.logits.shape:
-            shapes = f"{answer.logits.shape} and {answer.cam.shape}"
-            raise ModelError(f"the model answered with shapes {shapes} to {len(hu)} slices")
-        if not all(np.isfinite(array).all() for array in (answer.logits, answer.cam, answer.features)):
-            raise ModelError("the model's output holds values that are not finite")
-        return answer
+        return checked(answer, len(hu))
 
     def self_test(self) -> float:
         """The largest difference from the manifest's answer (see `Engine.self_test`); also warms a GPU up."""
