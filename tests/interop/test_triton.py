@@ -1,5 +1,5 @@
 """A real Triton Inference Server as the engine. The one that can be had without a GPU has no ONNX backend: its Python
-backend runs the very file that `ich-node model repository` wrote, everything else of the repository is used as it is."""
+backend runs the very file that `ich-node model repository` wrote, the rest of the repository is used as it is."""
 
 from __future__ import annotations
 
