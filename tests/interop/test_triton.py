@@ -25,7 +25,7 @@ from ich_node.runtime.config import InferConfig, TritonConfig, default_bundle
 from tests.ports import free_ports
 
 SERVER = Path(__file__).with_name("triton") / "server" / "pytriton" / "tritonserver"
-BACKEND = '''
+BACKEND = """
 import sys
 from pathlib import Path
 
@@ -53,7 +53,7 @@ class TritonPythonModel:
             tensors = [triton.Tensor.from_dlpack(name, array) for name, array in zip(NAMES, arrays)]
             answers.append(triton.InferenceResponse(output_tensors=tensors))
         return answers
-'''
+"""
 
 
 @pytest.fixture(scope="module")
