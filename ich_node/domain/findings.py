@@ -177,6 +177,8 @@ INNER_SITES = (
     "brain stem",
 )
 """What is one structure on either side; the template has a map of each, under the same name."""
+COMPARTMENTS = ("supratentorial", "infratentorial")
+"""Above and below the tentorium: said where nothing closer is known."""
 SITES = (
     "frontal lobe",
     "parietal lobe",
@@ -184,8 +186,7 @@ SITES = (
     "occipital lobe",
     "cerebral hemisphere",
     *INNER_SITES,
-    "supratentorial",
-    "infratentorial",
+    *COMPARTMENTS,
 )
 """Every place that a finding may have."""
 

@@ -48,9 +48,16 @@ def key_slices(
     for index, label in sorted(chosen.items()):
         heat = explain.slice_heat(prediction, label, index, crop, space)
         found = evidence.get(label)
-        side, sites = locate.on_slice(found, index, label, space, frame) if found else (None, ())
+        name = _most_on(index, evidence) if label == ANY else label
+        side, sites = locate.on_slice(found, index, name, space, frame) if found else (None, ())
         shown.append(KeySlice(index, label, heat, side, sites, locate.midplane(volume, index, frame)))
     return tuple(shown)
+
+
+def _most_on(index: int, evidence: Mapping[str, Evidence]) -> str:
+    """The type with most evidence on a slice, after which its place is named; "any" where there is none."""
+    on_slice = {label: float(found.place[index].sum()) for label, found in evidence.items() if label != ANY}
+    return max(on_slice, key=on_slice.__getitem__) if any(on_slice.values()) else ANY
 
 
 def spread(evidence: Mapping[str, Evidence], heights_mm: Array) -> dict[int, str]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 from scipy.spatial.distance import pdist
 
-from ich_node.domain.findings import Laterality, Peak, Volume
+from ich_node.domain.findings import COMPARTMENTS, Laterality, Peak, Volume
 from ich_node.infer.say import headspace, lobes, skull
 from ich_node.infer.say.evidence import ANY, Evidence
 from ich_node.infer.say.headspace import INFRATENTORIAL, REGIONS, HeadFrame, Template
@@ -75,11 +75,22 @@ def locate_all(
     if types:
         own = located[ANY]
         extents = [place.extent_mm for place in (own, *types) if place.extent_mm is not None]
+        largest_first = sorted(
+            (label for label in located if label != ANY), key=lambda label: -float(evidence[label].place.sum())
+        )
         located[ANY] = own._replace(
             laterality=covering(own.laterality, [place.laterality for place in types]),
+            sites=merged([located[label].sites for label in largest_first]),
             extent_mm=max(extents, default=None),
         )
     return located
+
+
+def merged(parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """The sites of all parts, those of the first one first; the compartment last, where all name the same."""
+    close = dict.fromkeys(site for sites in parts for site in sites if site not in COMPARTMENTS)
+    whole = [site for site in COMPARTMENTS if all(site in sites for sites in parts)]
+    return (*close, *whole)
 
 
 def covering(own: Laterality | None, parts: Sequence[Laterality | None]) -> Laterality | None:
@@ -121,7 +132,10 @@ def _located(
 def on_slice(
     evidence: Evidence, index: int, label: str, space: Inside, frame: HeadFrame | None
 ) -> tuple[Laterality | None, tuple[str, ...]]:
-    """Side and sites of the evidence on one slice alone; nothing where none is lit."""
+    """Side and sites of the evidence on one slice alone; nothing where none is lit.
+
+    `label` decides what the sites are named after (`name_sites`).
+    """
     alone = np.zeros(len(evidence.lit), np.float32)
     alone[index] = evidence.lit[index].any()
     return placed(evidence, label, space, frame, alone, ONE_SIDED_PICTURE)

@@ -292,11 +292,12 @@ def _page(analysis: Analysis, content: Content, side: int) -> summary_page.Page:
             answer.threshold,
             answer.percent,
             answer.present,
-            answer.where or (answer.verdict if answer.also_possible else ""),
+            answer.where_first or (answer.verdict if answer.also_possible else ""),
             answer.slice_range + (f" ({answer.images})" if answer.images else ""),
         )
         for answer in content.answers
     ]
+    measured = (content.measured,) if analysed and content.measured else ()
     unanswered = " ".join(part for part in (WORDINGS[content.language].no_priority, _sentence(content.instead)) if part)
     return summary_page.Page(
         tone=content.tone,
@@ -311,7 +312,7 @@ def _page(analysis: Analysis, content: Content, side: int) -> summary_page.Page:
         warnings=content.warnings,
         remarks=content.remarks,
         more=WORDINGS[content.language].more,
-        facts=(content.facts[0], " ".join((*content.facts[1:], content.disclaimers[1]))),
+        facts=(content.facts[0], " ".join((*content.facts[1:], content.disclaimers[1])), *measured),
         disclaimer=DISCLAIMER,
     )
 

@@ -107,7 +107,7 @@ def draw_page(page: Page, rows: int, columns: int, squeeze: tuple[float, float] 
 
 def _fitting(lines: list[TextLine], room: float, more: TextLine) -> list[TextLine]:
     """As many of `lines`, in their order, as `room` (letter heights, pixels) holds, with `more` for the others."""
-    if sum(line.size for line in lines) <= room:
+    if not lines or sum(line.size for line in lines) <= room:
         return lines
     shown: list[TextLine] = []
     for line in lines:
@@ -252,7 +252,7 @@ class _Sheet:
         if not located:
             end = width - 10 * u
             return tuple(self._left + part for part in (10 * u, 0.36 * width, end, end, end))
-        return tuple(self._left + part for part in (10 * u, 0.335 * width, 0.58 * width, 0.6 * width, width - 10 * u))
+        return tuple(self._left + part for part in (10 * u, 0.335 * width, 0.53 * width, 0.55 * width, width - 10 * u))
 
     def _shape(self, tone: Tone, x: float, y: float, r: float, ink: Colour) -> None:
         """▲ STAT, ◆ HIGH, ● ROUTINE, ? not analysed."""

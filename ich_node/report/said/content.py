@@ -17,7 +17,7 @@ from pydicom.sr.coding import Code
 
 from ich_node import __version__
 from ich_node.dicom import geometry, reading
-from ich_node.domain.findings import DISCLAIMER, Analysis, Finding, KeySlice, Laterality, Peak
+from ich_node.domain.findings import COMPARTMENTS, DISCLAIMER, Analysis, Finding, KeySlice, Laterality, Peak, Priority
 from ich_node.domain.reasons import Why
 from ich_node.report import headers
 from ich_node.report.said import reasons
@@ -30,7 +30,6 @@ CorrectionKind = Literal["more images", "again"]
 
 SERIES_DESCRIPTION = "ICH TRIAGE"
 LINE_BREAK = "\r\n"  # PS3.5 6.1.3: what a text value breaks its lines with
-COMPARTMENTS = ("supratentorial", "infratentorial")
 MOST_SITES = 2  # chosen: a place is found with two names; more are read as doubt
 BESIDE_THE_BRAIN = ("epidural", "subdural", "subarachnoid")
 
@@ -40,9 +39,9 @@ class Answer:
     """The answer on one label.
 
     percent: the probability as people read it; percent_value: 0..100 with one decimal, for a measurement.
-    site, laterality: codes, only when present (and, for the side, when sure). where, slices, slice_range, images,
-    strongest and extent are words, empty when absent or not known; images: the numbers that a viewer shows for
-    slice_range. text: all of it, a line per sentence.
+    site, laterality: codes, only when present (and, for the side, when sure). where, where_first (with the likeliest
+    place alone), slices, slice_range, images, strongest and extent are words, empty when absent or not known; images:
+    the numbers that a viewer shows for slice_range. text: all of it, a line per sentence.
     """
 
     label: str
@@ -59,6 +58,7 @@ class Answer:
     site: Code | None
     laterality: Code | None
     where: str
+    where_first: str
     slices: str
     slice_range: str
     images: str
@@ -99,7 +99,8 @@ class Content:
     instead: what to send for an answer. looked_at: slices, thickness and height that were read; empty without analysis.
     answers: one per label, "any" first; captions: one per key slice, in the same order; survey: the slice of each
     picture of the survey. warnings: what changes the worth of the answer; remarks: what is technical.
-    facts: model, provider, time; bands: how good each priority is. disclaimers: the first one is domain.DISCLAIMER.
+    facts: model, provider, time; bands: how good each priority is; measured: the same in one line.
+    disclaimers: the first one is domain.DISCLAIMER.
     summary: headline, explanation and priority as one paragraph.
     """
 
@@ -123,6 +124,7 @@ class Content:
     notes: tuple[str, ...]
     facts: tuple[str, ...]
     bands: tuple[str, ...]
+    measured: str
     disclaimers: tuple[str, ...]
     headings: tuple[str, str, str, str]
     activation: str
@@ -140,6 +142,7 @@ def content(
     reason = None if analysis.reason is None else reasons.said(analysis.reason, language)
     series = _series(analysis, words)
     looked_at = _looked_at(analysis, words)
+    bands, measured = _bands(analysis, words)
     headline = _headline(tone, answers, words)
     banner_note = words.priorities[analysis.priority] if analysis.priority else ""
     worth = frozenset(Why) - reasons.TECHNICAL
@@ -175,7 +178,8 @@ def content(
         remarks=_warnings(analysis, language, reasons.TECHNICAL),
         notes=_notes(answers, words),
         facts=_facts(analysis, words, made_at),
-        bands=_bands(analysis, words),
+        bands=bands,
+        measured=measured,
         disclaimers=(DISCLAIMER, words.unreviewed, *words.disclaimers),
         headings=words.headings,
         activation=words.activation,
@@ -210,18 +214,29 @@ def _looked_at(analysis: Analysis, words: Wording) -> str:
     return words.looked_at.format(count=len(heights), thickness=thick, height=f"{covered_mm:.0f}")
 
 
-def _bands(analysis: Analysis, words: Wording) -> tuple[str, ...]:
-    """How good it is to call a study at least this urgent, as measured."""
-    card = analysis.card
-    return tuple(
-        words.band.format(
-            priority=band.priority.value,
-            threshold=percentage(band.threshold, words),
-            sensitivity=percentage(band.sensitivity, words),
-            specificity=percentage(band.specificity, words),
-        )
-        for band in card.bands
-    )
+def _bands(analysis: Analysis, words: Wording) -> tuple[tuple[str, ...], str]:
+    """How good it is to call a study at least this urgent, as measured, and how many hemorrhages stay below all that.
+
+    As sentences, and as one short line; nothing where the card does not say.
+    """
+    if not analysis.card.bands:
+        return (), ""
+    start, each, below = words.measured
+    long, short = [], []
+    for band in analysis.card.bands:
+        values = {
+            "priority": band.priority.value,
+            "threshold": percentage(band.threshold, words),
+            "sensitivity": percentage(band.sensitivity, words),
+            "specificity": percentage(band.specificity, words),
+        }
+        long.append(words.band.format(**values))
+        short.append(each.format(**values))
+    lowest = analysis.card.bands[-1]
+    missed = percentage(1 - lowest.sensitivity, words)
+    routine = {"priority": Priority.ROUTINE.value, "threshold": percentage(lowest.threshold, words), "missed": missed}
+    long.append(words.below_bands.format(**routine))
+    return tuple(long), start + ", ".join([*short, below.format(**routine)])
 
 
 def _correction(corrected: Correction | None, words: Wording) -> Iterable[str]:
@@ -258,7 +273,10 @@ def _answer(finding: Finding, analysis: Analysis, words: Wording) -> Answer:
     above = finding.present or finding.also_possible
     percent = percentage(finding.probability, words, threshold=threshold, above=above)
     threshold_percent = percentage(threshold, words)
-    where = _where(finding.label, finding.laterality, finding.sites, words) if finding.present else ""
+    where, where_first = (
+        _where(finding.label, finding.laterality, finding.sites, words, most) if finding.present else ""
+        for most in (MOST_SITES, 1)
+    )
     slices, images = _slices(finding, analysis, words), _images(finding, analysis)
     strongest = _at(finding.peak, analysis, words)
     extent = "" if finding.extent_mm is None else words.extent.format(mm=f"{finding.extent_mm:.0f}")
@@ -284,6 +302,7 @@ def _answer(finding: Finding, analysis: Analysis, words: Wording) -> Answer:
         site=codes.finding_site(finding.label, finding.sites) if finding.present else None,
         laterality=codes.SIDES[finding.laterality] if finding.present and finding.laterality else None,
         where=where,
+        where_first=where_first,
         slices=slices,
         slice_range=_range(finding),
         images=images,
@@ -303,9 +322,11 @@ def percentage(share: float, words: Wording, *, threshold: float | None = None, 
     return words.percent.format(number=number)
 
 
-def _where(label: str, laterality: Laterality | None, sites: tuple[str, ...], words: Wording) -> str:
+def _where(
+    label: str, laterality: Laterality | None, sites: tuple[str, ...], words: Wording, most: int = MOST_SITES
+) -> str:
     """Side and the likeliest sites; a compartment only where nothing closer is known."""
-    close = [site for site in sites if site not in COMPARTMENTS][:MOST_SITES]
+    close = [site for site in sites if site not in COMPARTMENTS][:most]
     place = "/".join(words.sites.get(site, site) for site in close or sites[:1])
     if close and label in BESIDE_THE_BRAIN:
         place = words.beside.format(site=place)

@@ -65,6 +65,8 @@ class Wording:
     viewer: str
     more: str
     band: str
+    below_bands: str
+    measured: tuple[str, str, str]
     provider: str
     images: str
     unreviewed: str
@@ -137,6 +139,12 @@ ENGLISH = Wording(
     viewer="(images {images} in the viewer)",
     more="! More warnings stand in the text report.",
     band="{priority} and above: from {threshold}, sensitivity {sensitivity}, specificity {specificity}",
+    below_bands="{priority}: below {threshold}, as were {missed} of the hemorrhages",
+    measured=(
+        "Sens./spec. measured: ",
+        "{priority} (≥{threshold}) {sensitivity}/{specificity}",
+        "{priority} misses {missed}.",
+    ),
     provider="Computed by {provider}",
     images="{count} images of series {number}",
     unreviewed="Not reviewed by a physician.",
@@ -225,6 +233,12 @@ GERMAN = Wording(
     viewer="(Bilder {images} im Viewer)",
     more="! Weitere Warnungen stehen im Textbericht.",
     band="{priority} und höher: ab {threshold}, Sensitivität {sensitivity}, Spezifität {specificity}",
+    below_bands="{priority}: unter {threshold}, wie {missed} der Blutungen",
+    measured=(
+        "Sens./Spez. gemessen: ",
+        "{priority} (≥{threshold}) {sensitivity}/{specificity}",
+        "{priority} übersieht {missed}.",
+    ),
     provider="Berechnet mit {provider}",
     images="{count} Bilder der Serie {number}",
     unreviewed="Nicht ärztlich geprüft.",

@@ -258,6 +258,22 @@ def test_the_side_of_any_never_contradicts_that_of_a_type(own, parts, whole):
     assert locate.covering(own, parts) is whole
 
 
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        ([("lateral ventricle",)], ("lateral ventricle",)),
+        (
+            [("frontal lobe", "supratentorial"), ("temporal lobe", "frontal lobe", "supratentorial")],
+            ("frontal lobe", "temporal lobe", "supratentorial"),
+        ),
+        ([("frontal lobe", "supratentorial"), ("cerebellum", "infratentorial")], ("frontal lobe", "cerebellum")),
+        ([(), ("cerebellum", "infratentorial")], ("cerebellum",)),
+    ],
+)
+def test_any_is_where_its_types_are(parts, whole):
+    assert locate.merged(parts) == whole
+
+
 def test_any_covers_the_slices_and_the_extent_of_its_types(head):
     volume = volume_of(head.hu, head.spacing_mm)
     box = crop(volume)

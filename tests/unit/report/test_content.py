@@ -171,7 +171,12 @@ def test_every_band_says_how_good_it_is():
     analysis = make_analysis("negative", **SMALL)
     band = Band(Priority.STAT, 0.8, 0.62, 0.98)
     card = dataclasses.replace(analysis.card, bands=(band,))
-    assert said("negative", card=card).bands == ("STAT and above: from 80%, sensitivity 62%, specificity 98%",)
+    page = said("negative", card=card)
+    assert page.bands == (
+        "STAT and above: from 80%, sensitivity 62%, specificity 98%",
+        "ROUTINE: below 80%, as were 38% of the hemorrhages",
+    )
+    assert page.measured == "Sens./spec. measured: STAT (≥80%) 62%/98%, ROUTINE misses 38%."
 
 
 @pytest.mark.parametrize(
