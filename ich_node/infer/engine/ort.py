@@ -8,6 +8,7 @@ only, the CPU, and each is a warning in the log.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 OUTPUTS = ("logits", "cam", "features")
 DRIVER = Path("/proc/driver/nvidia/version")
 
-CPU_BATCH = 4
-"""Slices per run on the CPU: 4, 8 and 16 take the same CPU time, and the memory grows with them."""
+CPU_BATCH = 1
+"""Slices per run on the CPU: 1, 2 and 4 take the same CPU time, and the memory grows with them."""
 
 CUDA_BATCHES = (32, 8)
 """Slices per run on a GPU: a usual head is one batch; the second number is tried when the first does not fit."""
@@ -37,7 +38,6 @@ CUDA_OPTIONS = {
     "arena_extend_strategy": "kSameAsRequested",
     "gpu_mem_limit": str(4 << 30),  # bytes; a batch of 32 takes 1.2 GB, and other workers want theirs
 }
-GIVE_BACK = "memory.enable_memory_arena_shrinkage"
 NO_MEMORY = ("out of memory", "Failed to allocate memory", "smaller than requested bytes", "ALLOC_FAILED")
 """How ONNX Runtime's allocators, CUDA and cuDNN say that memory is full."""
 
@@ -70,7 +70,7 @@ class OrtEngine:
         self._graph, self._test, self._threads = graph, test, threads or cores.usable()
         cores.keep_blas_to_one_thread()
         wanted = provider == "cuda" or (provider == "auto" and DRIVER.exists())
-        self._session = _open(graph, self._threads, cuda=wanted)
+        self._session = _open(graph, cuda=wanted)
         self.name = str(self._session.get_providers()[0])
         if provider == "cuda" and self.name != CUDA:
             raise EngineFailure(f"CUDA was asked for, but only {self.name} could be obtained")
@@ -94,7 +94,7 @@ class OrtEngine:
                 answer_on_cpu = len(self._batches) == 1
                 logs.get().warning("gpu_memory_full", batch=self._batches[0], reason=str(full), on_cpu=answer_on_cpu)
                 if answer_on_cpu:
-                    self._spare = self._spare or _open(self._graph, self._threads, cuda=False)
+                    self._spare = self._spare or _open(self._graph, cuda=False)
                     answer = self._run(self._spare, CPU, CPU_BATCH, hu)
                     break
                 del self._batches[0]
@@ -108,35 +108,34 @@ class OrtEngine:
         return self_test.difference(self.run, self._test, tolerance.cuda if self.name == CUDA else tolerance.cpu)
 
     def _run(self, session: Any, provider: str, size: int, hu: Hu) -> Output:
-        """Batches of `size`; on a GPU the last one is filled up with air, on the CPU it hands the memory back."""
-        parts = []
-        for start in range(0, len(hu), size):
+        """Batches of `size`: on a GPU one by one, the last one filled up with air; on the CPU one on each core."""
+
+        def answer(start: int) -> list[npt.NDArray[np.float32]]:
             batch = np.ascontiguousarray(hu[start : start + size], np.int16)
             count = len(batch)
             if provider == CUDA and count < size:
                 batch = np.concatenate([batch, np.full((size - count, *batch.shape[1:]), -1024, np.int16)])
-            options = None
-            if provider == CPU and start + size >= len(hu):
-                options = onnxruntime.RunOptions()
-                options.add_run_config_entry(GIVE_BACK, "cpu:0")
             try:
-                arrays = session.run(OUTPUTS, {"hu": batch}, options)
+                arrays = session.run(OUTPUTS, {"hu": batch}, None)
             except NATIVE_ERRORS as error:
                 kind = OutOfMemory if any(words in str(error) for words in NO_MEMORY) else EngineFailure
                 raise kind(f"inference on {provider} failed: {error}") from error
-            parts.append([array[:count] for array in arrays])
+            return [array[:count] for array in arrays]
+
+        with ThreadPoolExecutor(1 if provider == CUDA else self._threads) as pool:
+            parts = list(pool.map(answer, range(0, len(hu), size)))
         logits, cam, features = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return Output(logits, cam, features, provider)
 
 
-def _open(graph: bytes, threads: int, *, cuda: bool) -> Any:
+def _open(graph: bytes, *, cuda: bool) -> Any:
+    """A session. On the CPU a run keeps to the thread that asks for it: what several share costs a third more."""
     providers: list[Any] = [CPU]
     if cuda and CUDA in onnxruntime.get_available_providers():
         onnxruntime.preload_dlls()
         providers.insert(0, (CUDA, CUDA_OPTIONS))
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads leave the CPU to the others
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
     try:
         return onnxruntime.InferenceSession(graph, options, providers=providers)

@@ -129,7 +129,7 @@ def on_gpu(monkeypatch, model):
 
     def make(room):
         gpu = Gpu(room)
-        monkeypatch.setattr(ort, "_open", lambda graph, n, *, cuda: gpu if cuda else real(graph, n, cuda=False))
+        monkeypatch.setattr(ort, "_open", lambda graph, *, cuda: gpu if cuda else real(graph, cuda=False))
         return OrtEngine(model.graph, provider="cuda", threads=1), gpu
 
     return make
