@@ -184,6 +184,107 @@ def test_bits_above_the_stored_ones_are_ignored(series):
     assert np.array_equal(read_volume(series).hu, HEAD.hu)
 
 
+def with_overlay(dataset: Dataset, bits: int) -> Dataset:
+    """Retired overlay planes (PS3.3-2004 C.9.2) in these bits above the stored ones, on part of the head."""
+    stored = dataset.pixel_array.astype(np.uint16)
+    stored[20:40, 10:80] |= bits
+    dataset.PixelData = stored.tobytes()
+    return dataset
+
+
+@pytest.mark.parametrize(
+    ("syntax", "encode"),
+    [
+        (ExplicitVRLittleEndian, None),
+        (DeflatedExplicitVRLittleEndian, None),
+        (RLELossless, None),
+        (JPEGLSLossless, imagecodecs.jpegls_encode),
+        (JPEG2000Lossless, lambda stored: imagecodecs.jpeg2k_encode(stored, codecformat="j2k", reversible=True)),
+        (JPEGLosslessSV1, lambda stored: imagecodecs.ljpeg_encode(stored, bitspersample=16)),
+    ],
+)
+@pytest.mark.parametrize("bits", [0x1000, 0x2000, 0x9000])
+def test_overlays_above_the_stored_bits_change_nothing_on_any_route(series, syntax, encode, bits):
+    for path in series[3:5]:
+        dataset = with_overlay(pydicom.dcmread(path), bits)
+        if encode is not None:  # a codestream holds all sixteen bits of the cells
+            dataset.PixelData = encapsulate([encode(dataset.pixel_array)])
+            dataset["PixelData"].is_undefined_length = True
+            dataset.file_meta.TransferSyntaxUID = syntax
+        elif syntax == RLELossless:
+            dataset.compress(syntax)
+        else:
+            dataset.file_meta.TransferSyntaxUID = syntax
+        dataset.save_as(path)
+    assert np.array_equal(read_volume(series).hu, HEAD.hu)
+
+
+@pytest.mark.parametrize("shift", [1, 4])
+def test_values_that_lie_higher_in_their_cells_are_brought_down(series, shift):
+    for path in series:
+        dataset = pydicom.dcmread(path)
+        stored = dataset.pixel_array.astype(np.uint16) << shift | 1  # an overlay bit below
+        rewrite(path, PixelData=stored.astype("<u2").tobytes(), BitsStored=12, HighBit=11 + shift)
+    assert np.array_equal(read_volume(series).hu, HEAD.hu)
+
+
+@pytest.mark.parametrize("air", [0xF830, 0xFC00])
+def test_negative_air_in_unsigned_cells_is_air_without_any_padding_value(series, air):
+    """−2000 or −1024 round the field of view, as two's complement; no header says that it is nothing."""
+    for path in series:
+        dataset = pydicom.dcmread(path)
+        stored = dataset.pixel_array.astype(np.uint16)
+        stored[:8] = air
+        rewrite(path, PixelData=stored.tobytes())
+    volume = read_volume(series)
+    assert (volume.hu[:, :8] == -1024).all() and np.array_equal(volume.hu[:, 8:], HEAD.hu[:, 8:])
+
+
+@pytest.mark.parametrize(
+    "comma", ["PixelSpacing", "ImagePositionPatient", "RescaleIntercept", "ImageOrientationPatient"]
+)
+def test_decimal_commas_are_understood(series, comma):
+    """As programs write that take a number's form from the language of their user."""
+    plain = read_volume(series)
+    for path in series:
+        dataset = pydicom.dcmread(path)
+        values = dataset[comma].value
+        values = values if isinstance(values, (list, pydicom.multival.MultiValue)) else [values]
+        text = "\\".join(f"{float(value):.6f}".replace(".", ",") for value in values)
+        sent = pydicom.dataelem.RawDataElement(
+            dataset[comma].tag, "DS", len(text) + len(text) % 2, (text + " " * (len(text) % 2)).encode(), 0, False, True
+        )
+        dataset[comma] = sent
+        dataset.save_as(path)
+    volume = read_volume(series)
+    assert np.array_equal(volume.hu, plain.hu)
+    assert np.allclose(volume.positions_mm, plain.positions_mm, atol=1e-5)
+    assert np.allclose(volume.spacing_mm, plain.spacing_mm, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [0.93, 1.05])
+def test_an_orientation_that_is_not_quite_of_unit_length_measures_the_same(series, length):
+    plain = read_volume(series)
+    for path in series:
+        dataset = pydicom.dcmread(path)
+        rewrite(path, ImageOrientationPatient=[length * float(value) for value in dataset.ImageOrientationPatient])
+    volume = read_volume(series)
+    assert np.allclose(volume.spacing_mm, plain.spacing_mm) and np.allclose(volume.affine, plain.affine)
+
+
+@pytest.mark.parametrize("syntax", ["implicit", "explicit", "big endian"])
+@pytest.mark.parametrize("meta", [True, False])
+def test_files_without_preamble_are_read(tmp_path, syntax, meta):
+    """As DCMTK writes with +F, and as archives of the nineties: with or without File Meta Information."""
+    for path in (paths := write_series(tmp_path, HEAD, transfer_syntax=SYNTAXES[syntax])):
+        content = path.read_bytes()[132:]
+        if not meta:
+            content = content[12 + struct.unpack("<I", content[8:12])[0] :]
+        path.write_bytes(content)
+    volume = read_volume(paths)
+    assert np.array_equal(volume.hu, HEAD.hu) and not volume.warnings
+
+
 def test_a_fractional_rescale_is_rounded(tmp_path):
     paths = write_series(tmp_path, HEAD, attributes={"RescaleSlope": "0.5", "RescaleIntercept": "-1000.25"})
     stored = HEAD.hu.astype(float) + 1024
