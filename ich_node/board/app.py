@@ -40,6 +40,7 @@ from ich_node.board.entrance import COOKIE, Entrance, address, guard
 from ich_node.board.feedback import COMMENT_LENGTH, Book, Feedback
 from ich_node.board.people import Brake, Proxy, Session, Sessions, Users
 from ich_node.board.studies import STANDING, Card, Studies
+from ich_node.board.trend import Trend
 from ich_node.board.view import FILTERS, HERE, PAGE, days_of, environment, fits, gates_of, patient_of, slices_of
 from ich_node.domain.errors import IchNodeError, UnusableSeries
 from ich_node.domain.findings import LABELS, Laterality
@@ -55,6 +56,7 @@ class Board:
 
     config: Config
     studies: Studies
+    trend: Trend
     desk: Desk
     news: News
     book: Book
@@ -92,6 +94,7 @@ def build(board: Board) -> Starlette:
         Route("/sign-in", pages.sign_in, methods=["GET", "POST"]),
         Route("/sign-out", pages.sign_out, methods=["POST"]),
         Route("/operations", pages.operations),
+        Route("/reference", pages.reference, methods=["POST"]),
         Route("/feedback.csv", pages.feedback_csv),
         Route("/study/{job:int}", pages.study),
         Route("/study/{job:int}/slice/{number:int}", pages.slice),
@@ -272,6 +275,7 @@ class Pages:
         except ValueError as error:
             raise HTTPException(400, str(error)) from error
         await run_in_threadpool(self._board.book.add, entry)
+        self._board.trend.hear(entry)
         self._audit_action(session, request, card)
         return RedirectResponse(f"../{card.job.id}", 303)
 
@@ -309,8 +313,17 @@ class Pages:
         found = await run_in_threadpool(health.facts, board.config, board.studies, board.clock())
         return self._page(
             request, "operations.html", session, facts=found, days=days_of(board.studies.cards),
-            gates=gates_of(board.studies.cards), now=board.clock(),
+            gates=gates_of(board.studies.cards), now=board.clock(), drift=board.trend.drift,
+            alarms=board.trend.drift.standing(board.clock()),
         )  # fmt: skip
+
+    async def reference(self, request: Request) -> Response:
+        """An operator says that what comes from now on is the normal state."""
+        session, _ = await self._entrance.signed(request)
+        if session.person.role != "operator":
+            raise HTTPException(403)
+        await run_in_threadpool(self._board.trend.begin_anew, self._board.clock(), session.person.name)
+        return RedirectResponse("./operations", 303)
 
     async def healthz(self, _request: Request) -> Response:
         """This process answers."""
@@ -325,7 +338,7 @@ class Pages:
     async def metrics(self, _request: Request) -> Response:
         """For Prometheus."""
         board = self._board
-        text = await run_in_threadpool(health.metrics, board.config, board.studies, board.clock())
+        text = await run_in_threadpool(health.metrics, board.config, board.studies, board.trend, board.clock())
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def events(self, request: Request) -> Response:

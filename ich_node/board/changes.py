@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ich_node.board.studies import Studies
+from ich_node.board.trend import Trend
 from ich_node.domain.errors import StoreError
 from ich_node.store.ledger.protocols import Overview
 
@@ -27,6 +28,7 @@ class News:
 
     studies: Studies
     ledger: Overview
+    trend: Trend
     _listeners: set[asyncio.Event] = field(default_factory=set)
     _stamp: object = None
     _stats: dict[int, frozenset[int]] = field(default_factory=dict)
@@ -44,6 +46,7 @@ class News:
                         self._stats = {self.studies.revision: new}
                         for event in self._listeners:
                             event.set()
+                        self.trend.catch_up(self.studies.cards)
             await asyncio.sleep(LOOK_EVERY_S)
 
     async def listen(self) -> AsyncIterator[str]:

@@ -67,6 +67,11 @@ class Book:
             os.close(descriptor)
         self._entries.append(entry)
 
+    @property
+    def entries(self) -> tuple[Feedback, ...]:
+        """Every opinion, oldest first."""
+        return tuple(self._entries)
+
     def of_job(self, job_id: int) -> list[Feedback]:
         """Every opinion of a job, oldest first."""
         return [entry for entry in self._entries if entry.job_id == job_id]

@@ -16,7 +16,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from ich_node.board import words
 from ich_node.board.studies import Card, Studies
+from ich_node.board.trend import Trend
 from ich_node.domain.ledger import JobState
 from ich_node.runtime.config import Config
 
@@ -103,9 +105,11 @@ def _waiting(cards: Sequence[Card], now: float) -> tuple[Waiting, ...]:
 class Node(Collector):
     """The node's state as Prometheus metrics, made anew at every scrape."""
 
-    def __init__(self, config: Config, studies: Studies, now: float) -> None:
+    def __init__(self, config: Config, studies: Studies, trend: Trend, now: float) -> None:
         self._facts = facts(config, studies, now)
         self._studies = studies
+        self._drift = trend.drift
+        self._now = now
 
     def collect(self) -> Iterator[Metric]:
         """Names by Prometheus' conventions: base units, `_total` for what only grows."""
@@ -133,6 +137,20 @@ class Node(Collector):
         info = GaugeMetricFamily("ich_node_info", "Model and provider of the newest result.", labels=labels)
         info.add_metric([now.model, now.providers[0] if now.providers else ""], 1)
         yield info
+        yield from self._trend()
+
+    def _trend(self) -> Iterator[Metric]:
+        drift, what = self._drift, ["what"]
+        standing = {(alarm.kind, alarm.detail) for alarm in drift.standing(self._now)}
+        alarms = GaugeMetricFamily("ich_node_drift_alarm", "1 for a week after it has moved.", labels=what)
+        level = GaugeMetricFamily("ich_node_drift_level", "Sum of the evidence; 1 is an alarm.", labels=what)
+        for share in drift.watched:
+            alarms.add_metric([words.EN.moved(share)], (share.kind, share.detail) in standing)
+            level.add_metric([words.EN.moved(share)], share.total / share.limit)
+        yield alarms
+        yield level
+        text = "Studies in the reference that drift is judged by; not judged before it is whole."
+        yield GaugeMetricFamily("ich_node_drift_reference_studies", text, len(drift.reference))
 
 
 def _family(family: GaugeMetricFamily | CounterMetricFamily, values: dict[str, int] | dict[str, float]) -> Metric:
@@ -141,8 +159,8 @@ def _family(family: GaugeMetricFamily | CounterMetricFamily, values: dict[str, i
     return family
 
 
-def metrics(config: Config, studies: Studies, now: float) -> bytes:
+def metrics(config: Config, studies: Studies, trend: Trend, now: float) -> bytes:
     """The scrape (Prometheus text format 0.0.4)."""
     registry = CollectorRegistry()
-    registry.register(Node(config, studies, now))
+    registry.register(Node(config, studies, trend, now))
     return generate_latest(registry)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
 
 from ich_node.board.app import Board, build
 from ich_node.board.changes import News
-from ich_node.board.feedback import Book
 from ich_node.board.people import Brake, Proxy, Sessions, Users
 from ich_node.board.studies import Studies
-from ich_node.domain.errors import ConfigError
+from ich_node.board.trend import Trend
+from ich_node.board.trend import book as opened_book
+from ich_node.domain.errors import ConfigError, StoreError
 from ich_node.runtime import logs, service
 from ich_node.runtime.config import BoardConfig, Config
 from ich_node.store.ledger.jobs import JobStore, open_ledger
@@ -64,12 +66,17 @@ def make(config: Config, jobs: JobStore, **extra: object) -> Board:
     options, state = config.board, config.state_dir
     studies = Studies(jobs, state / "results")
     studies.refresh()
+    book = opened_book(config)
+    trend = Trend.open(config, book.entries)
+    with suppress(StoreError):  # a full disk is no reason to show nothing
+        trend.catch_up(studies.cards)
     return Board(
         config=config,
         studies=studies,
+        trend=trend,
         desk=jobs,
-        news=News(studies, jobs),
-        book=Book(state / "board" / "feedback.jsonl"),
+        news=News(studies, jobs, trend),
+        book=book,
         spool=Spool(state, min_free_bytes=int(config.store.min_free_gb * 1e9)),
         sessions=Sessions(time.monotonic),
         brake=Brake(time.monotonic),

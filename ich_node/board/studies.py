@@ -38,9 +38,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the board needs of a result.json. probability: of "any", None when not analysed."""
+    """What the board needs of a result.json. probability: of "any", None when not analysed; figures: as far as said."""
 
     reason: str | None
+    reason_code: str | None
     probability: float | None
     findings: tuple[Finding, ...]
     warnings: tuple[str, ...]
@@ -48,6 +49,9 @@ class Result:
     provider: str
     model: str
     seconds: float
+    scanner: str
+    brain_hu: float | None
+    noise_hu: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,7 @@ def parse(data: Mapping[str, Any]) -> Result:
     model = data.get("model") or {}
     return Result(
         reason=data.get("reason"),
+        reason_code=data.get("reason_code"),
         probability=whole,
         findings=tuple(_finding(item) for item in findings if item.get("present")),
         warnings=tuple(str(item) for item in data.get("warnings", [])),
@@ -196,6 +201,9 @@ def parse(data: Mapping[str, Any]) -> Result:
         provider=str(data.get("provider", "")),
         model=f"{model.get('id', '')} {model.get('version', '')}".strip(),
         seconds=float(sum((data.get("timings_s") or {}).values())),
+        scanner=str(data.get("scanner") or ""),
+        brain_hu=data.get("brain_hu"),
+        noise_hu=data.get("noise_hu"),
     )
 
 

@@ -4,6 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
+
+from ich_node.domain.reasons import Reason, Why
+from ich_node.report.said.reasons import said
+from ich_node.report.said.wording import WORDINGS
+
+
+class Moved(Protocol):
+    """A sum of drift.py, or its alarm."""
+
+    @property
+    def kind(self) -> str:
+        """A key of `moves`."""
+
+    @property
+    def detail(self) -> str:
+        """What stands in the braces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +99,36 @@ class Words:
     sign_in_for_names: str
     labels: Mapping[str, str]
     sides: Mapping[str, str]
+    drift: str
+    drift_reference: str
+    drift_growing: str
+    drift_alarm: str
+    drift_recent: str
+    drift_level: str
+    drift_new: str
+    month_title: str
+    month_before: str
+    month_time: str
+    month_median: str
+    month_scanners: str
+    month_readers: str
+    month_still: str
+    month_note: str
+    moves: Mapping[str, str]
+
+    def moved(self, share: Moved) -> str:
+        """What a sum of drift.py is about."""
+        return self.moves[share.kind].format(share.detail)
+
+    def site(self, name: str) -> str:
+        """A place out of domain.SITES, as the reports name it."""
+        return WORDINGS["de" if self.code == "de" else "en"].sites.get(name, name)
+
+    def reason(self, text: str, code: str | None) -> str:
+        """A reason in this language where its words need no values; else as the ledger has it."""
+        if self.code == "en" or code not in set(Why) or Why(code).fields:
+            return text
+        return said(Reason(Why(code)), "de")
 
 
 EN = Words(
@@ -164,6 +211,36 @@ EN = Words(
         "subdural": "subdural",
     },
     sides={"left": "left", "right": "right", "bilateral": "both sides", "midline": "midline"},
+    drift="Drift",
+    drift_reference="Reference",
+    drift_growing="The reference is being collected; nothing is judged before it is whole",
+    drift_alarm="has moved",
+    drift_recent="Last 100",
+    drift_level="Evidence",
+    drift_new="New reference from now on",
+    month_title="Head CT triage,",
+    month_before="month before:",
+    month_time="From the whole series to its answer",
+    month_median="Median",
+    month_scanners="Scanners and kernels",
+    month_readers="Readers",
+    month_still="Nothing has moved.",
+    month_note="Counted are first answers; opinions are no ground truth (docs/intended-use.md).",
+    moves={
+        "positive_more": "more positive results",
+        "positive_fewer": "fewer positive results",
+        "score_higher": "higher scores",
+        "score_lower": "lower scores",
+        "brain_hu_above": "brain denser than {} HU",
+        "brain_hu_below": "brain less dense than {} HU",
+        "noise_hu_above": "noise above {} HU",
+        "noise_hu_below": "noise below {} HU",
+        "reason": "not analysed: {}",
+        "reason_other": "not analysed: other reasons",
+        "scanner": "from {}",
+        "scanner_other": "from another scanner or kernel",
+        "readers_disagree": "readers disagree",
+    },
 )
 
 DE = Words(
@@ -246,6 +323,36 @@ DE = Words(
         "subdural": "subdural",
     },
     sides={"left": "links", "right": "rechts", "bilateral": "beidseits", "midline": "Mittellinie"},
+    drift="Drift",
+    drift_reference="Referenz",
+    drift_growing="Die Referenz wird gesammelt; vorher wird nicht geurteilt",
+    drift_alarm="hat sich verschoben",
+    drift_recent="Letzte 100",
+    drift_level="Hinweise",
+    drift_new="Ab jetzt neue Referenz",
+    month_title="Triage der Schädel-CT,",
+    month_before="Vormonat:",
+    month_time="Von der ganzen Serie bis zur Antwort",
+    month_median="Median",
+    month_scanners="Scanner und Faltungskerne",
+    month_readers="Befunder",
+    month_still="Nichts hat sich verschoben.",
+    month_note="Gezählt sind erste Antworten; Meinungen sind keine Wahrheit (docs/intended-use.md).",
+    moves={
+        "positive_more": "mehr positive Ergebnisse",
+        "positive_fewer": "weniger positive Ergebnisse",
+        "score_higher": "höhere Werte",
+        "score_lower": "niedrigere Werte",
+        "brain_hu_above": "Hirn dichter als {} HU",
+        "brain_hu_below": "Hirn weniger dicht als {} HU",
+        "noise_hu_above": "Rauschen über {} HU",
+        "noise_hu_below": "Rauschen unter {} HU",
+        "reason": "nicht analysiert: {}",
+        "reason_other": "nicht analysiert: andere Gründe",
+        "scanner": "von {}",
+        "scanner_other": "von einem anderen Scanner oder Faltungskern",
+        "readers_disagree": "Befunder widersprechen",
+    },
 )
 
 

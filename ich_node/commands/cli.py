@@ -6,6 +6,7 @@ Exit codes: 0 success, 1 failure, 3 not analysed (`analyse`), 78 a configuration
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import importlib
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ich_node import __version__
-from ich_node.domain.errors import ConfigError, IchNodeError
+from ich_node.domain.errors import ConfigError, IchNodeError, StoreError
 from ich_node.domain.findings import DISCLAIMER, LABELS
 from ich_node.domain.ledger import JobState
 from ich_node.runtime import audit, config, logs, service
@@ -171,6 +172,10 @@ def _add_tools(verb: Callable[[str, Run, str], argparse.ArgumentParser]) -> None
     )
     _config_option(why)
 
+    report = verb("report", _report, "one month on one printable page (HTML, to standard output)")
+    report.add_argument("month", metavar="MONTH", help="e.g. 2026-11, local time")
+    _config_option(report)
+
     _config_option(verb("doctor", _doctor, "look at the machine under the node, with a remedy for each finding"))
 
     for name, text in (("install", "put units, account and configuration in place"), ("uninstall", "remove the units")):
@@ -247,6 +252,12 @@ def _why(arguments: argparse.Namespace) -> int:
     return status.why(config.load(arguments.config), arguments.wanted.strip())
 
 
+def _report(arguments: argparse.Namespace) -> int:
+    from ich_node.commands import report
+
+    return report.run(config.load(arguments.config), arguments.month)
+
+
 def _doctor(arguments: argparse.Namespace) -> int:
     from ich_node.commands import doctor
 
@@ -309,10 +320,14 @@ def _model(arguments: argparse.Namespace) -> int:
 
 
 def _retention(arguments: argparse.Namespace) -> int:
+    from ich_node.board import trend
     from ich_node.store import retention
 
     settings = config.load(arguments.config)
     logs.configure(settings.log, role="retention")
+    if not arguments.dry_run:
+        with contextlib.suppress(StoreError):  # a full disk: the more reason to make room
+            trend.keep(settings)
     for line in retention.run(settings, dry_run=arguments.dry_run):
         print(line)
     return service.EXIT_OK

@@ -216,7 +216,8 @@ class Analysis:
     headers: datasets without pixel data, in slice order where there is one; never empty.
     key_slices: in anatomical order, foot to head. survey: indices of slices that show what was looked at, foot to head.
     provider: the execution provider that really ran. coverage: which part of the head was looked at; None without an
-    analysis. timings_s: seconds per stage.
+    analysis. brain_hu, noise_hu: median inside the skull and noise of the brain, as measured; None without an analysis.
+    timings_s: seconds per stage.
     """
 
     status: Literal["analysed", "not_analysed"]
@@ -235,6 +236,8 @@ class Analysis:
     survey: tuple[int, ...] = ()
     warnings: tuple[Reason, ...] = ()
     coverage: Coverage | None = None
+    brain_hu: float | None = None
+    noise_hu: float | None = None
     timings_s: Mapping[str, float] = field(default_factory=dict)
 
     def finding(self, label: str) -> Finding:

@@ -54,7 +54,8 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         with watch("gates"):
             slabs = slabs_of(volume)
             thick = slabs.thick
-            warnings = (*volume.warnings, *gates.check(volume, slabs))
+            figures = gates.figures(volume, slabs)
+            warnings = (*volume.warnings, *gates.judge(figures))
         with watch("model"):
             box = crop(thick)
             said = engine.run(box.hu)
@@ -90,6 +91,8 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         survey=tuple(int(slabs.middles[slab]) for slab in survey),
         warnings=(*_ends(coverage), *warnings),
         coverage=coverage,
+        brain_hu=figures.brain_hu,
+        noise_hu=figures.noise_hu,
         timings_s=watch.seconds,
     )
 

@@ -10,10 +10,16 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from pydicom import Dataset
+
+from ich_node.dicom import reading
 from ich_node.domain.findings import DISCLAIMER, LABELS, Analysis, Finding
 from ich_node.report.said.reasons import english
 
 SCHEMA = "ich_node/result/1"
+SCANNER = ("Manufacturer", "ManufacturerModelName", "ConvolutionKernel")
+LONGEST_NAME = 64
+"""Characters of VR LO (PS3.5 6.2)."""
 
 
 def as_dict(
@@ -34,6 +40,9 @@ def as_dict(
         "revision": revision,
         "model": {"id": analysis.card.id, "version": analysis.card.version, "sha256": analysis.card.sha256},
         "provider": analysis.provider,
+        "scanner": scanner_of(analysis.headers[0]),
+        "brain_hu": _rounded(analysis.brain_hu),
+        "noise_hu": _rounded(analysis.noise_hu),
         "priority": analysis.priority,
         "findings": [_finding(finding) for finding in analysis.findings],
         "slices": _slices(analysis),
@@ -47,6 +56,16 @@ def as_dict(
 def encode(result: dict[str, Any]) -> bytes:
     """The file's bytes."""
     return (json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def scanner_of(header: Dataset) -> str:
+    """Maker, model and reconstruction kernel in one line, "" where the header says none."""
+    said = (reading.text(header, keyword)[:LONGEST_NAME] for keyword in SCANNER)
+    return " ".join(filter(None, said))
+
+
+def _rounded(hu: float | None) -> float | None:
+    return None if hu is None else round(hu, 1)
 
 
 def _finding(finding: Finding) -> dict[str, Any]:

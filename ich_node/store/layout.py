@@ -48,6 +48,16 @@ class StateDir:
         return self.root / "commitments"
 
     @property
+    def record(self) -> Path:
+        """What was answered, a line a study; outlives the results."""
+        return self.root / "board" / "results.jsonl"
+
+    @property
+    def opinions(self) -> Path:
+        """What readers thought of it, a line an opinion."""
+        return self.root / "board" / "feedback.jsonl"
+
+    @property
     def database(self) -> Path:
         """The ledger."""
         return self.root / "node.db"

@@ -33,7 +33,8 @@ def scrape(tmp_path) -> str:
     config = configuration(tmp_path, destination("pacs", 1))
     store = JobStore.open(tmp_path)
     publish_job(store, tmp_path, ["pacs"], priority="STAT")
-    text = health.metrics(config, role.make(config, store).studies, 2e6).decode()
+    board = role.make(config, store)
+    text = health.metrics(config, board.studies, board.trend, 2e6).decode()
     store.close()
     return text
 

@@ -93,9 +93,14 @@ def check(volume: Volume, slabs: Slabs | None = None) -> tuple[Reason, ...]:
 
     slabs: of the volume, where they are made already.
     """
+    return judge(figures(volume, slabs))
+
+
+def figures(volume: Volume, slabs: Slabs | None = None) -> Measured:
+    """The figures of a volume; raises UnusableSeries where its slices do not lie as the model needs them."""
     if reason := eligibility.unfit(_stack(volume)):
         raise UnusableSeries(reason)
-    return judge(measure(volume, slabs))
+    return measure(volume, slabs)
 
 
 def judge(figures: Measured) -> tuple[Reason, ...]:

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from ich_node.board import people, role
+from ich_node.board import drift, people, role
+from ich_node.board import words as board_words
 from ich_node.board.app import Board, build
 from ich_node.board.entrance import COOKIE, HEADERS
 from ich_node.board.people import SECRET_HEADER, Proxy, Users
+from ich_node.board.record import Record
 from ich_node.board.studies import Studies
 from ich_node.domain.dicom import Instance, Series
 from ich_node.domain.findings import LABELS
@@ -288,6 +290,16 @@ def test_a_large_body_is_turned_away(node, users):
     assert answer.status_code == 413
 
 
+def test_an_operator_begins_a_new_reference_and_a_reader_does_not(node, users):
+    board = node.board(users=users)
+    reader, operator = signed_in(board, "bob"), signed_in(board, "ada")
+    assert reader.post("/reference", data={"csrf": csrf(reader)}).status_code == 403
+    assert operator.post("/reference", data={}).status_code == 403
+    assert operator.post("/reference", data={"csrf": csrf(operator)}).status_code == 303
+    (line,) = Record(node.folder / "board" / "results.jsonl").lines
+    assert (line.moment, line.person) == (node.clock.now, "ada")
+
+
 # --- feedback, news, monitoring --------------------------------------------------------------------------------------
 
 
@@ -326,6 +338,34 @@ def test_a_new_stat_is_told_to_open_pages_and_an_old_one_is_not(node):
     first, second = asyncio.run(told())
     assert json.loads(first.split("data: ")[1])["stat"] == []
     assert json.loads(second.removeprefix("data: "))["stat"] == [2]
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", "brain denser than 39.0 HU"), ("de", "Hirn dichter als 39.0 HU")]
+)
+def test_what_has_moved_is_on_the_page_of_operations(node, language, words):
+    board = node.board()
+    assert f"0 / {drift.BASELINE}" in client(board).get("/operations").text
+    share = drift.Share("brain_hu_above", "39.0", lambda _: None, 0.05, 0.25, limit=9.0)
+    board.trend.drift.shares = (share,)
+    board.trend.drift.alarms.append(drift.Alarm(node.clock.now, "brain_hu_above", "39.0", 0.05, 0.8))
+    share.add(True)
+    page = client(board, **{"Accept-Language": language})
+    assert f"{words}: 80 %" in page.get("/operations").text
+    assert f'ich_node_drift_alarm{{what="{board_words.EN.moved(share)}"}} 1.0' in page.get("/metrics").text
+
+
+def test_places_and_plain_reasons_are_in_the_language_of_the_page(node):
+    job = node.published(1, "STAT")
+    told = result("STAT", present=("any", "epidural"))
+    told["findings"][1]["sites"] = ["frontal lobe"]
+    node.write(job, told)
+    refused = node.published(2, None, reason="x")
+    node.write(refused, {**result(None, reason="contrast agent is named"), "reason_code": "contrast_named"})
+    german = client(node.board(), **{"Accept-Language": "de"})
+    assert "Frontallappen" in german.get(f"/study/{job}").text
+    assert board_words.DE.reason("x", "contrast_named") != "x"
+    assert board_words.DE.reason("x", "wide_field") == board_words.EN.reason("x", "contrast_named") == "x"
 
 
 def test_nothing_is_read_again_while_nothing_changes(node):
