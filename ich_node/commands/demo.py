@@ -48,7 +48,7 @@ SLICES = 32  # 160 mm of head at 5 mm, as it is usually scanned
 class Archive:
     """A PACS has no assembler that would like hints."""
 
-    def stored(self, association: int, study_uid: str, series_uid: str) -> None:
+    def stored(self, *_: object) -> None:
         """Nothing to do."""
 
     def refused(self, *_: object) -> None:

@@ -97,6 +97,12 @@ def dataset_offset(path: Path) -> int:
         return _file_meta(file.read(FIRST_LOOK)).dataset_offset
 
 
+def read_sender(path: Path) -> Peer | None:
+    """Who sent a file that the node wrote; raises UnidentifiableInstance, or OSError."""
+    with path.open("rb") as file:
+        return _file_meta(file.read(FIRST_LOOK)).sender
+
+
 # --- reading back --------------------------------------------------------------------------------------------------
 
 

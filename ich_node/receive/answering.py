@@ -8,17 +8,16 @@ analysed" only if no better series has come.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 
 from pydicom import Dataset
 
 from ich_node.dicom import eligibility, owner, study
 from ich_node.dicom.eligibility import Eligible, NotAnalysed, SetAside
-from ich_node.domain.dicom import Series
+from ich_node.domain.dicom import Peer, Series
 from ich_node.domain.ledger import Job, JobState, Origin
 from ich_node.domain.reasons import Reason, Why
 from ich_node.receive.arrivals import Arrivals
-from ich_node.receive.reading import Reading, TooCostly
+from ich_node.receive.reading import Reading
 from ich_node.receive.series import Judged
 from ich_node.report.said.reasons import english
 from ich_node.runtime import logs
@@ -59,11 +58,15 @@ class Answering:
         """A set of images was judged."""
         self._judged.setdefault(item.series.study_uid, []).append(item)
 
-    def drop(self, series_uid: str) -> None:
-        """A series goes on: what was judged of it no longer holds."""
+    def drop(self, series_uid: str, sender: Peer | None = None) -> None:
+        """A series goes on, or is judged anew: what was judged of it no longer holds; all, or of one sender."""
         for table in (self._judged, self._waiting):
             for study_uid in self._arrivals.series[series_uid].studies & table.keys():
-                table[study_uid] = [item for item in table[study_uid] if item.series.series_uid != series_uid]
+                table[study_uid] = [
+                    item
+                    for item in table[study_uid]
+                    if item.series.series_uid != series_uid or sender not in (None, item.sender)
+                ]
 
     def is_waiting(self, series_uid: str) -> bool:
         """Whether a series is judged, and only its study is waited for."""
@@ -74,11 +77,11 @@ class Answering:
         """The studies that are waited for."""
         return self._waiting.keys()
 
-    def act(self, busy: Collection[str]) -> None:
-        """Do what is due. busy: studies of which a series is still being judged; a better one may be among them."""
-        for study_uid in [uid for uid in self._judged if uid not in busy]:
+    def act(self) -> None:
+        """Do what is due; what a sender is still being judged for waits: a better series may be among it."""
+        for study_uid in list(self._judged):
             self._act(study_uid)
-        for study_uid in [uid for uid in self._waiting if self._arrivals.is_quiet(uid)]:
+        for study_uid in list(self._waiting):
             self._settle(study_uid)
         while len(self._eligible) > MOST_REMEMBERED:
             del self._eligible[next(iter(self._eligible))]
@@ -98,6 +101,8 @@ class Answering:
         """Queue, set aside or keep waiting what was judged of a study, the best series first."""
         items = self._judged[study_uid]
         for item in sorted(items, key=lambda item: study.preference(item.candidate)):
+            if self._arrivals.at_work(study_uid, item.sender):
+                continue
             if isinstance(item.verdict, SetAside):
                 self.record(item.series, item.verdict.reason, item.origin)
             elif isinstance(item.verdict, NotAnalysed):
@@ -107,18 +112,22 @@ class Answering:
             else:
                 self._queue(item, eligible=True)
             items.remove(item)
-        del self._judged[study_uid]
+        if not items:
+            del self._judged[study_uid]
 
     def _settle(self, study_uid: str) -> None:
         """The study is quiet: say visibly what was not analysed, unless it is answered already."""
         for item in list(self._waiting[study_uid]):
+            if not self._arrivals.is_quiet(study_uid, item.sender):
+                continue
             assert isinstance(item.verdict, NotAnalysed)  # noqa: S101
             if self._one_series_per_study and self._has_sibling(item, eligible=False):
                 self.record(item.series, item.verdict.reason, item.origin)
             else:
                 self._queue(item, eligible=False)
             self._waiting[study_uid].remove(item)
-        del self._waiting[study_uid]
+        if not self._waiting[study_uid]:
+            del self._waiting[study_uid]
 
     def _queue(self, item: Judged, eligible: bool) -> None:
         """Queue a set, or let go of the job that was queued for it already; what must be told is told by a new one."""
@@ -180,7 +189,6 @@ class Answering:
 
     def _headers(self, job: Job) -> list[Dataset]:
         reading = Reading(self._spool, job.series_uid, (*eligibility.KEYWORDS, *owner.KEYWORDS))
-        with suppress(TooCostly):
-            for _ in reading.steps():
-                pass
+        for _ in reading.steps():
+            pass
         return [image.header for image in reading.images if image.instance.name in job.sop_instance_uids]

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 
 from ich_node.domain.dicom import Peer
 from ich_node.receive.completeness import Evidence
-from ich_node.receive.series import Growing
+from ich_node.receive.series import Flow, Growing
 from ich_node.store.spool import Spool
 
 MOST_REMEMBERED = 4096
@@ -34,18 +34,18 @@ class Arrivals:
         self._quiet_period_s = quiet_period_s
         self._clock = clock
         self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._stirred: set[str] = set()
+        self._stirred: set[tuple[str, Peer | None]] = set()
         self._brought: dict[int, set[str]] = {}  # association → series
         self._latest: dict[int, str] = {}  # association → the series of its last image
-        self._study_last_s: dict[str, float] = {}
+        self._study_last_s: dict[tuple[str, Peer | None], float] = {}
         self._missed: dict[str | int, dict[str, tuple[Peer | None, bool]]] = {}  # series or association → refused
 
     # --- hints -----------------------------------------------------------------------------------------------------
 
-    def stored(self, association: int, study_uid: str, series_uid: str) -> None:
+    def stored(self, association: int, peer: Peer | None, study_uid: str, series_uid: str) -> None:
         """An image has become durable."""
         now = self._clock()
-        self._news.put(lambda: self._grow(association, study_uid, series_uid, now))
+        self._news.put(lambda: self._grow(association, peer, study_uid, series_uid, now))
 
     def refused(
         self, association: int, peer: Peer | None, series_uid: str | None, sop_instance_uid: str, for_space: bool
@@ -59,8 +59,9 @@ class Arrivals:
         now = self._clock()
         self._news.put(lambda: self._end(association, released, now))
 
-    def take_in(self) -> set[str]:
-        """Put the news in order; the series of which something has come, or was refused, since the last time."""
+    def take_in(self) -> set[tuple[str, Peer | None]]:
+        """Put the news in order; the series of which something has come, or was refused, since the last time, and from
+        whom."""
         self._stirred = set()
         with suppress(Empty):
             while True:
@@ -70,8 +71,9 @@ class Arrivals:
     def found(self, series_uid: str, study_uid: str) -> None:
         """A series lies on disk that no hint told of, or that was not decided on before a restart."""
         now = self._clock()
-        self.series[series_uid] = Growing({study_uid}, now, refused=self._spool.refused(series_uid))
-        self._study_last_s[study_uid] = now
+        refused = self._spool.refused(series_uid)
+        self.series[series_uid] = Growing({study_uid}, Flow(now), {None: Flow(now)}, refused)
+        self._study_last_s[study_uid, None] = now
 
     # --- what is known ---------------------------------------------------------------------------------------------
 
@@ -80,23 +82,40 @@ class Arrivals:
         """How many series still come in."""
         return sum(not growing.settled for growing in self.series.values())
 
-    def evidence(self, series_uid: str) -> Evidence:
-        """How a series has come so far."""
-        growing = self.series[series_uid]
+    def evidence(self, series_uid: str, flow: Flow) -> Evidence:
+        """How a series has come so far, or the images of one sender among it."""
         return Evidence(
-            last_s=growing.last_s,
-            open=any(self._latest.get(association) == series_uid for association in growing.open),
-            released_s=None if growing.open else growing.released_s,
-            rounds=growing.rounds,
-            pause_s=growing.pauses_s[1],
-            refused=bool(growing.refused),
+            last_s=flow.last_s,
+            open=any(self._latest.get(association) == series_uid for association in flow.open),
+            released_s=None if flow.open else flow.released_s,
+            rounds=flow.rounds,
+            pause_s=flow.pauses_s[1],
+            refused=bool(self.series[series_uid].refused),
         )
 
-    def is_quiet(self, study_uid: str) -> bool:
-        """Whether every series of a study is settled, and nothing of it has come for the quiet period."""
-        if any(study_uid in growing.studies and not growing.settled for growing in self.series.values()):
+    def is_quiet(self, study_uid: str, sender: Peer | None) -> bool:
+        """Whether all that a sender brings of a study is judged, and nothing of it has come for the quiet period.
+
+        What others bring holds up no answer: it is none of this sender's.
+        """
+        if self._of(study_uid, sender, lambda growing, flow: not (growing.settled or flow.judged)):
             return False
-        return self._clock() >= self._study_last_s.get(study_uid, 0.0) + self._quiet_period_s
+        last_s = max(self._study_last_s.get((study_uid, peer), 0.0) for peer in (sender, None))
+        return self._clock() >= last_s + self._quiet_period_s
+
+    def at_work(self, study_uid: str, sender: Peer | None) -> bool:
+        """Whether a series of a study is being judged, in which images of this sender are."""
+        return self._of(study_uid, sender, lambda growing, _: growing.work is not None)
+
+    def _of(self, study_uid: str, sender: Peer | None, holds: Callable[[Growing, Flow], bool]) -> bool:
+        """Whether something holds for any series of a study with images of a sender, or of one that is not known."""
+        return any(
+            holds(growing, flow)
+            for growing in self.series.values()
+            if study_uid in growing.studies
+            for peer, flow in growing.flows.items()
+            if sender is None or peer in (sender, None)
+        )
 
     def forget(self, kept: Collection[str]) -> None:
         """Keep nothing of studies that are quiet and settled, but for a while how their senders paused.
@@ -106,32 +125,29 @@ class Arrivals:
         long_ago = self._clock() - REMEMBERED * self._quiet_period_s
         settled = [uid for uid, each in self.series.items() if each.settled]
         for uid in settled:
-            if self.series[uid].last_s < long_ago or len(settled) > MOST_REMEMBERED:
+            if self.series[uid].flow.last_s < long_ago or len(settled) > MOST_REMEMBERED:
                 del self.series[uid]
         quiet = self._clock() - self._quiet_period_s
         growing = {uid for each in self.series.values() if not each.settled for uid in each.studies}
-        for study_uid, last_s in list(self._study_last_s.items()):
+        for (study_uid, peer), last_s in list(self._study_last_s.items()):
             if last_s < quiet and study_uid not in growing and study_uid not in kept:
-                del self._study_last_s[study_uid]
+                del self._study_last_s[study_uid, peer]
 
     # --- in order --------------------------------------------------------------------------------------------------
 
-    def _grow(self, association: int, study_uid: str, series_uid: str, now: float) -> None:
+    def _grow(self, association: int, peer: Peer | None, study_uid: str, series_uid: str, now: float) -> None:
         growing = self.series.get(series_uid)
         if growing is None:
-            growing = self.series[series_uid] = Growing({study_uid}, now)
+            growing = self.series[series_uid] = Growing({study_uid}, Flow(now))
         for missed in (self._missed.pop(series_uid, {}), self._missed.pop(association, {})):
             for uid, why in missed.items():
                 self._mark_refused(growing, series_uid, uid, *why)
         growing.studies.add(study_uid)
-        longest, second, _ = sorted((*growing.pauses_s, now - growing.last_s), reverse=True)
-        growing.pauses_s = (longest, second)
-        if association not in growing.open:
-            growing.rounds += not growing.open
-            growing.open.add(association)
+        for flow in (growing.flow, growing.flows.setdefault(peer, Flow(now))):
+            flow.came(association, now)
         self._brought.setdefault(association, set()).add(series_uid)
         self._latest[association] = series_uid
-        self._stir(series_uid, growing, now)
+        self._stir(series_uid, growing, peer, now)
 
     def _miss(
         self,
@@ -152,7 +168,7 @@ class Arrivals:
                 del self._missed[next(iter(self._missed))]
             return
         self._mark_refused(growing, series_uid, sop_instance_uid, peer, for_space)
-        self._stir(series_uid, growing, now)
+        self._stir(series_uid, growing, peer, now)
 
     def _mark_refused(
         self, growing: Growing, series_uid: str, sop_instance_uid: str, peer: Peer | None, for_space: bool
@@ -161,12 +177,14 @@ class Arrivals:
             growing.refused[sop_instance_uid] = (peer, for_space)
             self._spool.mark_refused(series_uid, sop_instance_uid, peer, for_space)
 
-    def _stir(self, series_uid: str, growing: Growing, now: float) -> None:
+    def _stir(self, series_uid: str, growing: Growing, peer: Peer | None, now: float) -> None:
         """Something of a series has happened: what was found out about it no longer holds."""
-        growing.last_s, growing.looked, growing.settled, growing.work = now, False, False, None
+        growing.flow.stirred(now)
+        growing.flows.setdefault(peer, Flow(now)).stirred(now)
+        growing.looked, growing.settled, growing.work = False, False, None
         for study_uid in growing.studies:
-            self._study_last_s[study_uid] = now
-        self._stirred.add(series_uid)
+            self._study_last_s[study_uid, peer] = now
+        self._stirred.add((series_uid, peer))
         if growing.early is not None:
             self.to_hold.add(growing.early)
             growing.early, growing.held = None, True
@@ -175,5 +193,6 @@ class Arrivals:
         self._latest.pop(association, None)
         for series_uid in self._brought.pop(association, ()):
             if growing := self.series.get(series_uid):
-                growing.open.discard(association)
-                growing.released_s, growing.looked = now if released else None, False
+                growing.looked = False
+                for flow in (growing.flow, *growing.flows.values()):
+                    flow.ended(association, released, now)

@@ -67,6 +67,11 @@ class ImageSet:
         return self.images[0].instance.sender
 
     @property
+    def senders(self) -> frozenset[Peer | None]:
+        """Who sent them."""
+        return frozenset(image.instance.sender for image in self.images)
+
+    @property
     def headers(self) -> list[Dataset]:
         """Their headers."""
         return [image.header for image in self.images]

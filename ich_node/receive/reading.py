@@ -9,70 +9,109 @@ from __future__ import annotations
 import mmap
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydicom.uid import CTImageStorage
 
 from ich_node.dicom.owner import Owner
-from ich_node.dicom.part10 import HEADER_LIMIT, ITEM_BYTES, MOST_ITEMS, read_header, read_instance
+from ich_node.dicom.part10 import HEADER_LIMIT, ITEM_BYTES, MOST_ITEMS, read_header, read_instance, read_sender
 from ich_node.domain.errors import UnidentifiableInstance
 from ich_node.receive.owners import Image
 from ich_node.runtime import logs
 from ich_node.store.spool import Spool
 
-MOST_SECONDS = 60.0
-"""Of reading, for one series: a thousand times what a head takes; on this thread every other series waits for it."""
+SPARE_S, IMAGE_S = 10.0, 0.02
+"""CPU seconds of reading for what one address brought to a series: three times what a multi-frame header of 2,000
+frames takes, and for each image ten times what that of a slice takes."""
 FRAMES = frozenset({"PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"})
 """What a CT Image has no use for; not asked for, its items cost nothing."""
 
 
-class TooCostly(Exception):
-    """The headers of a series cost more than any real one's."""
+@dataclass(slots=True)
+class Share:
+    """What one address brought to a series: names of files that are still to be read, and what it has cost."""
+
+    unread: list[Path] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    items: int = 0
+    seconds: float = 0.0
+
+    @property
+    def too_costly(self) -> bool:
+        """Whether its headers cost more than any real ones."""
+        return self.items > MOST_ITEMS or self.seconds > SPARE_S + IMAGE_S * len(self.names)
 
 
 class Reading:
-    """Of one series. `keywords`: what is wanted of each header."""
+    """Of one series. `keywords`: what is wanted of each header. clock: CPU seconds of this thread."""
 
-    def __init__(self, spool: Spool, series_uid: str, keywords: Sequence[str]) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        series_uid: str,
+        keywords: Sequence[str],
+        clock: Callable[[], float] = time.thread_time,
+    ) -> None:
         self._spool = spool
         self._series_uid = series_uid
         self._keywords = tuple(keywords)
         self._plain = tuple(keyword for keyword in keywords if keyword not in FRAMES)
+        self._clock = clock
         self._images: dict[str, tuple[int, Image] | None] = {}  # by file name; arrival, None: unreadable
-        self._items = 0
-        self._seconds = 0.0
+        self._shares: dict[str, Share] = {}  # by address
 
-    def steps(self, clock: Callable[[], float] = time.perf_counter) -> Iterator[None]:
-        """Read what was not read yet, one image a step. Raises TooCostly."""
+    def steps(self) -> Iterator[tuple[str, float]]:
+        """Read what was not read yet, one image a step, of whom has cost least; yields (address, CPU seconds)."""
+        known = {name for share in self._shares.values() for name in share.names}
         for path in self._spool.paths(self._series_uid):
-            if path.stem in self._images:
-                continue
-            started = clock()
-            try:
-                self._images[path.stem] = self._read(path)
-            except (UnidentifiableInstance, OSError) as error:
-                self._images[path.stem] = None
-                logs.get().warning(
-                    "series_unreadable", series=self._series_uid, instance=path.stem, reason=type(error).__name__
-                )
-            self._seconds += clock() - started
-            if self._items > MOST_ITEMS or self._seconds > MOST_SECONDS:
-                raise TooCostly
-            yield
+            if path.stem not in known:
+                share = self._shares.setdefault(_address(path), Share())
+                share.names.add(path.stem)
+                share.unread.append(path)
+        while open_ones := {a: share for a, share in self._shares.items() if share.unread and not share.too_costly}:
+            address = min(open_ones, key=lambda each: open_ones[each].seconds)
+            share = open_ones[address]
+            started = self._clock()
+            self._read(share.unread.pop(), share)
+            spent = self._clock() - started
+            share.seconds += spent
+            yield address, spent
 
     @property
     def images(self) -> list[Image]:
-        """What was read, by arrival."""
-        return [
-            image for _, image in sorted((each for each in self._images.values() if each), key=lambda each: each[0])
-        ]
+        """What was read, by arrival, without what cost too much."""
+        read = [each for name, each in self._images.items() if each and name not in self.left_out]
+        return [image for _, image in sorted(read, key=lambda each: each[0])]
 
-    def _read(self, path: Path) -> tuple[int, Image]:
-        self._items += _items(path)
-        instance = read_instance(path)
-        plain = instance.sop_class_uid == CTImageStorage
-        header = read_header(path, self._plain if plain else self._keywords)
-        return path.stat().st_mtime_ns, Image(instance, header, Owner.of(header))
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The files of those who cost too much."""
+        return frozenset(name for share in self._shares.values() if share.too_costly for name in share.names)
+
+    def _read(self, path: Path, share: Share) -> None:
+        self._images[path.stem] = None
+        try:
+            share.items += _items(path)
+            if share.items > MOST_ITEMS:
+                return
+            instance = read_instance(path)
+            plain = instance.sop_class_uid == CTImageStorage
+            header = read_header(path, self._plain if plain else self._keywords)
+            self._images[path.stem] = path.stat().st_mtime_ns, Image(instance, header, Owner.of(header))
+        except (UnidentifiableInstance, OSError) as error:
+            logs.get().warning(
+                "series_unreadable", series=self._series_uid, instance=path.stem, reason=type(error).__name__
+            )
+
+
+def _address(path: Path) -> str:
+    """Where a file came from; empty when it does not say."""
+    try:
+        sender = read_sender(path)
+    except (UnidentifiableInstance, OSError):
+        return ""
+    return sender.address if sender else ""
 
 
 def _items(path: Path) -> int:

@@ -44,7 +44,7 @@ IMAGE_CLASSES = frozenset({CTImageStorage, EnhancedCTImageStorage, LegacyConvert
 class Hints(Protocol):
     """What the assembler likes to hear; losing it costs time, never an image."""
 
-    def stored(self, association: int, study_uid: str, series_uid: str) -> None:
+    def stored(self, association: int, peer: Peer | None, study_uid: str, series_uid: str) -> None:
         """An image of a series has become durable."""
 
     def refused(
@@ -220,9 +220,8 @@ class Incoming:
             self._reception.shares.took(self._address, self._size)
             self._audit(self._identity, path)
             if self._identity.sop_class_uid in IMAGE_CLASSES:
-                self._reception.hints.stored(
-                    self._request.association, self._identity.study_uid, self._identity.series_uid
-                )
+                request, identity = self._request, self._identity
+                self._reception.hints.stored(request.association, request.peer, identity.study_uid, identity.series_uid)
 
     def _audit(self, identity: Identity, path: Path) -> None:
         peer = self._request.peer

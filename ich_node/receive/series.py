@@ -8,10 +8,40 @@ from dataclasses import dataclass, field, replace
 from ich_node.dicom.eligibility import Verdict
 from ich_node.dicom.reading import text
 from ich_node.dicom.study import Candidate
-from ich_node.domain.dicom import Instance, Peer, Series
+from ich_node.domain.dicom import AETitle, Instance, Peer, Series
 from ich_node.domain.ledger import Origin, hashed
 from ich_node.receive.owners import ImageSet
 from ich_node.receive.reading import Reading
+
+
+@dataclass(slots=True)
+class Flow:
+    """How images came: those of a series, or those of one sender among them. See completeness.Evidence."""
+
+    last_s: float
+    open: set[int] = field(default_factory=set)
+    released_s: float | None = None
+    rounds: int = 0
+    pauses_s: tuple[float, float] = (0.0, 0.0)  # the two longest, longest first
+    judged: bool = False  # since the last one came
+
+    def came(self, association: int, now: float) -> None:
+        """An image came."""
+        longest, second, _ = sorted((*self.pauses_s, now - self.last_s), reverse=True)
+        self.pauses_s = (longest, second)
+        if association not in self.open:
+            self.rounds += not self.open
+            self.open.add(association)
+
+    def stirred(self, now: float) -> None:
+        """An image came, or was refused."""
+        self.last_s, self.judged = now, False
+
+    def ended(self, association: int, released: bool, now: float) -> None:
+        """An association ended."""
+        if association in self.open:
+            self.open.discard(association)
+            self.released_s = now if released else None
 
 
 @dataclass(slots=True)
@@ -19,18 +49,15 @@ class Growing:
     """A series that comes in, or came in a short while ago."""
 
     studies: set[str]
-    last_s: float
-    open: set[int] = field(default_factory=set)
-    released_s: float | None = None
-    rounds: int = 0
-    pauses_s: tuple[float, float] = (0.0, 0.0)  # the two longest, longest first
+    flow: Flow
+    flows: dict[Peer | None, Flow] = field(default_factory=dict)  # those of each sender; None: not known
     refused: dict[str, tuple[Peer | None, bool]] = field(default_factory=dict)  # SOP Instance UID → sender, for space
     looked: bool = False  # at its slices, since the last instance came
     settled: bool = False
     early: int | None = None  # the job that was queued while its results may still be held back
     held: bool = False  # a job of it waits until it is judged again
     reading: Reading | None = None
-    work: Iterator[None] | None = None
+    work: Iterator[tuple[str, float]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +72,12 @@ class Judged:
     verdict: Verdict
     rank: int
     publish_s: float
+
+    @property
+    def sender(self) -> Peer | None:
+        """Who sent the images, or the first of them."""
+        title, address = self.origin.calling_ae_title, self.origin.calling_address
+        return Peer(AETitle(title), address) if title is not None and address is not None else None
 
     @property
     def candidate(self) -> Candidate:

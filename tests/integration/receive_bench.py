@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ich_node.domain.dicom import Peer
 from ich_node.receive.scp import Extension, Scp
 from ich_node.runtime.config import Config, ReceiveConfig, StoreConfig
 from ich_node.store.spool import Spool
@@ -23,7 +24,7 @@ class Heard:
         self.stored_series: list[tuple[str, str]] = []
         self.endings: list[bool] = []
 
-    def stored(self, association: int, study_uid: str, series_uid: str) -> None:
+    def stored(self, association: int, peer: Peer | None, study_uid: str, series_uid: str) -> None:
         self.stored_series.append((study_uid, series_uid))
 
     def refused(self, *_: object) -> None:

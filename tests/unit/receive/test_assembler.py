@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,7 +67,7 @@ class Node:
                 parts=[buffer.getvalue()],
                 sender=sender,
             )
-            self.assembler.arrivals.stored(association, ds.StudyInstanceUID, ds.SeriesInstanceUID)
+            self.assembler.arrivals.stored(association, sender, ds.StudyInstanceUID, ds.SeriesInstanceUID)
 
     def release(self, association: int = 1) -> None:
         self.assembler.arrivals.ended(association, released=True)
@@ -670,6 +670,70 @@ def test_a_single_slice_in_another_name_is_set_aside_and_the_rest_is_analysed_in
     assert [len(job.sop_instance_uids) for job in node.rows() if job.told is None] == [31]
 
 
+@pytest.mark.parametrize("drip", ["empty images", "refused images", "an association that stays open", "other titles"])
+def test_who_drips_images_into_the_series_of_another_one_silences_nothing(node: Node, drip: str) -> None:
+    node.with_worker = True
+    began = node.now
+    node.store([blank("9.0")], association=9, sender=STRANGER)
+    node.store(head()[:16])
+    for number in range(40):
+        if drip == "refused images":
+            node.refuse(blank(f"9.{number}"), association=9, sender=STRANGER)
+        elif drip == "empty images":
+            node.send([blank(f"9.{number}")], association=9, sender=STRANGER)
+        elif drip == "other titles":
+            sender = Peer(AETitle(f"RED{number}"), STRANGER.address)
+            node.send([blank(f"9.{number}")], association=100 + number, sender=sender)
+        if number == 1:
+            node.send(head()[16:])
+        node.after(1)
+    answered = [
+        (at - began, job.told, len(job.sop_instance_uids)) for at, job in node.answers if job.calling_ae_title == "CT1"
+    ]
+    assert [(told, images) for _, told, images in answered] == [(None, 32)]
+    assert answered[0][0] < 30
+
+
+def test_that_holds_for_an_answer_that_was_held_back_for_a_late_image(node: Node) -> None:
+    node.with_worker = True
+    node.send(head())
+    node.after(0.5)
+    for number in range(20):
+        node.send([blank(f"9.{number}")], association=9, sender=STRANGER)
+        node.after(2)
+    assert [(job.told, len(job.sop_instance_uids)) for _, job in node.answers] == [(None, 32)]
+
+
+def test_who_drips_images_into_the_study_of_another_one_does_not_keep_a_refusal_from_being_told(node: Node) -> None:
+    node.with_worker = True
+    node.send(bone())
+    for number in range(20):
+        node.send([blank(f"9.{number}", series="1.5.66")], association=9, sender=STRANGER)
+        node.after(2)
+    assert [job.series_uid for _, job in node.answers] == ["1.5.2"]
+
+
+def test_a_series_of_another_sender_that_is_judged_for_long_does_not_hold_up_those_of_its_study(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter(range(10**6))
+    monkeypatch.setattr(assembler_module, "SLICE_S", 100.0)
+    monkeypatch.setattr(assembler_module.time, "monotonic", lambda: float(next(moments)))  # a look at it takes a second
+    node.send(head("1.5.66", count=300), association=2, sender=STRANGER)
+    node.send(head())
+    node.assembler.tick()
+    assert [job.series_uid for job in node.rows()] == ["1.5.1"]
+
+
+def test_two_senders_who_share_a_series_slowly_are_one_answer_in_the_end(node: Node) -> None:
+    node.with_worker = True
+    for number, sender in enumerate((CT1, PACS, CT1, PACS)):
+        node.send(head()[number::4], association=number, sender=sender)
+        node.after(6)
+    node.after(30)
+    assert [(job.told, len(job.sop_instance_uids)) for _, job in node.answers] == [(None, 32)]
+
+
 # --- within its means ----------------------------------------------------------------------------------------------
 
 
@@ -687,6 +751,43 @@ def test_headers_without_end_cost_one_series_its_answer_and_no_other_one_time(
     node.restart()
     monkeypatch.setattr(reading_module, "read_header", lambda *_: pytest.fail("read again"))
     node.after(40)
+
+
+def test_headers_without_end_in_the_series_of_another_one_cost_only_themselves(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading_module, "MOST_ITEMS", 50)
+    heavy = [blank(f"9.{number}") for number in range(40)]
+    for ds in heavy:
+        ds.ReferencedImageSequence = [Dataset() for _ in range(20)]
+    node.send(heavy, association=9, sender=STRANGER)
+    node.send(head())
+    node.after(30)
+    assert sorted((len(job.sop_instance_uids), job.told) for job in node.rows()) == [
+        (32, None),
+        (40, "headers_too_large"),
+    ]
+
+
+def test_who_costs_much_reading_waits_for_those_who_cost_little(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds, real = [0.0], reading_module.read_header
+
+    def slow(path: Path, keywords: Sequence[str]) -> Dataset:
+        header = real(path, keywords)
+        seconds[0] += 2.5 if header.StudyInstanceUID == "1.8" else 0.001
+        return header
+
+    monkeypatch.setattr(assembler_module.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(reading_module.Reading.__init__, "__defaults__", (lambda: seconds[0],))  # CPU seconds
+    monkeypatch.setattr(reading_module, "read_header", slow)
+    for number in range(20):
+        node.send([blank(f"9.{number}", f"1.8.{number}", "1.8")], association=100 + number, sender=STRANGER)
+    node.send(head())
+    monkeypatch.setattr(assembler_module, "SLICE_S", 0.2)
+    while not any(job.series_uid == "1.5.1" for job in node.rows()):
+        node.now += 0.1
+        node.assembler.tick()
+    assert seconds[0] < 5 * 2.5
 
 
 def test_a_series_of_thousands_of_images_does_not_hold_up_another_one(
