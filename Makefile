@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs pictures bench attack chaos fuzz figures audit sbom clean
+.PHONY: help demo test lint docs man pictures bench attack chaos fuzz figures audit sbom clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,6 +25,9 @@ docs: $(VENV)/installed-dev  ## write the tables of the documents that mirror th
 
 pictures: $(VENV)/installed-dev  ## the pictures of results in the documents, with the shipped bundle
 	$(BIN)/python -m tests.result_pictures
+
+man: $(VENV)/installed-dev  ## write the man page and the completions of the shells
+	$(BIN)/python -m tests.terminal_files
 
 bench: $(VENV)/installed-dev  ## measure; prints figures, judges none
 	$(BIN)/python -m pytest tests/benchmarks -s --override-ini=addopts= -p no:randomly

@@ -11,7 +11,7 @@ import getpass
 import importlib
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from ich_node import __version__
@@ -27,7 +27,7 @@ DEFAULT_CONFIG = Path("/etc/ich_node/ich_node.yaml")
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     words = sys.argv[1:] if argv is None else argv
-    arguments = _parser(words).parse_args(words)
+    arguments = _parser(words[:1]).parse_args(words)
     logs.configure(config.LogConfig(level="error"), role="command")  # a role says more, once it has its configuration
     try:
         code: int = arguments.run(arguments)
@@ -41,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def _parser(words: list[str]) -> argparse.ArgumentParser:
+def _parser(asked: Collection[str]) -> argparse.ArgumentParser:
+    """The parser. asked: verbs of the learning side whose options are wanted."""
     parser = argparse.ArgumentParser(
         prog="ich-node", description=f"Triage of intracranial hemorrhage on head CT. {DISCLAIMER}."
     )
@@ -54,8 +55,9 @@ def _parser(words: list[str]) -> argparse.ArgumentParser:
         return added
 
     _add_roles(verb)
+    _add_looks(verb)
     _add_tools(verb)
-    _add_learning(verb, words)
+    _add_learning(verb, asked)
     return parser
 
 
@@ -161,23 +163,6 @@ def _add_tools(verb: Callable[[str, Run, str], argparse.ArgumentParser]) -> None
     jobs.add_argument("--since", metavar="TIME", help="list: made at or after, e.g. 2026-11-26T08:00, local time")
     jobs.add_argument("--until", metavar="TIME", help="list: made before")
 
-    status = verb("status", _status, "how the node is: parts, queue, destinations, newest results")
-    _config_option(status)
-    status.add_argument("--json", action="store_true", help="for programs")
-    status.add_argument("--watch", action="store_true", help="again and again")
-
-    why = verb("why", _why, "the story of a study: received, judged, analysed, sent, and why not")
-    why.add_argument(
-        "wanted", metavar="UID|ACCESSION|ID", help="Study or Series UID, accession number, Patient ID or job"
-    )
-    _config_option(why)
-
-    report = verb("report", _report, "one month on one printable page (HTML, to standard output)")
-    report.add_argument("month", metavar="MONTH", help="e.g. 2026-11, local time")
-    _config_option(report)
-
-    _config_option(verb("doctor", _doctor, "look at the machine under the node, with a remedy for each finding"))
-
     for name, text in (("install", "put units, account and configuration in place"), ("uninstall", "remove the units")):
         installer = verb(name, _install, f"{text} (systemd); data and configuration are kept")
         installer.add_argument("--dry-run", action="store_true", help="only say what would be done")
@@ -202,6 +187,33 @@ def _add_tools(verb: Callable[[str, Run, str], argparse.ArgumentParser]) -> None
     retention = verb("retention", _retention, "delete what is finished and old, by age and by space")
     _config_option(retention)
     retention.add_argument("--dry-run", action="store_true", help="only say what would go")
+
+
+def _add_looks(verb: Callable[[str, Run, str], argparse.ArgumentParser]) -> None:
+    """What only looks: at the node, at a study, at a month, at the machine."""
+    status = verb("status", _status, "how the node is: parts, queue, destinations, newest results")
+    _config_option(status)
+    status.add_argument("--json", action="store_true", help="for programs")
+    status.add_argument("--watch", action="store_true", help="again and again")
+
+    why = verb("why", _why, "the story of a study: received, judged, analysed, sent, and why not")
+    why.add_argument(
+        "wanted", metavar="UID|ACCESSION|ID", help="Study or Series UID, accession number, Patient ID or job"
+    )
+    _config_option(why)
+
+    replay = verb(
+        "replay", _replay, "analyse again what is still here, publish nothing, say what would be answered today"
+    )
+    replay.add_argument("wanted", nargs="?", metavar="UID|ACCESSION|ID", help="none: the newest answered studies")
+    replay.add_argument("--last", type=int, default=20, metavar="N", help="how many of the newest (20)")
+    _config_option(replay)
+
+    report = verb("report", _report, "one month on one printable page (HTML, to standard output)")
+    report.add_argument("month", metavar="MONTH", help="e.g. 2026-11, local time")
+    _config_option(report)
+
+    _config_option(verb("doctor", _doctor, "look at the machine under the node, with a remedy for each finding"))
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -250,6 +262,13 @@ def _why(arguments: argparse.Namespace) -> int:
     from ich_node.commands import status
 
     return status.why(config.load(arguments.config), arguments.wanted.strip())
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from ich_node.commands import replay
+
+    wanted = None if arguments.wanted is None else arguments.wanted.strip()
+    return replay.run(config.load(arguments.config), wanted, arguments.last)
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -342,10 +361,10 @@ LEARNING = {
 }
 
 
-def _add_learning(verb: Callable[[str, Run, str], argparse.ArgumentParser], words: list[str]) -> None:
+def _add_learning(verb: Callable[[str, Run, str], argparse.ArgumentParser], asked: Collection[str]) -> None:
     """A verb of the learning side brings its own options; it is imported only when it is called."""
     for name, (module, text) in LEARNING.items():
-        if name in words[:1]:
+        if name in asked:
             commands = importlib.import_module(module)
             commands.add_arguments(verb(name, commands.run, text))
         else:

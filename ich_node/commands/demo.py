@@ -24,8 +24,8 @@ import pydicom
 import yaml
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
+from ich_node.commands.tables import show
 from ich_node.deliver.dicom import scu
 from ich_node.domain.errors import DeliveryError, IchNodeError
 from ich_node.domain.findings import DISCLAIMER
@@ -42,6 +42,8 @@ MARKER = "made by ich-node demo; this folder is replaced when the demo runs agai
 PATIENTS = (("PHANTOM^NEGATIVE", None, 11), ("PHANTOM^BLEEDING", "intraparenchymal", 3))
 READY_WITHIN_S = 60  # chosen: a node imports, opens its ledger and listens within seconds; a busy laptop takes longer
 RESULTS_WITHIN_S = 180  # chosen: two phantoms take seconds of a core each; a waiting person gives up later than this
+COLUMNS = ("patient", "truth", "priority", "found", "side", "sent", "back")
+CAPTION = "sent: seconds for all slices; back: seconds from the last slice until all results lay in the PACS."
 SLICES = 32  # 160 mm of head at 5 mm, as it is usually scanned
 
 
@@ -108,8 +110,8 @@ def run(out: Path) -> int:
                 Outcome(patient, moment, job, _write(patient, job, spool, settings.state_dir, out))
                 for patient, moment, job in zip(patients, sent, jobs, strict=True)
             ]
-    console.print(_table(outcomes))
-    console.print(f"\nThe order in which they were sent: {', '.join(p.folder for p in patients)}.")
+    show(COLUMNS, _rows(outcomes))
+    console.print(f"\n{CAPTION}\nThe order in which they were sent: {', '.join(p.folder for p in patients)}.")
     console.print(f"The order in which to read them: {', '.join(o.patient.folder for o in _reading_order(outcomes))}.")
     console.print(f"Pictures, reports and DICOM objects are in {out.resolve()}. {DISCLAIMER}.")
     return service.EXIT_OK
@@ -243,21 +245,17 @@ def _reading_order(outcomes: list[Outcome]) -> list[Outcome]:
     return sorted(outcomes, key=lambda outcome: ("STAT", "HIGH", None, "ROUTINE").index(outcome.result["priority"]))
 
 
-def _table(outcomes: list[Outcome]) -> Table:
-    caption = "sending: seconds for all slices; results: seconds from the last slice until all lay in the PACS"
-    columns = ("patient", "truth", "priority", "found", "side", "sending", "results")
-    table = Table(*columns, caption=caption, title="ich_node demo")
+def _rows(outcomes: list[Outcome]) -> Iterator[tuple[str, ...]]:
     for outcome in outcomes:
         present = [finding for finding in outcome.result["findings"] if finding["present"]]
         likeliest = sorted(present, key=lambda finding: -finding["probability"])
         found = ", ".join(f"{finding['label']} {finding['probability']:.0%}" for finding in likeliest)
-        table.add_row(
+        yield (
             outcome.patient.folder,
             outcome.patient.truth,
             outcome.result["priority"] or "NOT ANALYSED",
             found or outcome.result["reason"] or "nothing",
-            (present[0]["laterality"] or "not sure") if present else "",
+            {"bilateral": "both"}.get(side := present[0]["laterality"] or "not sure", side) if present else "",
             f"{outcome.sent.seconds:.1f} s",
             f"{outcome.job.updated_at - outcome.sent.at:.1f} s",
         )
-    return table

@@ -1,4 +1,6 @@
-"""`ich-node install`: account, units, folders and configuration on a machine with systemd; `uninstall` keeps the data.
+"""`ich-node install`: account, units, folders, configuration and what a terminal wants, on a machine with systemd.
+
+`ich-node uninstall` takes the units away and keeps the data.
 
 Idempotent: each step looks whether it has been done and changes only what differs; a configuration that is there is
 never touched. --dry-run says what would be done. Works from the environment that it is called from (`sys.prefix`),
@@ -40,6 +42,7 @@ class Installer:
         self._fit()
         for source, target in self._files():
             self._copy(source, target)
+        self._link(self.share.parent.parent / "bin/ich-node", self.root / "usr/local/bin/ich-node")
         self._run("systemd-sysusers", "ich-node.conf")
         configuration = self.root / "etc/ich_node/ich_node.yaml"
         if configuration.exists():
@@ -58,8 +61,9 @@ class Installer:
         if (self.root / "etc/systemd/system/ich-node.service").exists():
             self._run("systemctl", "disable", "--now", "ich-node")
             self._run("systemctl", "stop", "ich-node*")
-        for _, target in self._files():
-            if target.exists():
+        link = self.root / "usr/local/bin/ich-node"
+        for target in [*(target for _, target in self._files()), *([link] if link.is_symlink() else [])]:
+            if target.exists() or target.is_symlink():
                 self.say(f"remove {target}")
                 if not self.dry_run:
                     target.unlink()
@@ -84,6 +88,10 @@ class Installer:
         units = self.share / "systemd"
         for path in sorted(units.glob("ich-node*")):
             yield path, self.root / "etc/systemd/system" / path.name
+        terminal, local = self.share / "terminal", self.root / "usr/local/share"
+        yield terminal / "ich-node.1", local / "man/man1/ich-node.1"
+        yield terminal / "ich-node", local / "bash-completion/completions/ich-node"
+        yield terminal / "_ich-node", local / "zsh/site-functions/_ich-node"
         yield units / "sysusers.d/ich-node.conf", self.root / "etc/sysusers.d/ich-node.conf"
         yield units / "tmpfiles.d/ich-node.conf", self.root / "etc/tmpfiles.d/ich-node.conf"
 
@@ -102,6 +110,16 @@ class Installer:
         beside.write_text(text, encoding="utf-8")
         beside.chmod(0o644)
         beside.replace(target)
+
+    def _link(self, source: Path, target: Path) -> None:
+        """So that people type `ich-node`; what is there and no link of ours is left alone."""
+        if (target.exists() and not target.is_symlink()) or (target.is_symlink() and target.readlink() == source):
+            return
+        self.say(f"link {target}")
+        if not self.dry_run:
+            target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            target.symlink_to(source)
 
     def _run(self, *command: str) -> None:
         self.say(f"run {' '.join(command)}")

@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pydicom.uid import UID
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from ich_node.commands.tables import show
 from ich_node.domain.errors import ConfigError, NoSuchJob, WrongState
 from ich_node.domain.ledger import Job, JobState, Owed, hashed
 from ich_node.runtime import audit, service
@@ -59,15 +57,14 @@ def run(
         raise ConfigError([f"jobs {action} needs the number of a job"])
     _check_destination(config, destination)
     store = open_ledger(config)
-    console = Console()
     try:
         if action == "list" or (job_id is None and action != "hurry"):
-            console.print(_jobs(_found(store, wanted or Wanted())))
+            _list(_found(store, wanted or Wanted()))
         elif action == "show":
-            _show(store, job_id or 0, console)
+            _show(store, job_id or 0)
         else:
             with audit.running(config, "jobs"):
-                console.print(_decide(config, store, action, job_id or 0, destination))
+                print(_decide(config, store, action, job_id or 0, destination))
     finally:
         store.close()
     return service.EXIT_OK
@@ -157,45 +154,50 @@ def _found(store: Desk, wanted: Wanted) -> list[Job]:
     )
 
 
-def _jobs(jobs: list[Job]) -> Table:
-    table = Table("id", "created (UTC)", "state", "priority", "attempts", "from", "series", "why", box=None)
-    for job in jobs:
-        _row(
-            table,
-            job.id,
-            _moment(job.created_at),
-            job.state,
-            job.priority,
-            job.attempts,
-            job.calling_ae_title,
-            job.series_uid,
-            job.refusal or job.trouble,
-        )
-    return table
+def _list(jobs: list[Job]) -> None:
+    head = ("id", "created (UTC)", "state", "priority", "tries", "from", "series", "why")
+    show(
+        head,
+        [
+            (
+                job.id,
+                _moment(job.created_at),
+                job.state,
+                job.priority,
+                job.attempts,
+                job.calling_ae_title,
+                job.series_uid,
+                job.refusal or job.trouble,
+            )
+            for job in jobs
+        ],
+        shorten=("series",),
+    )
 
 
-def _show(store: Desk, job_id: int, console: Console) -> None:
+def _show(store: Desk, job_id: int) -> None:
     job = store.job(job_id)
     if job is None:
         raise NoSuchJob(job_id)
-    facts = Table(box=None, show_header=False)
-    for name, value in _facts(job):
-        _row(facts, name, value)
-    console.print(facts)
-    table = Table("destination", "#", "state", "attempts", "answer", "cause", "SOP class", "item", box=None)
-    for item in store.deliveries(job_id):
-        _row(
-            table,
-            item.destination,
-            item.sequence,
-            item.state,
-            item.attempts,
-            item.code,
-            item.cause,
-            _class_name(item.sent_sop_class_uid or item.sop_class_uid),
-            item.sent_sop_instance_uid or item.item,
-        )
-    console.print(table)
+    show(("", ""), _facts(job))
+    head = ("destination", "#", "state", "tries", "answer", "cause", "SOP class", "item")
+    show(
+        head,
+        [
+            (
+                item.destination,
+                item.sequence,
+                item.state,
+                item.attempts,
+                item.code,
+                item.cause,
+                _class_name(item.sent_sop_class_uid or item.sop_class_uid),
+                item.sent_sop_instance_uid or item.item,
+            )
+            for item in store.deliveries(job_id)
+        ],
+        shorten=("item",),
+    )
 
 
 def _facts(job: Job) -> Iterable[tuple[str, object]]:
@@ -216,15 +218,6 @@ def _facts(job: Job) -> Iterable[tuple[str, object]]:
         ("created (UTC)", _moment(job.created_at)),
         ("last change (UTC)", _moment(job.updated_at)),
     )
-
-
-def _row(table: Table, *values: object) -> None:
-    table.add_row(*(escape(_clean(str(value))) if value is not None else "" for value in values))
-
-
-def _clean(text: str) -> str:
-    """Without what a terminal would obey."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _class_name(sop_class_uid: str) -> str:

@@ -7,20 +7,17 @@ No patient data: UIDs, numbers, states and our own words. An accession number is
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from ich_node.board import health
 from ich_node.board.studies import Card, Studies
+from ich_node.commands.tables import show
 from ich_node.domain.ledger import Job, hashed
 from ich_node.runtime import service
 from ich_node.runtime.config import Config
@@ -70,7 +67,7 @@ def why(config: Config, wanted: str) -> int:
     """Print the story of a study, by Study or Series Instance UID, accession number, Patient ID or job number."""
     store = open_ledger(config)
     try:
-        jobs = _found(store, wanted)
+        jobs = found(store, wanted)
         if not jobs:
             print(
                 f"nothing is known of {wanted!r}: no image of it was kept, or its series still comes in",
@@ -85,18 +82,6 @@ def why(config: Config, wanted: str) -> int:
     finally:
         store.close()
     return service.EXIT_OK
-
-
-def show(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on a terminal, tab-separated lines elsewhere."""
-    if not sys.stdout.isatty():
-        for row in rows:
-            print("\t".join(row))
-        return
-    table = Table(*head, box=None, show_header=any(head), pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=shutil.get_terminal_size((80, 24)).columns, markup=False, highlight=False).print(table)
 
 
 # --- status ----------------------------------------------------------------------------------------------------------
@@ -174,13 +159,14 @@ def _as_json(lines: Sequence[Line], facts: health.Facts, cards: Sequence[Card]) 
 # --- why -------------------------------------------------------------------------------------------------------------
 
 
-def _found(store: JobStore, wanted: str) -> list[Job]:
+def found(store: JobStore, wanted: str) -> list[Job]:
+    """The jobs of a Study or Series Instance UID, accession number, Patient ID or job number, oldest first."""
     if wanted.isdecimal() and len(wanted) < 10 and (job := store.job(int(wanted))) is not None:
         return [job]
     by_hash = hashed(wanted)
-    found = store.jobs(study_uid=wanted) or store.jobs_of_series(wanted)
-    found = found or store.jobs(accession_hash=by_hash) or store.jobs(patient_hash=by_hash)
-    return sorted(found, key=lambda job: job.id)
+    jobs = store.jobs(study_uid=wanted) or store.jobs_of_series(wanted)
+    jobs = jobs or store.jobs(accession_hash=by_hash) or store.jobs(patient_hash=by_hash)
+    return sorted(jobs, key=lambda job: job.id)
 
 
 def _story(card: Card) -> None:

@@ -18,7 +18,7 @@ def share(tmp_path) -> Path:
     """What a wheel puts below the prefix of its environment."""
     folder = tmp_path / "prefix/share/ich_node"
     folder.mkdir(parents=True)
-    for name in ("systemd", "config"):
+    for name in ("systemd", "config", "terminal"):
         (folder / name).symlink_to(ROOT / name)
     return folder
 
@@ -36,6 +36,8 @@ def test_units_accounts_folders_and_configuration_are_put_in_place(tmp_path, sha
     unit = (tmp_path / "root/etc/systemd/system/ich-node-receive.service").read_text()
     assert f"ExecStart={tmp_path}/prefix/bin/ich-node receive" in unit
     assert "state_dir: /var/lib/ich_node" in (tmp_path / "root/etc/ich_node/ich_node.yaml").read_text()
+    assert (tmp_path / "root/usr/local/bin/ich-node").readlink() == tmp_path / "prefix/bin/ich-node"
+    assert (tmp_path / "root/usr/local/share/man/man1/ich-node.1").is_file()
     assert commands[0] == "systemd-sysusers ich-node.conf"
     assert "systemctl enable --now ich-node" in commands
 
