@@ -50,6 +50,7 @@ SHORT_VRS = frozenset(
     {b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FL", b"FD", b"IS", b"LO", b"LT", b"PN"}
     | {b"SH", b"SL", b"SS", b"ST", b"TM", b"UI", b"UL", b"US"}
 )
+KNOWN_VRS = LONG_VRS | SHORT_VRS
 PADDING = b"\0 \t\r\n"
 """What stands round UIDs in the wild."""
 _EXPLICIT = struct.Struct("<HH2sH").unpack_from

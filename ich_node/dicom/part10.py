@@ -9,7 +9,7 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,14 +18,18 @@ from typing import BinaryIO
 from pydicom import Dataset, dcmread
 from pydicom.config import disable_value_validation
 from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
 )
 
 from ich_node import __version__
+from ich_node.dicom import elements
 from ich_node.dicom.identity import (
+    KNOWN_VRS,
     LONGEST_KEPT,
     PADDING,
     Buffer,
@@ -129,22 +133,24 @@ def read_instance(path: Path) -> Instance:
 
 @dataclass(frozen=True, slots=True)
 class _FileMeta:
-    """File Meta Information, and where the dataset begins behind it."""
+    """File Meta Information, and where the dataset begins behind it. by_the_book: without a VR that nobody knows."""
 
     sop_class_uid: str
     sop_instance_uid: str
     transfer_syntax_uid: str
     sender: Peer | None
     dataset_offset: int
+    by_the_book: bool
 
 
 def _file_meta(data: bytes) -> _FileMeta:
     if data[128:132] != b"DICM":
         raise UnidentifiableInstance("not a DICOM file")
-    offset, found = 132, {}
+    offset, found, by_the_book = 132, {}, True
     try:
         while data[offset : offset + 2] == b"\2\0":
-            tag, _, length, offset = element_header(memoryview(data), offset, implicit=False)
+            tag, vr, length, offset = element_header(memoryview(data), offset, implicit=False)
+            by_the_book = by_the_book and vr in KNOWN_VRS
             if offset + length > len(data):
                 raise CutShort
             found[tag] = clean_uid(data[offset : offset + length])
@@ -154,7 +160,7 @@ def _file_meta(data: bytes) -> _FileMeta:
     uids = [found.get(tag, "") for tag in (0x00020002, 0x00020003, 0x00020010)]
     if not all(map(is_uid, uids)):
         raise UnidentifiableInstance("the file meta information lacks UIDs")
-    return _FileMeta(uids[0], uids[1], uids[2], _sender(found), offset)
+    return _FileMeta(uids[0], uids[1], uids[2], _sender(found), offset, by_the_book)
 
 
 def _sender(source: dict[int, str]) -> Peer | None:
@@ -165,23 +171,47 @@ def _sender(source: dict[int, str]) -> Peer | None:
         return None
 
 
-def check_header(path: Path) -> Identity | None:
-    """Who a file says it is; None for one that cannot have come over the network: no head, big endian, no identity.
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The bytes of a header that costs no more than an honest one, read once.
 
-    Ask before pydicom reads a file, which takes any number of elements for granted. Raises UnidentifiableInstance when
-    the header is larger than HEADER_LIMIT or has more items than MOST_ITEMS, Contradiction when it says two things
-    about whose it is, or OSError.
+    identity: who the file says it is; None for one that cannot have come over the network: no head, big endian, no
+    identity. by_the_book: whether everybody reads its head alike. data: of the file from `offset` on, where its dataset
+    begins; inflated, of a deflated one.
+    """
+
+    identity: Identity | None
+    transfer_syntax_uid: str = ""
+    by_the_book: bool = False
+    offset: int = 0
+    data: bytes = b""
+
+    def dataset(self, wanted: Collection[str] | None = None) -> tuple[Dataset, int] | None:
+        """Its elements (the keywords in `wanted`, or all) and where Pixel Data begins; None: pydicom must read it."""
+        if self.identity is None or not self.by_the_book or self.transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+            return None
+        implicit = self.transfer_syntax_uid == ImplicitVRLittleEndian
+        tags = None if wanted is None else frozenset(Tag(keyword) for keyword in wanted)
+        return elements.header_of(self.data, self.offset, implicit=implicit, wanted=tags)
+
+
+def check_header(path: Path) -> Header:
+    """The header of a file; ask before pydicom reads it, which takes any number of elements for granted.
+
+    Raises UnidentifiableInstance when the header is larger than HEADER_LIMIT or has more items than MOST_ITEMS,
+    Contradiction when it says two things about whose it is, or OSError.
     """
     with path.open("rb") as file:
+        first = file.read(FIRST_LOOK)
         try:
-            meta = _file_meta(file.read(FIRST_LOOK))
+            meta = _file_meta(first)
         except UnidentifiableInstance:
-            return None
+            return Header(None)
         if meta.transfer_syntax_uid == ExplicitVRBigEndian:
-            return None
+            return Header(None)
         header, reader, lost = bytearray(), IdentityReader(meta.transfer_syntax_uid), False
-        file.seek(meta.dataset_offset)
-        while not reader.at_pixels and len(header) < HEADER_LIMIT and (data := file.read(PIECE)):
+        data = first[meta.dataset_offset :]
+        while data:
             header += data
             try:
                 reader.feed(data)
@@ -190,6 +220,7 @@ def check_header(path: Path) -> Identity | None:
             except UnidentifiableInstance:
                 lost = True
                 break
+            data = b"" if reader.at_pixels else file.read(min(PIECE, HEADER_LIMIT - len(header)))
         size = os.fstat(file.fileno()).st_size
     if meta.transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         header = bytearray(_inflated(header, HEADER_LIMIT))
@@ -198,7 +229,8 @@ def check_header(path: Path) -> Identity | None:
         raise UnidentifiableInstance("the header is too large")
     if size > len(ITEM_BYTES) * 2 * MOST_ITEMS and header.count(ITEM_BYTES) > MOST_ITEMS:
         raise UnidentifiableInstance("the header has too many sequence items")
-    return reader.finish() if reader.known and not lost else None
+    identity = reader.finish() if reader.known and not lost else None
+    return Header(identity, meta.transfer_syntax_uid, meta.by_the_book, meta.dataset_offset, bytes(header))
 
 
 def _inflated(data: Buffer, limit: int) -> bytes:
@@ -235,7 +267,11 @@ def read_header(path: Path, keywords: Sequence[str]) -> Dataset:
 
     Raises UnidentifiableInstance when the file cannot be read as DICOM, whatever is wrong with it, or OSError.
     """
-    identity = check_header(path)
+    checked = check_header(path)
+    wanted = (*keywords, *UID_KEYWORDS, "PatientID")
+    if (plain := checked.dataset(wanted)) is not None:
+        agree(plain[0], checked.identity)
+        return plain[0]
     with path.open("rb") as file:
         source: BinaryIO = file
         try:
@@ -244,13 +280,13 @@ def read_header(path: Path, keywords: Sequence[str]) -> Dataset:
                 meta = _file_meta(file.read(FIRST_LOOK))
                 if meta.transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
                     file.seek(meta.dataset_offset)
-                    plain = _inflated(file.read(HEADER_LIMIT), HEADER_LIMIT)
+                    inflated = _inflated(file.read(HEADER_LIMIT), HEADER_LIMIT)
                     source = BytesIO(
-                        file_head(meta.sop_class_uid, meta.sop_instance_uid, ExplicitVRLittleEndian) + plain
+                        file_head(meta.sop_class_uid, meta.sop_instance_uid, ExplicitVRLittleEndian) + inflated
                     )
                 source.seek(0)
-                header = dcmread(source, stop_before_pixels=True, specific_tags=[*keywords, *UID_KEYWORDS, "PatientID"])
-                agree(header, identity)
+                header = dcmread(source, stop_before_pixels=True, specific_tags=list(wanted))
+                agree(header, checked.identity)
                 return header
         except UnidentifiableInstance:
             raise

@@ -59,6 +59,6 @@ def headers(job: Job, paths: Sequence[Path]) -> tuple[Dataset, ...]:
 def _patient_id(path: Path) -> str | None:
     """None when the file does not say, or in characters that mean something in its own character set only."""
     with suppress(OSError, UnidentifiableInstance, UnicodeDecodeError):
-        if (identity := check_header(path)) is not None:
+        if (identity := check_header(path).identity) is not None:
             return identity.patient_id.decode("ascii")
     return None

@@ -48,6 +48,7 @@ from scipy import ndimage
 
 from ich_node.dicom import part10
 from ich_node.dicom.decoding import decoding
+from ich_node.dicom.elements import Shared
 from ich_node.dicom.geometry import frame_attributes
 from ich_node.dicom.identity import is_uid
 from ich_node.dicom.reading import items, keep_sent_text, number, text, whole
@@ -117,9 +118,30 @@ def open_image(path: Path, budget: cage.Budget | None = None) -> Image:
     DICOM image.
     """
     try:
-        identity = part10.check_header(path)
+        checked = part10.check_header(path)
     except UnidentifiableInstance as error:
         raise UnusableSeries(UNREADABLE) from error
+    image = _by_the_book(path, checked, budget) or _by_pydicom(path, budget)
+    try:
+        with decoding(UNREADABLE):  # a value is decoded when it is asked for
+            keep_sent_text(image.header)
+            image.header.get("SpecificCharacterSet")  # decoded when asked for: everybody relies on it
+            part10.agree(image.header, checked.identity)
+    except UnidentifiableInstance as error:
+        raise UnusableSeries(UNREADABLE) from error
+    if image.frames < 1:
+        raise UnusableSeries(UNREADABLE)
+    if not all(is_uid(text(image.header, keyword)) for keyword in IDENTITY):
+        raise UnusableSeries(Reason(Why.NAMELESS))
+    return image
+
+
+def _by_the_book(path: Path, checked: part10.Header, budget: cage.Budget | None) -> Image | None:
+    read = checked.dataset()
+    return read and Image(path, read[0], UID(checked.transfer_syntax_uid), read[1], budget or cage.Budget())
+
+
+def _by_pydicom(path: Path, budget: cage.Budget | None) -> Image:
     with path.open("rb") as file, decoding(UNREADABLE):
         transfer_syntax = _transfer_syntax(file)
         if transfer_syntax != DeflatedExplicitVRLittleEndian:
@@ -130,17 +152,6 @@ def open_image(path: Path, budget: cage.Budget | None = None) -> Image:
             stream = io.BytesIO(_inflate(file, HEADER_LIMIT))
             inflated = read_dataset(stream, False, True, stop_when=_at_pixel_data)
             image = Image(path, inflated, transfer_syntax, stream.tell(), budget or cage.Budget())
-        keep_sent_text(image.header)
-        image.header.get("SpecificCharacterSet")  # decoded when asked for: everybody relies on it
-    try:
-        with decoding(UNREADABLE):  # a value is decoded when it is asked for
-            part10.agree(image.header, identity)
-    except UnidentifiableInstance as error:
-        raise UnusableSeries(UNREADABLE) from error
-    if image.frames < 1:
-        raise UnusableSeries(UNREADABLE)
-    if not all(is_uid(text(image.header, keyword)) for keyword in IDENTITY):
-        raise UnusableSeries(Reason(Why.NAMELESS))
     return image
 
 
@@ -148,11 +159,12 @@ def open_images(paths: Sequence[Path]) -> tuple[list[Image], Counter[Reason]]:
     """The images among `paths` that can be opened, in their order, and why the others cannot."""
     images: list[Image] = []
     reasons: Counter[Reason] = Counter()
-    budget = cage.Budget()
+    budget, shared = cage.Budget(), Shared()
     with quiet():
         for path in paths:
             try:
                 images.append(open_image(path, budget))
+                shared.share(images[-1].header)
             except UnusableSeries as error:
                 reasons[error.reason] += 1
     return images, reasons
