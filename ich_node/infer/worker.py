@@ -52,7 +52,10 @@ SPACE_WAIT_S = 10.0  # chosen: retention and people take longer to make room tha
 SHORTEST_WAIT_S = 0.005  # between two looks at whether results may go out
 LONGEST_RETRY_S = 3600.0  # a reader waits for the answer: an hour is already late
 TISSUE_HU = -300  # between air and fat
-VERTEX_SHARE = 0.35  # of the largest slice: 5 mm below the vertex of an adult; the middle of a head has more than half
+AIR_SHARE = 0.05  # of the largest slice: a head holder has .03
+LAST_SHARE = 0.4
+"""Of the slice below. Near its top a round head gets smaller in proportion to what is left of it: at half, it would end
+with the next slice. Some room for noise and for the holder."""
 UNREAD = frozenset({Why.HEADERS_TOO_LARGE, Why.NOT_JUDGED})
 """What is told of series whose headers nobody reads again."""
 WORKER_NAME_VARIABLE = "ICH_NODE_WORKER"  # set by ich-node-infer@NAME.service
@@ -116,10 +119,10 @@ def plan(attempts: int, limit: int) -> Analyse | Tell | GiveUp:
     return Tell(attempts - 1) if attempts == limit + 1 else GiveUp(attempts - 1)
 
 
-def shows_the_vertex(volume: Volume) -> bool:
-    """Whether the uppermost slice lies at the top of the head, not in its middle, so that there is nothing above it."""
+def ends_above_the_head(volume: Volume) -> bool:
+    """Whether nothing of the head would lie in a slice above the uppermost one, so that no more can be expected."""
     tissue = [np.count_nonzero(image > TISSUE_HU) for image in volume.hu]  # one by one: there may be a thousand
-    return bool(tissue[-1] < VERTEX_SHARE * max(tissue))
+    return bool(tissue[-1] <= max(AIR_SHARE * max(tissue), LAST_SHARE * tissue[max(0, len(tissue) - 2)]))
 
 
 class Worker:
@@ -247,7 +250,7 @@ class Worker:
         ]
         refusal = None if analysis.reason is None else english(analysis.reason)
         owed = route(items, self._config.deliver, priority=analysis.priority, sender=job.calling_ae_title)
-        if job.publish_after and analysis.volume is not None and not shows_the_vertex(analysis.volume):
+        if job.publish_after and (analysis.volume is None or not ends_above_the_head(analysis.volume)):
             self._jobs.hold(job.id, job.created_at + self._config.receive.quiet_period_s)
         while True:
             try:

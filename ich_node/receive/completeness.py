@@ -5,8 +5,9 @@ which the series may be looked at, published, or counts as whole. Pure; times ar
 back.
 
 1. One round of associations brought all of it, every one was released in order, nothing of it stands refused, and the
-   slices form one even, contiguous stack that covers a whole head: it is analysed at once and published when `grace_s`
-   has passed without another instance. Or
+   slices form one even, contiguous stack that covers a whole head and is numbered from its lowest slice on, so that
+   more could only come above: it is analysed at once and published when `grace_s` has passed without another instance,
+   if the uppermost slice shows that the head ends there (the worker looks). Or
 2. nothing came for `quiet_period_s`, or for twice the pause that its sender makes, and no association whose
    last image is of this series is open. Such a one may go on: the node itself ends it after `idle_timeout_s`.
 
@@ -105,7 +106,7 @@ def is_whole_stack(headers: Sequence[Dataset]) -> bool:
     if not (stack.axial and stack.even and stack.coverage_mm >= WHOLE_HEAD_MM):
         return False
     first, plane = places[stack.order[0]]
-    if plane.frame_number is None and not _from_the_first([places[index][0] for index in stack.order]):
+    if plane.frame_number is None and number(first, "InstanceNumber") not in (0, 1):
         return False
     return _contiguous(frame_attributes(first, plane.frame_number), stack) and _as_announced(first, stack)
 
@@ -120,13 +121,6 @@ def _contiguous(first: Dataset, stack: Stack) -> bool:
 def _as_announced(first: Dataset, stack: Stack) -> bool:
     """Whether there are as many slices as Images in Acquisition (0020,1002) announces, where it does."""
     return len(stack.order) >= _number(first, "ImagesInAcquisition")
-
-
-def _from_the_first(headers: Sequence[Dataset]) -> bool:
-    """Whether Instance Numbers begin where a series begins, and leave none out at its beginning, where all have one."""
-    numbers = [number(header, "InstanceNumber") for header in headers]
-    known = [value for value in numbers if value is not None]
-    return len(set(known)) < len(headers) or min(known) <= 1
 
 
 def _number(header: Dataset, keyword: str) -> float:

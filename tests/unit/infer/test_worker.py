@@ -216,7 +216,7 @@ def test_results_that_must_wait_go_out_when_they_may(work, jobs, settings, clock
         clock.now += seconds
 
     monkeypatch.setattr(worker.time, "sleep", sleep)
-    monkeypatch.setattr(worker, "shows_the_vertex", lambda _: True)
+    monkeypatch.setattr(worker, "ends_above_the_head", lambda _: True)
     assert work(positive).work_once()
     assert (sum(waited), jobs.job(job.id).state) == (pytest.approx(2, abs=0.1), JobState.DELIVERING)
 
@@ -230,15 +230,25 @@ def test_a_stack_that_ends_in_the_middle_of_the_head_waits_for_the_quiet_period(
     assert row.publish_after == row.created_at + settings.receive.quiet_period_s
 
 
-def test_the_vertex_is_where_the_uppermost_slice_is_small():
-    def stack(*areas):
-        hu = np.full((len(areas), 10, 10), -1000, np.int16)
-        for index, area in enumerate(areas):
-            hu[index].flat[:area] = 40
-        return SimpleNamespace(hu=hu)
+def test_a_refusal_is_in_no_hurry_either(work, jobs, settings, clock):
+    job = queue(jobs, settings)
+    jobs.hold(job.id, clock.now + 1)
+    assert work(lambda *_: make_analysis("not_analysed")).work_once()
+    assert jobs.job(job.id).publish_after == jobs.job(job.id).created_at + settings.receive.quiet_period_s
 
-    assert worker.shows_the_vertex(stack(60, 80, 50, 20))
-    assert not worker.shows_the_vertex(stack(60, 80, 50))
+
+@pytest.mark.parametrize("radius_mm", [86, 87.5, 88.5, 90])
+def test_a_head_has_ended_only_where_a_slice_above_the_uppermost_one_would_miss_it(radius_mm):
+    """A ball in steps of 5 mm, up to its end, on a holder."""
+    heights = np.arange(-60, 91, 5.0)
+    row, column = np.mgrid[-100:101, -100:101]
+    hu = [np.where(row**2 + column**2 < radius_mm**2 - z**2, 40, -1000).astype(np.int16) for z in heights]
+    for image in hu:
+        image[195:, 60:140] = 0
+    for index, height in enumerate(heights):
+        ended = worker.ends_above_the_head(SimpleNamespace(hu=hu[: index + 1]))
+        assert not (ended and height + 5 < radius_mm)
+    assert ended
 
 
 def test_a_job_whose_series_goes_on_is_left_without_an_attempt(work, jobs, settings, clock):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import pytest
 from pydicom import Dataset
@@ -21,6 +22,7 @@ def slices(heights: list[float], thickness: float | None = 5.0, **changes: objec
         ds.ImageOrientationPatient = [1.0, 0.0, 0.0, 0.0, 1.0, 0.0]
         ds.PixelSpacing = [0.5, 0.5]
         ds.Rows = ds.Columns = 512
+        ds.InstanceNumber = number + 1
         if thickness is not None:
             ds.SliceThickness = thickness
         for keyword, value in changes.items():
@@ -97,8 +99,15 @@ def test_a_stack_without_its_first_instance_numbers_waits() -> None:
     for number, header in enumerate(headers):
         header.InstanceNumber = number + 4
     assert not is_whole_stack(headers)
-    headers[7].InstanceNumber = 1
-    assert is_whole_stack(headers)
+
+
+@pytest.mark.parametrize("number", [lambda index: 30 - index, lambda index: 7 if index == 0 else 1, lambda index: None])
+def test_a_stack_that_may_go_on_below_waits(number: Callable[[int], int | None]) -> None:
+    """Nobody sees where a scan ends below a head."""
+    headers = slices(HEAD)
+    for index, header in enumerate(headers):
+        header.InstanceNumber = number(index)
+    assert not is_whole_stack(headers)
 
 
 def test_a_missing_slice_waits() -> None:
