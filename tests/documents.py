@@ -33,7 +33,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 def verbs() -> str:
     """Every verb of the command line with what it does."""
-    parser = cli._parser([])
+    parser = cli.parser([])
     verb = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     helped = {choice.dest: choice.help or "" for choice in verb._choices_actions}
     return table(("command", "what it does"), [(f"`ich-node {name}`", text) for name, text in helped.items()])

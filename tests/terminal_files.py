@@ -31,7 +31,7 @@ images, results and ledger (store.state_dir)
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    return cli._parser(cli.LEARNING)
+    return cli.parser(cli.LEARNING)
 
 
 def verbs(of: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

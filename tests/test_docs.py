@@ -41,7 +41,7 @@ def test_the_sample_configuration_shows_the_defaults():
 
 
 def verbs() -> list[str]:
-    parser = cli._parser([])
+    parser = cli.parser([])
     action = next(a for a in parser._actions if getattr(a, "choices", None) and "run" in a.choices)
     return sorted(action.choices)
 

@@ -27,7 +27,7 @@ DEFAULT_CONFIG = Path("/etc/ich_node/ich_node.yaml")
 def main(argv: list[str] | None = None) -> int:
     """Run one verb and return its exit code."""
     words = sys.argv[1:] if argv is None else argv
-    arguments = _parser(words[:1]).parse_args(words)
+    arguments = parser(words[:1]).parse_args(words)
     logs.configure(config.LogConfig(level="error"), role="command")  # a role says more, once it has its configuration
     try:
         code: int = arguments.run(arguments)
@@ -41,13 +41,13 @@ def main(argv: list[str] | None = None) -> int:
     return code
 
 
-def _parser(asked: Collection[str]) -> argparse.ArgumentParser:
+def parser(asked: Collection[str]) -> argparse.ArgumentParser:
     """The parser. asked: verbs of the learning side whose options are wanted."""
-    parser = argparse.ArgumentParser(
+    made = argparse.ArgumentParser(
         prog="ich-node", description=f"Triage of intracranial hemorrhage on head CT. {DISCLAIMER}."
     )
-    parser.add_argument("--version", action="version", version=f"ich-node {__version__}")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
+    made.add_argument("--version", action="version", version=f"ich-node {__version__}")
+    verbs = made.add_subparsers(title="verbs", required=True, metavar="VERB")
 
     def verb(name: str, run: Run, text: str) -> argparse.ArgumentParser:
         added = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
@@ -58,7 +58,7 @@ def _parser(asked: Collection[str]) -> argparse.ArgumentParser:
     _add_looks(verb)
     _add_tools(verb)
     _add_learning(verb, asked)
-    return parser
+    return made
 
 
 def _config_option(parser: argparse.ArgumentParser, *, default: Path | None = DEFAULT_CONFIG) -> None:

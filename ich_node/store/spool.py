@@ -391,6 +391,12 @@ class GroupCommit:
         self._waiting: dict[Path, list[_Ticket]] = {}
         self._busy: set[Path] = set()
 
+    @property
+    def waiting(self) -> int:
+        """How many callers the next fsyncs will serve."""
+        with self._condition:
+            return sum(map(len, self._waiting.values()))
+
     def __call__(self, directory: Path) -> None:
         """Return when every name that is in `directory` now is on stable storage; raises OSError."""
         ticket = _Ticket()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -400,15 +400,14 @@ def slow_fsync(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[threading.Even
 
 
 def test_those_who_wait_for_a_directory_share_one_fsync(
-    slow_fsync: tuple[threading.Event, list[Path]], tmp_path: Path
+    slow_fsync: tuple[threading.Event, list[Path]], tmp_path: Path, wait_for: Callable[..., None]
 ) -> None:
     gate, served = slow_fsync
     commit = GroupCommit()
     threads = [threading.Thread(target=commit, args=(tmp_path,)) for _ in range(9)]
     for thread in threads:
         thread.start()
-    while sum(map(len, commit._waiting.values())) < 8:
-        pass
+    wait_for(lambda: commit.waiting == 8)
     gate.set()
     for thread in threads:
         thread.join()
