@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from pydicom import Dataset
 from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage
 
 from ich_node.dicom import vocabulary
-from ich_node.dicom.geometry import MAX_GAP_MM, Plane, Stack, frame_attributes, planes_of, stack_of
+from ich_node.dicom.geometry import MAX_GAP_MM, THICK_MM, Plane, Stack, frame_attributes, planes_of, stack_of
 from ich_node.dicom.reading import items, number, text, texts
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.reasons import Reason, Why
@@ -27,7 +28,8 @@ OWN_MANUFACTURER = "ich_node"
 MIN_SLICES = 6  # the least coverage below, 30 mm, at the usual 5 mm
 ROUNDING_MM = 0.5
 """Positions are often written with one decimal or less."""
-MAX_THICKNESS_MM = 6.0  # chosen: heads are scanned at 5 mm at most, and in thicker slices thin blood is averaged away
+MAX_THICKNESS_MM, MAX_THICKEST_MM = THICK_MM, 10.0
+"""Of most slices, and of any: above a thin base they may have twice the usual thickness (docs/spacing.md)."""
 MAX_SPACING_MM = 7.5  # chosen: slices of 5 mm with a gap of half of it
 COVERAGE_MM = (30.0, 320.0)
 """Less shows no more than a slice of the brain, more is not a head alone."""
@@ -192,9 +194,10 @@ def _unfit_slices(slices: Sequence[tuple[Dataset, Plane]]) -> Reason | None:
     mades = [plane.made for _, plane in slices]
     if reason := next((found for made in mades if (found := made.contrast or made.spectral or made.sharp)), None):
         return reason
-    thickness_mm = max(made.thickness_mm or 0.0 for made in mades)
-    if thickness_mm > MAX_THICKNESS_MM:
-        return Reason(Why.THICK_SLICES, thickness_mm=thickness_mm, limit_mm=MAX_THICKNESS_MM)
+    thickness_mm = [made.thickness_mm or 0.0 for made in mades]
+    for found_mm, limit_mm in ((median(thickness_mm), MAX_THICKNESS_MM), (max(thickness_mm), MAX_THICKEST_MM)):
+        if found_mm > limit_mm:
+            return Reason(Why.THICK_SLICES, thickness_mm=found_mm, limit_mm=limit_mm)
     return next(
         (found for header, plane in slices if (found := _rescale(frame_attributes(header, plane.frame_number)))), None
     )

@@ -42,6 +42,7 @@ STRAY_SIDEWAYS_MM = 50.0
 """Further aside from both neighbours than any gantry or table shifts a slice: a head is 150 mm wide."""
 MAX_GAP_MM = 20.0
 """A stretch that a hemorrhage can lie in unseen; beyond it slices do not belong together."""
+THICK_MM = 6.0  # chosen: heads are scanned at 5 mm, and in thicker slices thin blood is averaged away
 TILT_WARN_DEG = 1.0  # chosen: as for SAME_DIRECTION, below it nothing is tilted on purpose
 SIDEWAYS_MM = 5.0  # chosen: a shift of a centimetre moves sides and sites; half of that is worth a word
 PIXEL_MM = (0.05, 5.0)  # chosen: ten times finer or coarser than the half millimetre of a head
@@ -374,9 +375,11 @@ def _stack(
     affine[:3, 3] = positions[0]
     gaps = _gaps(distances, step_mm)
     frames = {planes[index].made.frame_of_reference for index in order}
+    thickest_mm = max((planes[index].made.thickness_mm or 0.0 for index in order), default=0.0)
     warnings = [
         *several,
         *_spacing_warnings(distances, gaps),
+        *([Reason(Why.THICK_PART, thickness_mm=thickest_mm)] if thickest_mm > THICK_MM else []),
         *([Reason(Why.TILT, degrees=tilt_deg)] if tilt_deg > TILT_WARN_DEG else []),
         *([Reason(Why.SIDEWAYS, sideways_mm=sideways_mm)] if sideways_mm > SIDEWAYS_MM else []),
         *([Reason(Why.NO_FRAME_OF_REFERENCE)] if "" in frames else []),

@@ -46,13 +46,16 @@ SPOT_SLICES_MM, SPOTS_PER_CM = 30.0, 2.5
 SINUS_HU = (76.0, 91.0)
 """Of 55 heads without contrast the median was 87 at most, with it painted in 115 (docs/gates.md)."""
 
-ARTERY_HU, ARTERY_PEAK_HU, ARTERY_MM2 = 150, 170, 60.0
-"""An artery in the first pass of a contrast agent has 250 to 450 HU; of a thin one, half is left on a slab of 5 mm."""
-ARTERIES, ARTERIES_MM = 2, 20.0
-"""Of 13 heads without contrast three had two such islands, along 10 mm at most (calcifications); with arteries painted
-into them all but one had them along 35 mm and more."""
-SKULL_BASE_HU = 600
-"""A block this bright deep inside is bone of the skull base, a coil or a clip, around which islands mean nothing."""
+ARTERY_HU, ARTERY_PEAK_HU, ARTERY_MM2, ARTERY_RADIUS_MM = 110, 125, 150.0, 3.5
+"""An artery in the first pass of a contrast agent has 250 to 450 HU; of a thin one, a third is left on a slab of 5 mm,
+and still more than of any clot. One that runs within the slab is long, but no thicker."""
+ARTERIES, ARTERIES_MM = 2, 10.0
+"""Of 55 heads without contrast 8 had two such islands, along 5 mm at most; with arteries painted along their course
+into 28 of them, all had them along 10 mm and more, also in their upper half (docs/gates.md)."""
+FRONT = 0.55
+"""Share of the brain, from the front, in which they are counted: behind lie pineal gland and plexus, often of calcium."""
+SKULL_BASE_HU, SKULL_BASE_BLOCKS = 600, 2
+"""A block this bright deep inside is bone of the skull base, a coil or a clip; islands within 4 mm mean nothing."""
 DEEP_BLOCKS = 3
 """Blocks of 2 mm from the inner table: beyond the partial volume of bone."""
 
@@ -67,7 +70,7 @@ class Measured:
 
     air_fraction: share of voxels below −800 HU. brain_hu: median inside the skull, NaN without a skull. levels:
     different values between 0 and 80 HU. ring_fraction: share of the middle half of the slices with a ring of bone.
-    arteries_mm: the height of the slabs with two or more small islands of 170 HU and more deep in the brain.
+    arteries_mm: the height of the slabs with two or more thin islands of 125 HU and more in the front of the brain.
     spots, spots_mm: islands of 105 HU and more inside the brain, and the height of the slices that have them.
     sinus_hu: lower quartile and median over the slabs of the brightest 4 mm in the back midline, where the superior
     sagittal sinus runs. noise_hu, grain: standard deviation of the noise in the brain, and its correlation at 0.9 mm.
@@ -231,21 +234,28 @@ def _spots(blocks: Floats, inside: Mask, cell_cm2: float, slab_mm: heights.Array
 def _arteries(
     fine: Floats, blocks: Floats, inside: Mask, slab_mm: heights.Array, fine_mm: tuple[float, float]
 ) -> float:
-    """The height of the slabs that show several small islands as bright as an artery in the first pass."""
+    """The height of the slabs that show several thin islands as bright as an artery in the front of the brain."""
     found_mm = 0.0
     for image, coarse, brain, height_mm in zip(fine, blocks, inside, slab_mm, strict=True):
         deep = shrunk(brain, DEEP_BLOCKS)
-        if not deep.any() or (coarse[deep] > SKULL_BASE_HU).any():
+        rows, columns = np.flatnonzero(brain.any(axis=1)), np.flatnonzero(deep.any(axis=0))
+        if not len(columns):
             continue
-        large = np.kron(deep, np.ones((2, 2), np.bool_))
-        part = image[: large.shape[0], : large.shape[1]]
+        end = round(float(rows[0]) + FRONT * float(rows[-1] - rows[0]))
+        front = np.s_[rows[0] : end, columns[0] : columns[-1] + 1]
+        bone = grown(coarse[front] > SKULL_BASE_HU, SKULL_BASE_BLOCKS, square=True)
+        large = np.kron(deep[front] & ~bone, np.ones((2, 2), np.bool_))
+        part = image[2 * rows[0] : 2 * end, 2 * columns[0] : 2 * (columns[-1] + 1)]
         labels, count = ndimage.label((part > ARTERY_HU) & large, SQUARE)
         if count < ARTERIES:
             continue
+        each = np.arange(1, count + 1)
         area_mm2 = np.bincount(labels.ravel(), minlength=count + 1)[1:] * fine_mm[0] * fine_mm[1]
-        peak = ndimage.maximum(part, labels, np.arange(1, count + 1))
-        bright = int(((area_mm2 < ARTERY_MM2) & (peak > ARTERY_PEAK_HU)).sum())
-        found_mm += float(height_mm) if bright >= ARTERIES else 0.0
+        radius_mm = ndimage.maximum(ndimage.distance_transform_edt(labels > 0, sampling=fine_mm), labels, each)
+        whole = ~np.isin(each, labels[large & ~shrunk(large, 1)])  # not cut by the edge of what is looked at
+        bright = ndimage.maximum(part, labels, each) > ARTERY_PEAK_HU
+        arteries = whole & bright & (area_mm2 < ARTERY_MM2) & (np.asarray(radius_mm) <= ARTERY_RADIUS_MM)
+        found_mm += float(height_mm) if np.count_nonzero(arteries) >= ARTERIES else 0.0
     return found_mm
 
 

@@ -243,6 +243,11 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
                 "gap of {missing_mm:.0f} mm between slices {below} and {above}",
                 "Lücke von {missing_mm:.0f} mm zwischen den Schichten {below} und {above}",
             )
+        case Why.THICK_PART:
+            return Words(
+                "some slices are {thickness_mm:g} mm thick: thin blood may be averaged away in them",
+                "einige Schichten sind {thickness_mm:g} mm dick: dünnes Blut kann darin herausgemittelt sein",
+            )
         case Why.UNEVEN:
             return Words(
                 "the distance between slices varies from {smallest_mm:.1f} to {largest_mm:.1f} mm",

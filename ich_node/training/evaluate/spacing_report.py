@@ -23,7 +23,6 @@ from ich_node.infer import bundle, pipeline
 from ich_node.infer.bundle import Model
 from ich_node.infer.engine import Engine, open_engine
 from ich_node.phantom.head import Phantom, phantom
-from ich_node.phantom.lesions import TYPES
 from ich_node.phantom.series import build_series
 from ich_node.runtime.config import Config
 
@@ -38,7 +37,14 @@ PROTOCOLS: Mapping[str, tuple[float, float]] = {
     "2 mm below, 10 above": (2, 10),
 }
 """Thickness in the lower and in the upper half of the head; the first one is what the others are held against."""
-SEEDS: Mapping[str | None, tuple[int, ...]] = {**dict.fromkeys(TYPES, (3, 4)), None: (0, 1, 2, 5)}
+SEEDS: Mapping[str | None, tuple[int, ...]] = {
+    "epidural": (3,),
+    "intraparenchymal": (3,),
+    "intraventricular": (4,),
+    "subarachnoid": (3, 4),
+    "subdural": (3,),
+    None: (0, 1, 2, 5),
+}
 
 
 @dataclass(frozen=True, slots=True)

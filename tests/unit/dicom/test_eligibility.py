@@ -9,6 +9,7 @@ from pydicom.uid import BasicTextSRStorage, SecondaryCaptureImageStorage
 
 from ich_node.dicom import eligibility
 from ich_node.dicom.eligibility import Eligible, NotAnalysed, Partial, SetAside, verdict
+from ich_node.dicom.geometry import planes_of, stack_of
 from ich_node.domain.reasons import Reason, Why
 from ich_node.phantom.enhanced import build_enhanced
 from ich_node.phantom.series import build_series
@@ -182,6 +183,22 @@ def test_a_part_of_a_head_waits_for_something_better_and_is_looked_at(slices):
 
 def test_twenty_slices_of_five_millimetres_are_a_head():
     assert verdict(series()[:20]) == Eligible()
+
+
+@pytest.mark.parametrize(("thin", "thick", "analysed"), [(2, 10, True), (3, 6, True), (2, 12, False), (8, 10, False)])
+def test_a_thin_base_may_have_thick_slices_above(thin, thick, analysed):
+    lower = [thin * (number + 0.5) for number in range(round(80 / thin))]
+    upper = [80 + thick * (number + 0.5) for number in range(80 // thick)]
+    count = len(lower) + len(upper)
+    head = type(HEAD)(HEAD.hu[[number * len(HEAD.hu) // count for number in range(count)]], HEAD.spacing_mm)
+    images = series(phantom=head, positions_mm=[*lower, *upper])
+    for number, image in enumerate(images):
+        image.SliceThickness = str(thin if number < len(lower) else thick)
+    found = verdict(images)
+    assert (found == Eligible()) is analysed
+    assert analysed or found.reason.code in (Why.THICK_SLICES, Why.FAR_APART)
+    codes = [warning.code for warning in stack_of([plane for image in images for plane in planes_of(image)]).warnings]
+    assert (Why.THICK_PART in codes) is (thick > 6)
 
 
 def test_a_stack_longer_than_a_head_says_why():

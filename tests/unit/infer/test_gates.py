@@ -98,6 +98,24 @@ def test_arteries_alone_as_early_after_an_injection_are_taken_for_contrast(slice
         gates.check(volume(hu[slices]))
 
 
+@pytest.mark.parametrize("slices", [slice(0, 30), slice(6, 20)], ids=["whole", "part"])
+@pytest.mark.parametrize("hu_there", [130, 250])
+def test_the_great_arteries_of_the_base_alone_are_taken_for_contrast(slices, hu_there):
+    """Both middle cerebral arteries run within two slices of 5 mm; on such slices a thin one has a third of its HU."""
+    hu = HEAD.hu.copy()
+    for index in (12, 13):
+        hu[index, 100:103, 80:112] = hu[index, 101:104, 144:176] = hu_there
+    with pytest.raises(UnusableSeries, match=Why.BRIGHT_VESSELS):
+        gates.check(volume(hu[slices]))
+
+
+def test_calcified_basal_ganglia_are_not_taken_for_contrast():
+    hu = HEAD.hu.copy()
+    for index in range(12, 16):
+        hu[index, 104:118, 100:112] = hu[index, 104:118, 144:156] = 110
+    assert gates.check(volume(hu)) == ()
+
+
 @pytest.mark.parametrize("shift", [17, -17])
 def test_grey_and_white_matter_that_cannot_be_are_refused(shift):
     brain = ndimage.binary_dilation(inside(), iterations=3) & (HEAD.hu > -100) & (HEAD.hu < 150)
