@@ -53,7 +53,7 @@ ARTERIES, ARTERIES_MM = 2, 10.0
 """Of 55 heads without contrast 8 had two such islands, along 5 mm at most; with arteries painted along their course
 into 28 of them, all had them along 10 mm and more, also in their upper half (docs/gates.md)."""
 FRONT = 0.55
-"""Share of the brain, from the front, in which they are counted: behind lie pineal gland and plexus, often of calcium."""
+"""Share of the brain, from the front, in which they are counted: behind lie pineal gland and plexus, and calcify."""
 SKULL_BASE_HU, SKULL_BASE_BLOCKS = 600, 2
 """A block this bright deep inside is bone of the skull base, a coil or a clip; islands within 4 mm mean nothing."""
 DEEP_BLOCKS = 3

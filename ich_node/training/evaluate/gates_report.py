@@ -20,21 +20,28 @@ from scipy import ndimage
 
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Volume
+from ich_node.infer.say.locate import fit_head
+from ich_node.infer.say.skull import inside
 from ich_node.infer.see import gates
 from ich_node.infer.see.blocks import block_mean
+from ich_node.infer.see.crop import crop
 from ich_node.phantom.head import calcify, head
 from ich_node.phantom.lesions import Scene
 from ich_node.phantom.scanner import Protocol, density, scan
 from ich_node.phantom.tissue import Tissue
 from ich_node.training.data import ct_ich
+from ich_node.training.evaluate.vessels import with_arteries
 
 Hu = npt.NDArray[np.int16]
 Spacing = tuple[float, float, float]
 
 PHASES = {"arterial": (350, 140), "venous": (130, 140), "delayed": (105, 115)}
 """HU of arteries and of veins and sinuses."""
+EARLY_HU = (250.0, 450.0)
+"""Of arteries in the first seconds after an injection, when veins and sinuses are still as they were."""
 PHANTOMS = 2  # chosen: they differ little in what the gates measure
 SAMPLE = 12  # chosen: every change is made to each of them, which takes its time
+HALF = 15  # slices from the vertex: 75 mm, which leaves base and lower half of the brain
 NOISE_HU = 30.0  # chosen: that of thin slices with a sharp kernel
 
 
@@ -109,6 +116,15 @@ def _dot(image: Hu, row_: float, column: float, radius: float, hu: float, rng: n
     patch[...] = np.maximum(patch, np.rint(patch + inside * (hu - patch)))
 
 
+def early(heads: Iterable[Hu], spacing_mm: Spacing, rng: np.random.Generator) -> Iterator[Hu]:
+    """Heads with their arteries painted along their course; one that does not fit the standard head is left out."""
+    for hu in heads:
+        volume = volume_of(hu, spacing_mm)
+        frame = fit_head(inside(volume, crop(volume)))
+        if frame is not None:
+            yield with_arteries(volume, frame, rng.uniform(*EARLY_HU), rng)
+
+
 def phantoms(phase: str | None) -> Iterator[tuple[Hu, Spacing]]:
     """Procedural heads whose arteries, sinuses and dura have the HU of a phase."""
     for seed in range(PHANTOMS):
@@ -117,9 +133,10 @@ def phantoms(phase: str | None) -> Iterator[tuple[Hu, Spacing]]:
         scene = Scene(anatomy, density(anatomy, rng))
         calcify(scene, rng)
         if phase is not None:
-            arteries, veins = PHASES[phase]
-            for tissue, hu in ((Tissue.ARTERY, arteries), (Tissue.VENOUS_SINUS, veins), (Tissue.DURA, 75)):
-                scene.hu[anatomy.any_of(tissue)] = hu
+            arteries, veins = PHASES.get(phase, (EARLY_HU[0], None))
+            for tissue, hu in ((Tissue.ARTERY, arteries), (Tissue.VENOUS_SINUS, veins), (Tissue.DURA, veins and 75)):
+                if hu is not None:
+                    scene.hu[anatomy.any_of(tissue)] = hu
         protocol = Protocol(
             positions_mm=tuple(16.5 + 5.0 * index for index in range(32)),
             thickness_mm=5.0,
@@ -166,7 +183,14 @@ def rows_of(root: Path) -> Iterator[Row]:
         rng = np.random.default_rng(5)
         made = ((enhanced(hu, spacing_mm, arteries, veins, rng), spacing_mm) for hu in without[:SAMPLE])
         yield row(f"{SAMPLE} without hemorrhage, {phase} contrast painted ({arteries}/{veins} HU)", made)
+    painted = list(early(without[:SAMPLE], spacing_mm, np.random.default_rng(7)))
+    what = f"without hemorrhage, arteries alone painted ({EARLY_HU[0]:g} to {EARLY_HU[1]:g} HU)"
+    yield row(f"{len(painted)} {what}", ((hu, spacing_mm) for hu in painted))
+    for half, part in (("lower", slice(None, -HALF)), ("upper", slice(-HALF, None))):
+        yield row(f"{half} part of the {len(painted)} {what}", ((hu[part], spacing_mm) for hu in painted))
+        yield row(f"{half} part of the same without contrast", ((hu[part], spacing_mm) for hu in without[:SAMPLE]))
     yield row("phantoms without contrast", phantoms(None))
+    yield row(f"phantoms with arteries alone ({EARLY_HU[0]:g} HU)", phantoms("early"))
     for phase, (arteries, veins) in PHASES.items():
         yield row(f"phantoms with {phase} contrast ({arteries}/{veins} HU)", phantoms(phase))
     for name, spoil in SPOILT.items():
