@@ -119,7 +119,10 @@ def read_instance(path: Path) -> Instance:
         reader.feed(data[meta.dataset_offset :])
         while not reader.known and (data := file.read(PIECE)):
             reader.feed(data)
-    identity = reader.finish()
+    return _instance(path, meta, reader.finish())
+
+
+def _instance(path: Path, meta: FileMeta, identity: Identity) -> Instance:
     return Instance(
         study_uid=identity.study_uid,
         series_uid=identity.series_uid,
@@ -132,7 +135,7 @@ def read_instance(path: Path) -> Instance:
 
 
 @dataclass(frozen=True, slots=True)
-class _FileMeta:
+class FileMeta:
     """File Meta Information, and where the dataset begins behind it. by_the_book: without a VR that nobody knows."""
 
     sop_class_uid: str
@@ -143,7 +146,7 @@ class _FileMeta:
     by_the_book: bool
 
 
-def _file_meta(data: bytes) -> _FileMeta:
+def _file_meta(data: bytes) -> FileMeta:
     if data[128:132] != b"DICM":
         raise UnidentifiableInstance("not a DICOM file")
     offset, found, by_the_book = 132, {}, True
@@ -160,7 +163,7 @@ def _file_meta(data: bytes) -> _FileMeta:
     uids = [found.get(tag, "") for tag in (0x00020002, 0x00020003, 0x00020010)]
     if not all(map(is_uid, uids)):
         raise UnidentifiableInstance("the file meta information lacks UIDs")
-    return _FileMeta(uids[0], uids[1], uids[2], _sender(found), offset, by_the_book)
+    return FileMeta(uids[0], uids[1], uids[2], _sender(found), offset, by_the_book)
 
 
 def _sender(source: dict[int, str]) -> Peer | None:
@@ -176,23 +179,34 @@ class Header:
     """The bytes of a header that costs no more than an honest one, read once.
 
     identity: who the file says it is; None for one that cannot have come over the network: no head, big endian, no
-    identity. by_the_book: whether everybody reads its head alike. data: of the file from `offset` on, where its dataset
-    begins; inflated, of a deflated one.
+    identity. data: of the file from where its dataset begins; inflated, of a deflated one.
     """
 
     identity: Identity | None
-    transfer_syntax_uid: str = ""
-    by_the_book: bool = False
-    offset: int = 0
+    meta: FileMeta | None = None
     data: bytes = b""
+
+    @property
+    def items(self) -> int:
+        """At most so many sequence items does it hold."""
+        return self.data.count(ITEM_BYTES)
+
+    def instance(self, path: Path) -> Instance:
+        """The instance in this file, which the node wrote; raises UnidentifiableInstance."""
+        if self.meta is None or self.identity is None:
+            raise UnidentifiableInstance("the file does not say which image it is")
+        return _instance(path, self.meta, self.identity)
 
     def dataset(self, wanted: Collection[str] | None = None) -> tuple[Dataset, int] | None:
         """Its elements (the keywords in `wanted`, or all) and where Pixel Data begins; None: pydicom must read it."""
-        if self.identity is None or not self.by_the_book or self.transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+        meta = self.meta
+        if self.identity is None or meta is None or not meta.by_the_book:
             return None
-        implicit = self.transfer_syntax_uid == ImplicitVRLittleEndian
+        if meta.transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+            return None
         tags = None if wanted is None else frozenset(Tag(keyword) for keyword in wanted)
-        return elements.header_of(self.data, self.offset, implicit=implicit, wanted=tags)
+        implicit = meta.transfer_syntax_uid == ImplicitVRLittleEndian
+        return elements.header_of(self.data, meta.dataset_offset, implicit=implicit, wanted=tags)
 
 
 def check_header(path: Path) -> Header:
@@ -230,7 +244,7 @@ def check_header(path: Path) -> Header:
     if size > len(ITEM_BYTES) * 2 * MOST_ITEMS and header.count(ITEM_BYTES) > MOST_ITEMS:
         raise UnidentifiableInstance("the header has too many sequence items")
     identity = reader.finish() if reader.known and not lost else None
-    return Header(identity, meta.transfer_syntax_uid, meta.by_the_book, meta.dataset_offset, bytes(header))
+    return Header(identity, meta, bytes(header))
 
 
 def _inflated(data: Buffer, limit: int) -> bytes:
@@ -262,35 +276,36 @@ def agree(header: Dataset, identity: Identity | None) -> None:
                 setattr(header, keyword, uid)
 
 
-def read_header(path: Path, keywords: Sequence[str]) -> Dataset:
+def read_header(path: Path, keywords: Sequence[str], checked: Header | None = None) -> Dataset:
     """The elements `keywords` of a file, as far as it has them and they come before its pixels.
 
-    Raises UnidentifiableInstance when the file cannot be read as DICOM, whatever is wrong with it, or OSError.
+    checked: what `check_header` said of it, where somebody asked already. Raises UnidentifiableInstance when the file
+    cannot be read as DICOM, whatever is wrong with it, or OSError.
     """
-    checked = check_header(path)
+    checked = checked or check_header(path)
     wanted = (*keywords, *UID_KEYWORDS, "PatientID")
-    if (plain := checked.dataset(wanted)) is not None:
-        agree(plain[0], checked.identity)
-        return plain[0]
+    try:
+        with warnings.catch_warnings(), disable_value_validation():
+            warnings.simplefilter("ignore")  # they quote values
+            plain = checked.dataset(wanted)
+            header = _by_pydicom(path, wanted) if plain is None else plain[0]
+            agree(header, checked.identity)
+            return header
+    except UnidentifiableInstance:
+        raise
+    except Exception as error:  # pydicom lets anything through on hostile bytes, RecursionError included
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the disk's, not pydicom's own
+        raise UnidentifiableInstance(f"the header cannot be read ({type(error).__name__})") from error
+
+
+def _by_pydicom(path: Path, keywords: Sequence[str]) -> Dataset:
     with path.open("rb") as file:
         source: BinaryIO = file
-        try:
-            with warnings.catch_warnings(), disable_value_validation():
-                warnings.simplefilter("ignore")  # they quote values
-                meta = _file_meta(file.read(FIRST_LOOK))
-                if meta.transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
-                    file.seek(meta.dataset_offset)
-                    inflated = _inflated(file.read(HEADER_LIMIT), HEADER_LIMIT)
-                    source = BytesIO(
-                        file_head(meta.sop_class_uid, meta.sop_instance_uid, ExplicitVRLittleEndian) + inflated
-                    )
-                source.seek(0)
-                header = dcmread(source, stop_before_pixels=True, specific_tags=list(wanted))
-                agree(header, checked.identity)
-                return header
-        except UnidentifiableInstance:
-            raise
-        except Exception as error:  # pydicom lets anything through on hostile bytes, RecursionError included
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the disk's, not pydicom's own
-            raise UnidentifiableInstance(f"the header cannot be read ({type(error).__name__})") from error
+        meta = _file_meta(file.read(FIRST_LOOK))
+        if meta.transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
+            file.seek(meta.dataset_offset)
+            inflated = _inflated(file.read(HEADER_LIMIT), HEADER_LIMIT)
+            source = BytesIO(file_head(meta.sop_class_uid, meta.sop_instance_uid, ExplicitVRLittleEndian) + inflated)
+        source.seek(0)
+        return dcmread(source, stop_before_pixels=True, specific_tags=list(keywords))

@@ -6,7 +6,6 @@ goes, so that a second look at a series that has grown costs the new images only
 
 from __future__ import annotations
 
-import mmap
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,9 @@ from pathlib import Path
 
 from pydicom.uid import CTImageStorage
 
+from ich_node.dicom.elements import Shared
 from ich_node.dicom.owner import Owner
-from ich_node.dicom.part10 import HEADER_LIMIT, ITEM_BYTES, MOST_ITEMS, read_header, read_instance, read_sender
+from ich_node.dicom.part10 import MOST_ITEMS, check_header, read_header, read_sender
 from ich_node.domain.errors import UnidentifiableInstance
 from ich_node.receive.owners import Image
 from ich_node.runtime import logs
@@ -60,6 +60,7 @@ class Reading:
         self._clock = clock
         self._images: dict[str, tuple[int, Image] | None] = {}  # by file name; arrival, None: unreadable
         self._shares: dict[str, Share] = {}  # by address
+        self._shared = Shared()
 
     def steps(self) -> Iterator[tuple[str, float]]:
         """Read what was not read yet, one image a step, of whom has cost least; yields (address, CPU seconds)."""
@@ -92,12 +93,14 @@ class Reading:
     def _read(self, path: Path, share: Share) -> None:
         self._images[path.stem] = None
         try:
-            share.items += _items(path)
+            checked = check_header(path)
+            share.items += checked.items
             if share.items > MOST_ITEMS:
                 return
-            instance = read_instance(path)
+            instance = checked.instance(path)
             plain = instance.sop_class_uid == CTImageStorage
-            header = read_header(path, self._plain if plain else self._keywords)
+            header = read_header(path, self._plain if plain else self._keywords, checked)
+            self._shared.share(header)
             self._images[path.stem] = path.stat().st_mtime_ns, Image(instance, header, Owner.of(header))
         except (UnidentifiableInstance, OSError) as error:
             logs.get().warning(
@@ -112,12 +115,6 @@ def _address(path: Path) -> str:
     except (UnidentifiableInstance, OSError):
         return ""
     return sender.address if sender else ""
-
-
-def _items(path: Path) -> int:
-    """At most so many sequence items does a header hold."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return data[:HEADER_LIMIT].count(ITEM_BYTES)
 
 
 GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")

@@ -138,7 +138,9 @@ def open_image(path: Path, budget: cage.Budget | None = None) -> Image:
 
 def _by_the_book(path: Path, checked: part10.Header, budget: cage.Budget | None) -> Image | None:
     read = checked.dataset()
-    return read and Image(path, read[0], UID(checked.transfer_syntax_uid), read[1], budget or cage.Budget())
+    if read is None or checked.meta is None:
+        return None
+    return Image(path, read[0], UID(checked.meta.transfer_syntax_uid), read[1], budget or cage.Budget())
 
 
 def _by_pydicom(path: Path, budget: cage.Budget | None) -> Image:

@@ -401,8 +401,7 @@ def test_settled_series_are_never_read_again(node: Node, monkeypatch: pytest.Mon
     def read(*_: object) -> None:
         raise AssertionError("read again")
 
-    monkeypatch.setattr(reading_module, "read_header", read)
-    monkeypatch.setattr(reading_module, "read_instance", read)
+    monkeypatch.setattr(reading_module, "check_header", read)
     monkeypatch.setattr(sweep_module, "read_instance", read)
     node.restart()
     assert node.after(120) == ["queued"]
@@ -780,8 +779,8 @@ def test_headers_without_end_in_the_series_of_another_one_cost_only_themselves(
 def test_who_costs_much_reading_waits_for_those_who_cost_little(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds, real = [0.0], reading_module.read_header
 
-    def slow(path: Path, keywords: Sequence[str]) -> Dataset:
-        header = real(path, keywords)
+    def slow(path: Path, keywords: Sequence[str], *checked: Any) -> Dataset:
+        header = real(path, keywords, *checked)
         seconds[0] += 2.5 if header.StudyInstanceUID == "1.8" else 0.001
         return header
 
