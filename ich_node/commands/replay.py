@@ -63,7 +63,7 @@ def run(config: Config, wanted: str | None, last: int) -> int:
     for card in track(cards, "replaying", console=Console(stderr=True), transient=True):
         then = _then(card)
         paths = spool.paths(card.job.series_uid, card.job.sop_instance_uids)
-        if not paths:
+        if not all(path.is_file() for path in paths) or not paths:
             rows.append((card.job.id, str(then), "", "its images are no longer here"))
             continue
         now = _now(paths, lambda paths: pipeline.analyse(paths, model, engine, config))
