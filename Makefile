@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs man pictures bench attack chaos fuzz figures audit sbom clean
+.PHONY: help demo test lint docs man deb pictures bench attack chaos fuzz figures audit sbom clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -35,6 +35,9 @@ bench: $(VENV)/installed-dev  ## measure; prints figures, judges none
 attack: $(VENV)/installed-dev  ## the attack tests in their long form: a million forged identities, scanners' rates under floods
 	ICH_NODE_ATTACK=long $(BIN)/python -m pytest -q -rP tests/integration/test_receive_attacks.py \
 		tests/integration/test_commitment.py tests/integration/test_receive_tls.py tests/unit/dicom/test_identity.py
+
+deb:  ## a Debian package with its environment: build/ich-node_VERSION_ARCH.deb
+	packaging/deb
 
 chaos: $(VENV)/installed-dev  ## faults by the hundred; writes the table of docs/reliability.md
 	$(BIN)/python -m tests.crash.chaos --out docs/reliability.md
