@@ -8,6 +8,7 @@ writes its readers' feedback, and asks the ledger for what operators want; nothi
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -48,6 +49,9 @@ from ich_node.runtime import audit
 from ich_node.runtime.config import Config
 from ich_node.store.ledger.protocols import Desk
 from ich_node.store.spool import Spool
+
+SAME_FOR_S = 5  # a list may be that old where nothing has happened: its page counts the minutes by itself
+MADE = 16  # lists that are kept: the filters of a reading room
 
 
 @dataclass(slots=True)
@@ -122,6 +126,8 @@ class Pages:
     def __init__(self, board: Board) -> None:
         self._board = board
         self._entrance = board.entrance
+        self._made: dict[tuple[object, ...], str] = {}
+        self._making = threading.Lock()
 
     # --- who is it -----------------------------------------------------------------------------------------------
 
@@ -170,8 +176,19 @@ class Pages:
     async def rows(self, request: Request) -> Response:
         """The list alone, for a page that is open already."""
         session = self._entrance.reader(request)
-        shown = await run_in_threadpool(self._shown, request, session)
-        return self._page(request, "rows.html", session, **shown)
+        return HTMLResponse(await run_in_threadpool(self._rows_html, request, session))
+
+    def _rows_html(self, request: Request, session: Session | None) -> str:
+        """Made once for all pages that ask the same: a STAT makes fifty of them ask at once."""
+        board, root = self._board, request.scope.get("root_path", "")
+        asked = (_words(request).code, request.query_params.get("show"), request.query_params.get("q"), root)
+        moment = int(board.clock() / SAME_FOR_S)
+        key = (board.studies.revision, len(board.book.entries), moment, session is not None, *asked)
+        with self._making:
+            if key not in self._made:
+                self._made = dict(list(self._made.items())[-MADE:])
+                self._made[key] = self._html(request, "rows.html", session, **self._shown(request, session))
+            return self._made[key]
 
     def _shown(self, request: Request, session: Session | None) -> dict[str, Any]:
         chosen, query = request.query_params.get("show", "open"), request.query_params.get("q", "").strip()[:128]
@@ -373,12 +390,14 @@ class Pages:
     def _page(
         self, request: Request, name: str, session: Session | None, status: int = 200, **values: Any
     ) -> HTMLResponse:
+        return HTMLResponse(self._html(request, name, session, **values), status)
+
+    def _html(self, request: Request, name: str, session: Session | None, **values: Any) -> str:
         person = session.person if session else None
-        html = self._board.templates.get_template(name).render(
+        return self._board.templates.get_template(name).render(
             w=_words(request), person=person, csrf=session.csrf if session else "", version=__version__,
             root=request.scope.get("root_path", ""), can_sign_in=self._board.users is not None, **values,
         )  # fmt: skip
-        return HTMLResponse(html, status)
 
     def _audit_view(self, session: Session | None, request: Request, card: Card) -> None:
         name = session.person.name if session else "guest"

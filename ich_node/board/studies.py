@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ich_node.domain.ledger import DeliveryState, DeliveryTally, Job, JobState
+from ich_node.domain.ledger import FINISHED, DeliveryState, DeliveryTally, Job, JobState
 from ich_node.store.ledger.protocols import Overview
 
 SHOWN = 2000  # newest jobs on the board: two days of a service of a thousand studies a day
@@ -98,21 +98,31 @@ class Studies:
     cards: tuple[Card, ...] = ()
     revision: int = 0
     _known: OrderedDict[int, Result] = field(default_factory=OrderedDict)
-    _seen: tuple[tuple[int, str, float], ...] = ()
+    _seen: tuple[tuple[int, str, float, tuple[DeliveryTally, ...]], ...] = ()
 
     def refresh(self) -> frozenset[int]:
         """Ask the ledger again; the ids of jobs that have just become STAT. `revision` grows when anything changed."""
         jobs = self.ledger.jobs(limit=SHOWN)
-        seen = tuple((job.id, str(job.state), job.updated_at) for job in jobs)
+        old = {card.job.id: card for card in self.cards}
+        standing = self.ledger.standing([job.id for job in jobs if not _is_settled(old.get(job.id), job)])
+        moving = {job.id: standing.get(job.id, ()) for job in jobs if job.state is JobState.DELIVERING}
+        seen = tuple((job.id, str(job.state), job.updated_at, moving.get(job.id, ())) for job in jobs)
         if seen == self._seen:
             return frozenset()
         before = {card.job.id for card in self.cards if card.standing == "STAT"}
-        standing = self.ledger.standing([job.id for job in jobs])
         newest: dict[str, int] = {}
         for job in jobs:
             if job.state is not JobState.INELIGIBLE:
                 newest[job.series_uid] = max(job.id, newest.get(job.series_uid, 0))
-        cards = [self._card(job, newest.get(job.series_uid, job.id), standing.get(job.id, ())) for job in jobs]
+        cards = []
+        for job in jobs:
+            last, known = newest.get(job.series_uid, job.id), old.get(job.id)
+            if known is None or not _is_settled(known, job):
+                cards.append(self._card(job, last, standing.get(job.id, ())))
+            elif (known.successor or job.id) == last:
+                cards.append(known)
+            else:
+                cards.append(replace(known, successor=last, standing=_standing(job, last)))
         first = not self._seen and not self.revision
         self.cards, self._seen, self.revision = tuple(sorted(cards, key=lambda c: c.key)), seen, self.revision + 1
         now = {card.job.id for card in self.cards if card.standing == "STAT"}
@@ -150,6 +160,13 @@ class Studies:
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
         return result
+
+
+def _is_settled(card: Card | None, job: Job) -> bool:
+    """Whether a card still says all about its finished job."""
+    if card is None or job.state not in FINISHED or card.job.state is not job.state:
+        return False
+    return card.job.updated_at == job.updated_at and (card.result is not None or job.state is JobState.INELIGIBLE)
 
 
 def destinations(rows: Sequence[DeliveryTally]) -> tuple[Destination, ...]:

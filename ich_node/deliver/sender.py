@@ -286,6 +286,8 @@ class Sender:
             instances = Counter({sop_class: count for sop_class, count in counts.items() if sop_class})
             if instances:
                 audit.get().sent(self._peer.node, instances, sample, success=success)
+            if counts[""]:  # a message has no SOP Class
+                audit.get().exported(self._peer.node, sample.parent, success=success)
         if tally.sent:
             self._log.info(
                 "delivery_finished",

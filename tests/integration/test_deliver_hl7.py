@@ -12,6 +12,7 @@ from ledger_builder import BASIC_TEXT_SR, SECONDARY_CAPTURE, configuration, dest
 
 from ich_node.deliver import role
 from ich_node.domain.ledger import DeliveryState, JobState
+from ich_node.runtime import audit
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.routes import route
 
@@ -85,6 +86,21 @@ def test_a_reject_is_final_and_its_words_are_shown(tmp_path, store, deliver, cod
     assert "unknown patient" in sent.cause
     assert "204^Unknown key identifier" in sent.cause
     assert "no such patient" in sent.cause
+
+
+@pytest.mark.parametrize(("code", "success"), [("AA", True), ("AR", False)])
+def test_a_message_is_in_the_audit_trail(tmp_path, store, deliver, monkeypatch, code, success):
+    said = []
+
+    class Listening(audit.Trail):
+        def exported(self, to, results, *, success):
+            said.append((to.ae_title, results.name, success))
+
+    monkeypatch.setattr(audit, "_current", Listening())
+    ends = {JobState.DONE, JobState.FAILED}
+    with Listener([code]) as listener:
+        job, _ = deliver(listening(tmp_path, listener), lambda job: store.job(job.id).state in ends)
+    assert said == [("ris", str(job.id), success)]
 
 
 def test_only_the_priorities_that_a_route_names_are_sent(tmp_path, store, deliver):

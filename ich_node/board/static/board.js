@@ -10,7 +10,7 @@ if (rows) {
   const form = $("filters");
   let revision = Number(rows.firstElementChild.dataset.revision);
   const query = () => new URLSearchParams(new FormData(form)).toString();
-  let latest = 0;
+  let latest = 0, due;
   const reload = async () => {
     const mine = ++latest, focused = document.activeElement?.closest(".study")?.id;
     const answer = await fetch(`${root}/rows?${query()}`, { headers: { Accept: "text/plain" } });
@@ -60,7 +60,9 @@ if (rows) {
   source.addEventListener("message", async (event) => {
     live(true);
     const news = JSON.parse(event.data);
-    if (news.revision !== revision) await reload();
+    clearTimeout(due);
+    if (news.stat.length) await reload();
+    else if (news.revision !== revision) due = setTimeout(reload, 500 + 1500 * Math.random()); // not all pages at once
     if (news.stat.length) {
       for (const job of news.stat) $(`job-${job}`)?.classList.add("fresh");
       $("news").textContent = `${document.body.dataset.newStat} (${news.stat.length})`;

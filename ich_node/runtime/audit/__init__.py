@@ -67,6 +67,9 @@ class Trail:
     def sent(self, peer: Node, counts: Mapping[str, int], sample: Path, *, success: bool) -> None:
         """Instances of one study went to `peer` (or did not): SOP Class UID → number; `sample` is one of the files."""
 
+    def exported(self, to: Node, results: Path, *, success: bool) -> None:
+        """A message about a job went to `to` (or did not), which is no DICOM node; `results` is the job's folder."""
+
     def turned_away(self, peer: Node, reason: str) -> None:
         """An association was refused, or TLS failed."""
 
@@ -143,6 +146,17 @@ class SyslogTrail(Trail):
         def make() -> Message:
             study = Study(_study_uid(sample), dict(counts), _patient_id(sample))
             return messages.instances_transferred(self._source, moment, peer, [study], received=False, success=success)
+
+        self._say(make)
+
+    def exported(self, to: Node, results: Path, *, success: bool) -> None:
+        """Data Export."""
+        moment = self._clock()
+
+        def make() -> Message:
+            sample = next(iter(sorted(results.glob("*.dcm"))), results / "none")
+            study = Study(_study_uid(sample), {}, _patient_id(sample))
+            return messages.exported(self._source, moment, to, study, success=success)
 
         self._say(make)
 

@@ -16,6 +16,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 APPLICATION_ACTIVITY = ("110100", "DCM", "Application Activity")
 INSTANCES_ACCESSED = ("110103", "DCM", "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED = ("110104", "DCM", "DICOM Instances Transferred")
+EXPORT = ("110106", "DCM", "Export")
 SECURITY_ALERT = ("110113", "DCM", "Security Alert")
 USER_AUTHENTICATION = ("110114", "DCM", "User Authentication")
 APPLICATION_START = ("110120", "DCM", "Application Start")
@@ -26,6 +27,8 @@ NODE_AUTHENTICATION = ("110126", "DCM", "Node Authentication")
 APPLICATION = ("110150", "DCM", "Application")
 DESTINATION_ROLE = ("110152", "DCM", "Destination Role ID")
 SOURCE_ROLE = ("110153", "DCM", "Source Role ID")
+DESTINATION_MEDIA = ("110154", "DCM", "Destination Media")
+URI = ("110037", "DCM", "URI")
 STUDY_UID = ("110180", "DCM", "Study Instance UID")
 NODE_ID = ("110182", "DCM", "Node ID")
 PATIENT_NUMBER = ("2", "RFC-3881", "Patient Number")
@@ -95,6 +98,17 @@ def instances_transferred(
     for study in studies:
         message.study(study)
     message.patients(studies)
+    return message.done()
+
+
+def exported(source: Source, moment: datetime, to: Node, study: Study, *, success: bool = True) -> Message:
+    """Data Export (A.5.3.5): a message about a study went to `to`, which is no DICOM node: HL7, a webhook."""
+    message = _Builder(source, EXPORT, "R", moment, "0" if success else "4")
+    message.own_process(SOURCE_ROLE, requestor=True)
+    message.media(to)
+    message.audit_source()
+    message.study(study)
+    message.patients([study])
     return message.done()
 
 
@@ -199,6 +213,15 @@ class _Builder:
             participant.set("NetworkAccessPointTypeCode", "2")  # IP address
         if role is not None:
             _coded(participant, "RoleIDCode", role)
+
+    def media(self, node: Node) -> None:
+        """Where something was exported to: a host, or a URL."""
+        participant = self._participant(node.ae_title, node.ae_title, False)
+        del participant.attrib["AlternativeUserID"]  # it has no AE title
+        participant.set("NetworkAccessPointID", node.address)
+        participant.set("NetworkAccessPointTypeCode", "5" if "://" in node.address else "2")  # URI or IP address
+        _coded(participant, "RoleIDCode", DESTINATION_MEDIA)
+        _coded(SubElement(participant, "MediaIdentifier"), "MediaType", URI)
 
     def user(self, name: str, address: str) -> None:
         """A person, by the name of the account, and where the request came from."""

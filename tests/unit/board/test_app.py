@@ -8,8 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
+from starlette.requests import Request
 from starlette.testclient import TestClient
 
+from ich_node.board import app as app_module
 from ich_node.board import drift, people, role
 from ich_node.board import words as board_words
 from ich_node.board.app import Board, build
@@ -21,7 +23,7 @@ from ich_node.domain.dicom import Instance, Series
 from ich_node.domain.findings import LABELS
 from ich_node.runtime.config import Config
 from ich_node.store.ledger.jobs import JobStore
-from tests.ledger_builder import Clock, configuration, destination, publish_job, say_sent
+from tests.ledger_builder import CT_IMAGE, Clock, configuration, destination, publish_job, say_sent, write_instance
 
 
 def result(priority: str | None, present: tuple[str, ...] = (), reason: str | None = None) -> dict:
@@ -140,6 +142,61 @@ def test_a_destination_that_waits_says_why(node):
     for item in node.store.due("pacs"):
         node.store.postpone(item, "0xA700", "out of resources", node.clock.now + 60)
     assert "out of resources" in client(node.board()).get("/").text
+
+
+def test_a_cause_is_on_the_page_as_soon_as_it_is_known_although_the_job_does_not_move(node):
+    node.published(1)
+    board = node.board()
+    studies, revision = board.studies, board.studies.revision
+    node.store.postpone(node.store.due("pacs")[0], "0xA700", "out of resources", node.clock.now + 60)
+    studies.refresh()
+    assert studies.revision == revision + 1
+    assert studies.cards[0].destinations[0].trouble == "out of resources"
+    say_sent(node.store, *node.store.due("pacs"))
+    studies.refresh()
+    assert studies.cards[0].destinations[0].sent == 2
+
+
+def test_what_is_finished_is_not_asked_for_again(node, monkeypatch):
+    for number in range(3):
+        node.published(number)
+    say_sent(node.store, *node.store.due("pacs"))
+    studies = node.board().studies
+    asked = []
+    standing = node.store.standing
+    monkeypatch.setattr(node.store, "standing", lambda ids: asked.extend(ids) or standing(ids))
+    new = node.published(3)
+    assert studies.refresh() == {new}
+    assert asked == [new]
+    assert {card.job.id: card.destinations[0].sent for card in studies.cards} == {1: 3, 2: 3, 3: 3, new: 0}
+
+
+def test_pages_that_ask_the_same_share_a_list(node, users, monkeypatch):
+    node.published(1)
+    board = node.board(users=users)
+    ada, made = signed_in(board, "ada"), []
+    shown = app_module.Pages._shown
+    monkeypatch.setattr(app_module.Pages, "_shown", lambda self, *a: made.append(1) or shown(self, *a))
+    first = ada.get("/rows").text
+    assert ada.get("/rows").text == first
+    assert len(made) == 1
+    ada.get("/rows?show=STAT")
+    node.published(2)
+    board.studies.refresh()
+    assert 'id="job-2"' in ada.get("/rows").text
+    assert len(made) == 3
+
+
+def test_a_list_with_names_is_never_shared_with_a_guest(node):
+    node.published(1)
+    board = node.board()
+    uid = board.studies.cards[0].job.sop_instance_uids[0]
+    write_instance(node.folder / "incoming" / "1.2.3.1" / f"{uid}.dcm", CT_IMAGE, uid)
+    pages = app_module.Pages(board)
+    request = Request({"type": "http", "headers": [], "query_string": b"", "root_path": ""})
+    someone = people.Session(people.Person("ada", "reader"), "t", 0.0, 0.0)
+    with_names, without = pages._rows_html(request, someone), pages._rows_html(request, None)
+    assert ("DELIVERY^TEST" in with_names, "DELIVERY^TEST" in without) == (True, False)
 
 
 def test_a_result_that_is_gone_or_broken_hides_no_study(node):

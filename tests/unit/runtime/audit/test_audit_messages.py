@@ -26,6 +26,8 @@ EVERY = {
     "accessed": messages.instances_accessed(
         SOURCE, MOMENT, "operator", "", STUDIES, action="C", decision="jobs redo 7"
     ),
+    "message": messages.exported(SOURCE, MOMENT, Node("RIS", "192.0.2.9"), STUDIES[0]),
+    "webhook": messages.exported(SOURCE, MOMENT, Node("hook", "https://h.example/x"), STUDIES[0], success=False),
     "alert": messages.security_alert(SOURCE, MOMENT, PEER, "calling AE title not allowed"),
 }
 
@@ -131,3 +133,18 @@ def test_the_syslog_line_follows_rfc_5424():
 def test_a_patient_is_named_by_id_only():
     assert b"Name>PID-1<" in EVERY["received"].xml
     assert not any(b"PatientName" in message.xml for message in EVERY.values())
+
+
+def test_what_leaves_for_no_dicom_node_is_an_export():
+    for name, address, code, outcome in (
+        ("message", "192.0.2.9", "2", "0"),
+        ("webhook", "https://h.example/x", "5", "4"),
+    ):
+        root = parsed(EVERY[name])
+        assert codes(root, "EventIdentification/EventID") == [("110106", "DCM")]
+        assert root.find("EventIdentification").get("EventOutcomeIndicator") == outcome
+        ours, theirs = root.findall("ActiveParticipant")
+        assert (theirs.get("NetworkAccessPointID"), theirs.get("NetworkAccessPointTypeCode")) == (address, code)
+        assert codes(root, "ActiveParticipant/MediaIdentifier/MediaType") == [("110037", "DCM")]
+        objects = [item.get("ParticipantObjectID") for item in root.findall("ParticipantObjectIdentification")]
+        assert (objects, ours.get("UserIsRequestor")) == (["1.2.3", "PID-1"], "true")
