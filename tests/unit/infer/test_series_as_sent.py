@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from density_model import DensityEngine, density_model
 from head_shapes import shape_head
 from pydicom.uid import generate_uid
 
 from ich_node.dicom import eligibility
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.reasons import Why
+from ich_node.infer import pipeline
 from ich_node.infer.see import pixels
 from ich_node.infer.see.volume import read_volume
 from ich_node.phantom.series import build_series
+from ich_node.runtime.config import Config
 
 HEAD = shape_head(24, 96)
 PLAIN = build_series(HEAD)
@@ -155,6 +159,24 @@ def test_rotations_in_turn_between_which_the_head_moved_are_never_zipped(tmp_pat
     paths = written(images, tmp_path, 1)
     volume = read_volume(paths)
     assert len(volume.hu) == 12
+
+
+@pytest.mark.parametrize("name", ["two passes half a step apart", "the same images under other UIDs", "nothing tells"])
+def test_eight_shuffles_of_names_and_uids_give_the_same_findings(name, tmp_path):
+    """What is found, byte for byte; only the UID of the slice with the peak is another one."""
+    images = MIXED[name]() if name in MIXED else scan() + scan(9)
+    found = set()
+    for seed in range(8):
+        analysis = pipeline.analyse(
+            written(images, _folder(tmp_path, seed), seed), density_model(0.001, 0.9), DensityEngine(), Config()
+        )
+        assert analysis.finding("any").present
+        findings = [
+            replace(finding, peak=finding.peak and replace(finding.peak, sop_instance_uid=""))
+            for finding in analysis.findings
+        ]
+        found.add(repr((analysis.priority, findings, analysis.warnings)))
+    assert len(found) == 1
 
 
 @pytest.mark.parametrize("moved", [9, -14])
