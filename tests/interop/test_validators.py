@@ -65,12 +65,16 @@ def analysis(name: str) -> Analysis:
         "enhanced": {"enhanced": True},
         "non-ASCII": {"header": {"SpecificCharacterSet": "ISO_IR 192", "PatientName": "Müller^Jörg=山田^太郎"}},
         "German": {"header": {"SpecificCharacterSet": "ISO_IR 100", "PatientName": "Müller^Jörg"}},
+        "de-identified": {"header": {"PatientIdentityRemoved": "YES"}},  # and no word on how
         "everything": {},
     }
     return make_analysis(**{**SMALL, **varied[name]})
 
 
-NAMES = ("positive", "negative", "not analysed", "corrected", "tilted", "enhanced", "non-ASCII", "German", "everything")
+NAMES = (
+    *("positive", "negative", "not analysed", "corrected", "tilted", "enhanced", "non-ASCII", "German"),
+    *("de-identified", "everything"),
+)
 
 
 def options(name: str) -> ReportConfig:

@@ -117,6 +117,12 @@ def _fitting(lines: list[TextLine], room: float, more: TextLine) -> list[TextLin
     return [*shown, more] if more.text else shown
 
 
+def _few_lines(line: TextLine, room: float) -> list[TextLine]:
+    """The words on one line, condensed if need be, where that holds them; else wrapped."""
+    condensed = TextLine(line.text, line.size, line.colour, line.weight, 75)
+    return [condensed] if text_width(condensed) <= room < text_width(line) else wrapped(line, room)
+
+
 class _Sheet:
     """A page being drawn from top to bottom; `unit` is 1/512 of its shorter side, `y` how far it is."""
 
@@ -156,7 +162,7 @@ class _Sheet:
             self._write(line, self._left, self._y, "la")
             self._y += 1.26 * line.size
         size = 19 if page.tone == "NOT ANALYSED" else 16
-        lines = wrapped(TextLine(page.explanation, size * u, TEXT, 400, 95), room)
+        lines = _few_lines(TextLine(page.explanation, size * u, TEXT, 400, 95), room)
         if page.thumbnails and len(lines) > 2:  # the table has it all; the pictures have nowhere else to go
             lines = [lines[0], fitted(TextLine(f"{lines[1].text} {lines[2].text}", size * u, TEXT, 400, 95), room)]
         for line in lines:
@@ -192,7 +198,7 @@ class _Sheet:
         self._draw.rectangle([0, y, self.image.width, self.image.height], fill=PANEL)
         self._write(fitted(TextLine(page.disclaimer, 14 * u, TEXT, 600), room), self.image.width / 2, y + 12 * u, "mm")
         y -= 5 * u
-        facts = [line for text in page.facts for line in wrapped(TextLine(text, 11.5 * u, QUIET, 400, 85), room)]
+        facts = [line for text in page.facts for line in _few_lines(TextLine(text, 11.5 * u, QUIET, 400, 85), room)]
         remarks = [line for text in page.remarks for line in wrapped(TextLine(text, 11.5 * u, QUIET, 400, 85), room)]
         notes = [line for text in page.warnings for line in wrapped(TextLine(f"! {text}", 13 * u, WARNING, 500), room)]
         reserved = (THUMBNAIL + CAPTION + 8) * u if page.thumbnails else 0
