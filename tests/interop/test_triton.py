@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -90,11 +91,14 @@ def running(models: Path, port: int) -> Iterator[Server]:
     command = [str(SERVER / "bin" / "tritonserver"), f"--model-repository={models}"]
     command += [f"--backend-directory={SERVER / 'backends'}", f"--grpc-port={port}", "--grpc-address=127.0.0.1"]
     command += ["--allow-http=false", "--allow-metrics=false", "--log-verbose=0", "--exit-timeout-secs=1"]
-    with (models / "log").open("wb") as log, subprocess.Popen(command, env=environment, stderr=log) as process:
+    with (
+        (models / "log").open("wb") as log,
+        subprocess.Popen(command, env=environment, stderr=log, start_new_session=True) as process,
+    ):
         try:
             yield Server(process, f"127.0.0.1:{port}")
         finally:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # the backend has a process of its own
 
 
 @pytest.fixture(scope="module")
