@@ -47,6 +47,7 @@ from ich_node.domain.errors import IchNodeError, UnusableSeries
 from ich_node.domain.findings import LABELS, Laterality
 from ich_node.runtime import audit
 from ich_node.runtime.config import Config
+from ich_node.store import copies
 from ich_node.store.ledger.protocols import Desk
 from ich_node.store.spool import Spool
 
@@ -303,7 +304,7 @@ class Pages:
             raise HTTPException(403)
         card, action, desk = await self._card(request), request.path_params["action"], self._board.desk
         if action == "redo":
-            await run_in_threadpool(desk.redo, card.job.id)
+            await run_in_threadpool(copies.redo, desk, self._board.spool, card.job.id)
         elif action == "resend":
             await run_in_threadpool(desk.resend, card.job.id)
         else:

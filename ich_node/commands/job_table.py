@@ -19,11 +19,13 @@ from ich_node.domain.errors import ConfigError, NoSuchJob, WrongState
 from ich_node.domain.ledger import Job, JobState, Owed, hashed
 from ich_node.runtime import audit, service
 from ich_node.runtime.config import Config
+from ich_node.store import copies
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import open_ledger
 from ich_node.store.ledger.protocols import Desk
 from ich_node.store.ledger.rebuild import result_files
 from ich_node.store.routes import route
+from ich_node.store.spool import Spool
 
 LISTED = 100  # chosen: a few screens, newest first; who looks for an older job names its study
 DECISIONS = ("retry", "drop", "redo", "resend", "hurry")
@@ -81,10 +83,11 @@ def _decide(config: Config, store: Desk, action: str, job_id: int, destination: 
         waiting = [_held(store, job) for job in store.jobs(JobState.DELIVERING, limit=LISTED)]
         audit.get().decided(_operator(), f"jobs hurry to {', '.join(names)}", "R", waiting)
         return f"{count} items wait for {', '.join(names) or 'nobody'}: they go now"
+    spool = Spool(config.state_dir, min_free_bytes=0)  # to read
     deeds: dict[str, Callable[[], str]] = {
         "retry": lambda: f"job {job_id} is {store.retry(job_id).state} again",
         "drop": lambda: _drop(store, job_id),
-        "redo": lambda: f"job {store.redo(job_id).id} makes the results of job {job_id} anew",
+        "redo": lambda: f"job {copies.redo(store, spool, job_id).id} makes the results of job {job_id} anew",
         "resend": lambda: f"{_resend(config, store, job_id, destination)} items of job {job_id} go out again",
     }
     outcome = deeds[action]()

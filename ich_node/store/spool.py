@@ -218,6 +218,12 @@ class Spool:
         uids = self.sop_instance_uids(series_uid) if sop_instance_uids is None else sop_instance_uids
         return [directory / f"{uid}{IMAGE}" for uid in uids]
 
+    def copies(self, series_uid: str, sop_instance_uid: str) -> list[Path]:
+        """All files of a series under one SOP Instance UID, by arrival."""
+        folder = self.directory(series_uid)
+        names = [sop_instance_uid, *(f"{sop_instance_uid}~{copy}" for copy in range(2, MOST_COPIES + 1))]
+        return [path for name in names if (path := folder / f"{name}{IMAGE}").exists()]
+
     def directory(self, series_uid: str) -> Path:
         """The folder of a series."""
         if not is_uid(series_uid):

@@ -7,8 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ich_node.domain.dicom import input_digest
 from ich_node.domain.errors import WrongState
-from ich_node.domain.ledger import FINISHED, DeliveryState, Job, JobState, Owed
+from ich_node.domain.ledger import FINISHED, DeliveryState, Job, JobState, Origin, Owed
 from ich_node.store.ledger.rows import Rows, as_job
 from ich_node.store.ledger.tables import delivery, hurry, job
 
@@ -101,19 +102,35 @@ class DeskRows(Rows):
             target = JobState.INELIGIBLE if dropped.state is JobState.QUEUED else JobState.FAILED
             self._move_job(db, job_id, dropped.state, target, worker=None, lease_until=None, trouble=DROPPED)
 
-    def redo(self, job_id: int) -> Job:
-        """Results anew: another job for the same images, whose results name those of this one as predecessors."""
+    def redo(self, job_id: int, images: Sequence[str] = (), origin: Origin | None = None) -> Job:
+        """Results anew: another job for the same images, whose results name those of this one as predecessors.
+
+        images, origin: the files to take instead, and whose they are; see `store.copies`.
+        """
         with self._write() as db:
             old = self._job(db, job_id)
             _expect(old, "done anew", *FINISHED, JobState.DELIVERING)
             if not old.sop_instance_uids:
                 raise WrongState(f"job {job_id} cannot be done anew: its images are no longer here")
             self._alone(db, old.series_uid)
-            same = (job.c.series_uid == old.series_uid) & (job.c.input_digest == old.input_digest)
-            newest = db.execute(sa.select(sa.func.max(job.c.revision)).where(same)).scalar_one()
-            copied = {name: job.c[name] for name in COPIED}
+            changed: dict[str, Any] = {}
+            if images and origin is not None and set(images) != set(old.sop_instance_uids):
+                changed = {"input_digest": input_digest(images), "sop_instance_uids": "\n".join(images), "told": None}
+                changed |= {"patient_hash": origin.patient_hash, "accession_hash": origin.accession_hash}
+            digest = changed.get("input_digest", old.input_digest)
+            same = (job.c.series_uid == old.series_uid) & (job.c.input_digest == digest)
+            newest = db.execute(sa.select(sa.func.max(job.c.revision)).where(same)).scalar()
+            revision = 0 if newest is None else newest + 1
+            copied = {name: job.c[name] for name in COPIED if name not in changed}
             now = self._clock()
-            fresh = {"revision": newest + 1, "state": JobState.QUEUED, "attempts": 0, "claims": 0, "not_before": 0.0}
+            fresh = {
+                **changed,
+                "revision": revision,
+                "state": JobState.QUEUED,
+                "attempts": 0,
+                "claims": 0,
+                "not_before": 0.0,
+            }
             fresh |= {"publish_after": 0.0, "created_at": now, "updated_at": now}
             values = sa.select(*copied.values(), *(sa.literal(value) for value in fresh.values()))
             inserted = sa.insert(job).from_select([*copied, *fresh], values.where(job.c.id == job_id))

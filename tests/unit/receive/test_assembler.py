@@ -16,9 +16,10 @@ from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
 from structlog.testing import capture_logs
 
+from ich_node.dicom.part10 import read_header
 from ich_node.domain.dicom import AETitle, Peer, input_digest
 from ich_node.domain.errors import StoreError, Superseded, TooEarly
-from ich_node.domain.ledger import Job, JobState, Owed, ResultInstance
+from ich_node.domain.ledger import Job, JobState, Owed, ResultInstance, hashed
 from ich_node.phantom.series import build_series
 from ich_node.receive import assembler as assembler_module
 from ich_node.receive import owners as owners_module
@@ -26,6 +27,7 @@ from ich_node.receive import reading as reading_module
 from ich_node.receive import sweep as sweep_module
 from ich_node.receive.assembler import Assembler
 from ich_node.runtime.config import ReceiveConfig
+from ich_node.store import copies
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
 
@@ -667,6 +669,39 @@ def test_the_same_pictures_under_another_description_are_no_news(node: Node) -> 
     node.after(12)
     node.send(head(AccessionNumber="A2", SeriesDescription="HEAD AXIAL"), association=2)
     assert node.after(15) == ["queued", "ineligible"]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"AccessionNumber": "A2"}, {"PatientID": "4711", "PatientName": "Meier^Anna"}], ids=["order", "patient"]
+)
+def test_results_anew_are_those_of_the_newest_copies_of_the_same_sender(node: Node, changes: dict[str, str]) -> None:
+    node.with_worker = True
+    node.send(head(AccessionNumber="A1"))
+    node.after(12)
+    node.now += 1  # the clock of the ledger; files have their own
+    node.send(head(**{"AccessionNumber": "A1", **changes})[:20], association=2)
+    node.send(head(PatientID="FALSE"), association=3, sender=STRANGER)
+    node.after(30)
+    again = copies.redo(node.jobs, node.spool, 1)
+    assert sorted(name.endswith("~2") for name in again.sop_instance_uids) == [False] * 12 + [True] * 20
+    for path in node.spool.paths("1.5.1", again.sop_instance_uids):
+        header = read_header(path, ("PatientID", "AccessionNumber"))
+        expected = {"PatientID": head()[0].PatientID, "AccessionNumber": "A1", **changes}
+        fresh = path.stem.endswith("~2")
+        assert (header.PatientID == expected["PatientID"]) is (fresh or "PatientID" not in changes)
+        assert (header.AccessionNumber == expected["AccessionNumber"]) is (fresh or "AccessionNumber" not in changes)
+    assert again.accession_hash == hashed(changes.get("AccessionNumber", "A1"))
+    assert again.patient_hash == hashed(changes.get("PatientID", str(head()[0].PatientID)))
+    assert again.revision == 0
+    assert copies.redo(node.jobs, node.spool, 1).revision == 1
+
+
+def test_results_anew_without_newer_copies_are_of_the_same_images(node: Node) -> None:
+    node.with_worker = True
+    node.send(head())
+    node.after(12)
+    again = copies.redo(node.jobs, node.spool, 1)
+    assert (again.input_digest, again.revision) == (node.rows()[0].input_digest, 1)
 
 
 def test_a_single_slice_in_another_name_is_set_aside_and_the_rest_is_analysed_in_its_own(node: Node) -> None:
