@@ -76,10 +76,21 @@ def environment() -> jinja2.Environment:
     made.filters["ago"] = ago
     made.filters["clock"] = lambda moment: datetime.fromtimestamp(moment).astimezone().strftime("%H:%M")
     made.filters["moment"] = lambda moment: datetime.fromtimestamp(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    made.filters["person"] = person
     made.filters["percent"] = lambda p: "" if p is None else f"{min(99, round(p * 100))} %"
     made.globals["JobState"] = JobState
     made.globals["OPINIONS"] = OPINIONS
     return made
+
+
+def person(name: str) -> str:
+    """A name (PS3.5 6.2.1.2) as people write it: family, given; of several writings each."""
+    groups = []
+    for group in name.split("="):
+        family, given, middle, prefix, suffix = (*(part.strip() for part in group.split("^")), "", "", "", "", "")[:5]
+        first = " ".join(filter(None, (prefix, given, middle, suffix)))
+        groups.append(", ".join(filter(None, (family, first))))
+    return " · ".join(dict.fromkeys(filter(None, groups)))
 
 
 def ago(seconds: float) -> str:

@@ -89,6 +89,7 @@ class Words:
     queue: str
     oldest: str
     disk_free: str
+    nothing_waits: str
     destinations: str
     per_day: str
     gates: str
@@ -193,7 +194,8 @@ EN = Words(
     keys="j k: next, previous · Enter: open · /: search · 1 2 3: window · m: map · n p: key slices · u: back",
     queue="Queue",
     oldest="oldest waits",
-    disk_free="free on disk",
+    disk_free="Free on disk",
+    nothing_waits="Nothing waits",
     destinations="Destinations",
     per_day="Studies a day",
     gates="Not analysed, by reason",
@@ -305,7 +307,8 @@ DE = Words(
     keys="j k: weiter, zurück · Enter: öffnen · /: suchen · 1 2 3: Fenster · m: Karte · n p: Schlüsselbild · u: Liste",
     queue="Warteschlange",
     oldest="älteste wartet",
-    disk_free="frei auf der Platte",
+    disk_free="Frei auf der Platte",
+    nothing_waits="Nichts wartet",
     destinations="Ziele",
     per_day="Studien je Tag",
     gates="Nicht analysiert, nach Grund",

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from ich_node.board import app as app_module
-from ich_node.board import drift, people, role
+from ich_node.board import drift, people, role, view
 from ich_node.board import words as board_words
 from ich_node.board.app import Board, build
 from ich_node.board.entrance import COOKIE, HEADERS
@@ -196,7 +196,7 @@ def test_a_list_with_names_is_never_shared_with_a_guest(node):
     request = Request({"type": "http", "headers": [], "query_string": b"", "root_path": ""})
     someone = people.Session(people.Person("ada", "reader"), "t", 0.0, 0.0)
     with_names, without = pages._rows_html(request, someone), pages._rows_html(request, None)
-    assert ("DELIVERY^TEST" in with_names, "DELIVERY^TEST" in without) == (True, False)
+    assert ("DELIVERY, TEST" in with_names, "DELIVERY" in without) == (True, False)
 
 
 def test_a_result_that_is_gone_or_broken_hides_no_study(node):
@@ -220,6 +220,21 @@ def test_both_languages_have_every_page(node):
     page = client(node.board(), **{"Accept-Language": "de-CH, en;q=0.5"})
     for path in ("/", f"/study/{job}", "/operations"):
         assert 'lang="de"' in page.get(path).text
+
+
+@pytest.mark.parametrize(
+    ("sent", "shown"),
+    [
+        ("MUSTER^ANNA^B^DR^", "MUSTER, DR ANNA B"),
+        ("PHANTOM^HEAD", "PHANTOM, HEAD"),
+        ("ONLY", "ONLY"),
+        ("Yamada^Tarou=山田^太郎=やまだ^たろう", "Yamada, Tarou · 山田, 太郎 · やまだ, たろう"),
+        ("^^^^", ""),
+        ("a^b^c^d^e^f^g=h=i=j", "a, d b c e · h · i · j"),
+    ],
+)
+def test_a_name_is_written_as_people_write_it(sent, shown):
+    assert view.person(sent) == shown
 
 
 # --- who sees it -----------------------------------------------------------------------------------------------------
