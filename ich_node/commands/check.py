@@ -14,17 +14,29 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from pydicom.uid import (
+    UID,
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    EnhancedSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    MultiFrameTrueColorSecondaryCaptureImageStorage,
+    ParametricMapStorage,
+    SecondaryCaptureImageStorage,
+)
 
 from ich_node.deliver.dicom import scu
 from ich_node.deliver.hl7.mllp import Hl7Peer
-from ich_node.domain.errors import ConfigError, IchNodeError
+from ich_node.deliver.web.http import Client, secret
+from ich_node.domain.errors import ConfigError, IchNodeError, PeerUnavailable
 from ich_node.infer import bundle
 from ich_node.infer.engine import open_engine
 from ich_node.runtime import tls
@@ -34,6 +46,7 @@ from ich_node.store.ledger import database
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"})
 RENEW_WITHIN = timedelta(days=30)  # chosen: time enough to order a certificate
+NOT_THERE = frozenset((502, 503, 504))  # RFC 9110 15.6: somebody answers for the service, which does not
 TIME_ERROR = 5  # adjtimex(2): the clock is not synchronised
 
 
@@ -60,6 +73,11 @@ def checks(config: Config) -> Iterator[Check]:
     for listener in config.deliver.hl7:
         where = f"{listener.host} port {listener.port}"
         yield Check(f"HL7 listener {listener.name}", Hl7Peer(config, listener).answers(), where)
+    for hook in config.deliver.webhooks:
+        yield _url(config, f"webhook {hook.name}", hook.url, hook.tls, hook.secrets)
+    for archive in config.deliver.dicomweb:
+        subject, token = f"DICOMweb archive {archive.name}", [archive.token] if archive.token else []
+        yield _url(config, subject, f"{archive.url.rstrip('/')}/studies", archive.tls, token)
     yield Check("routes", True, "; ".join(f"{priority}: {names}" for priority, names in routes.plan(config.deliver)))
     if not config.deliver.everywhere:
         yield Check("destinations", False, "none configured: results would stay on this machine")
@@ -238,5 +256,40 @@ def _model(config: Config) -> Iterator[Check]:
 
 
 def _destination(config: Config, destination: DestinationConfig) -> Check:
-    answer = scu.echo(config.ae_title, destination, config.deliver)
-    return Check(f"destination {destination.name}", answer.ok, f"{answer.cause} ({answer.seconds * 1000:.0f} ms)")
+    """C-ECHO; on the same association, everything that will be sent is proposed."""
+    wanted = list(_sent(config, destination))
+    answer = scu.echo(config.ae_title, destination, config.deliver, {uid for one_of in wanted for uid in one_of})
+    detail = f"{answer.cause} ({answer.seconds * 1000:.0f} ms)"
+    if missing := [UID(one_of[0]).name for one_of in wanted if answer.refused.issuperset(one_of)]:
+        return Check(f"destination {destination.name}", False, f"{detail}, but does not take {', '.join(missing)}")
+    return Check(f"destination {destination.name}", answer.ok, detail)
+
+
+def _sent(config: Config, destination: DestinationConfig) -> Iterator[tuple[str, ...]]:
+    """The SOP classes of what a destination gets; of several, one is enough."""
+    if "pictures" in destination.objects:
+        yield (SecondaryCaptureImageStorage,)
+        for chosen, uid in (
+            (config.report.multi_frame, MultiFrameTrueColorSecondaryCaptureImageStorage),
+            (config.report.parametric_map, ParametricMapStorage),
+            (config.report.presentation_state, GrayscaleSoftcopyPresentationStateStorage),
+        ):
+            if chosen:
+                yield (uid,)
+    if "structured_report" in destination.objects:
+        yield (Comprehensive3DSRStorage, ComprehensiveSRStorage, EnhancedSRStorage)
+    if "text_report" in destination.objects:
+        yield (BasicTextSRStorage,)
+
+
+def _url(config: Config, subject: str, url: str, files: TlsConfig | None, secrets: Iterable[Path]) -> Check:
+    """Whether a web server answers there, whatever it says to a question that changes nothing."""
+    try:
+        for path in secrets:
+            secret(path)
+        client = Client(files, config.deliver)
+        status = client.ask(url)
+        client.release()
+    except PeerUnavailable as error:
+        return Check(subject, False, f"{url}: {error}")
+    return Check(subject, status not in NOT_THERE, f"{url}: answers (status {status})")

@@ -102,7 +102,7 @@ class Admission:
 
     def __init__(self, config: ReceiveConfig, own_ae_title: str) -> None:
         self._config = config
-        self._own_ae_title = own_ae_title
+        self._own_ae_titles = {own_ae_title, *config.also_called}
         self._callers = CallerList(config.callers)
         self._lock = threading.Lock()
         self._slots: list[Slot] = []
@@ -160,7 +160,7 @@ class Admission:
         allowed = [one for one in matching if one.certificate is None or (names and one.certificate.lower() in names)]
         if not allowed:
             return NOT_ITS_CERTIFICATE
-        if self._config.check_called_ae_title and called_ae_title != self._own_ae_title:
+        if self._config.check_called_ae_title and called_ae_title not in self._own_ae_titles:
             return UNKNOWN_CALLED
         return allowed[0]
 

@@ -99,6 +99,7 @@ class ReceiveConfig(Section):
         (CallerConfig(ae_title="*"),), description="who may open associations; by default any AE title from loopback"
     )
     check_called_ae_title: bool = Field(True, description="reject associations that call another AE title")
+    also_called: tuple[AE, ...] = Field((), description="further AE titles that this node answers to")
     tls: TlsConfig | None = Field(None, description="none: plain TCP")
     any_storage_class: bool = Field(
         True, description="accept storage classes that nobody knows, private ones too, and set them aside"

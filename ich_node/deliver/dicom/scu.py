@@ -8,7 +8,7 @@ dicom.requestor.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -52,11 +52,12 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """What C-ECHO found out: round trip in seconds, or why there was none."""
+    """What C-ECHO found out: round trip in seconds, or why there was none. refused: SOP classes it does not take."""
 
     ok: bool
     seconds: float
     cause: str
+    refused: frozenset[str] = frozenset()
 
 
 def describe(path: Path) -> Outgoing:
@@ -110,6 +111,11 @@ class Association:
     def alive(self) -> bool:
         """True until either side has ended the association."""
         return self._requestor.alive
+
+    @property
+    def sop_classes(self) -> frozenset[str]:
+        """What the peer has accepted, in any transfer syntax."""
+        return frozenset(sop_class_uid for sop_class_uid, _ in self._accepted)
 
     @property
     def last_progress(self) -> float:
@@ -212,8 +218,11 @@ class Association:
         self._requestor.listen(until, seconds)
 
     def echo(self) -> int:
-        """C-ECHO; its status. Raises PeerUnavailable."""
-        context_id = next(iter(self._requestor.negotiated.accepted))
+        """C-ECHO; its status. Raises PeerUnavailable, or PeerRefused when the peer has not accepted Verification."""
+        contexts = [context_id for (uid, _), context_id in self._accepted.items() if uid == VERIFICATION]
+        if not contexts:
+            raise PeerRefused("the peer does not accept Verification (C-ECHO)")
+        context_id = contexts[0]
         elements: dimse.Elements = {dimse.COMMAND_FIELD: dimse.C_ECHO_RQ, dimse.AFFECTED_SOP_CLASS: VERIFICATION}
         return _status(self._requestor.request(context_id, elements))
 
@@ -311,17 +320,19 @@ def associate(
     return Association(requestor)
 
 
-def echo(calling_ae_title: str, destination: DestinationConfig, options: DeliverConfig) -> Echo:
-    """C-ECHO to a destination (PS3.4 A): whether it answers, how fast, or why not."""
+def echo(
+    calling_ae_title: str, destination: DestinationConfig, options: DeliverConfig, sop_classes: Collection[str] = ()
+) -> Echo:
+    """C-ECHO to a destination (PS3.4 A): whether it answers, how fast, or why not; what it takes of `sop_classes`."""
     begin = time.monotonic()
-    proposal = Proposal(VERIFICATION, UNCOMPRESSED)
+    proposals = [Proposal(uid, UNCOMPRESSED) for uid in (VERIFICATION, *sop_classes)]
     try:
-        association = associate(calling_ae_title, destination, options, [proposal])
+        association = associate(calling_ae_title, destination, options, proposals)
         status = association.echo()
     except (PeerUnavailable, PeerRefused) as error:
         return Echo(False, time.monotonic() - begin, str(error))
     seconds = time.monotonic() - begin
     association.release()
     if status == 0x0000:
-        return Echo(True, seconds, "answers")
+        return Echo(True, seconds, "answers", frozenset(sop_classes) - association.sop_classes)
     return Echo(False, seconds, f"answers with status 0x{status:04X}")

@@ -56,6 +56,13 @@ class Client:
         except (httpx.HTTPError, httpx.InvalidURL, RuntimeError) as error:  # RuntimeError: closed by another thread
             raise PeerUnavailable(f"no answer: {str(error) or type(error).__name__}") from error
 
+    def ask(self, url: str) -> int:
+        """Whether anybody serves this URL (OPTIONS, RFC 9110 9.3.7, changes nothing): the status; as `post`."""
+        try:
+            return self._client.options(url).status_code
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise PeerUnavailable(f"no answer: {str(error) or type(error).__name__}") from error
+
     def release(self) -> None:
         """Close its connections."""
         self.alive = False

@@ -12,8 +12,10 @@ import pytest
 from ich_node.commands import check
 from ich_node.runtime import config
 from ich_node.runtime.config import Config
+from tests.fake_pacs import BASIC_TEXT_SR, ENHANCED_SR, IMPLICIT, SECONDARY_CAPTURE, FakePacs
 from tests.ports import free_port
 from tests.tls_files import write_certificates
+from tests.web_listener import WebListener
 
 
 def configured(folder: Path, **sections: dict) -> Config:
@@ -100,3 +102,35 @@ def test_a_clock_before_the_installation_is_found(tmp_path, monkeypatch):
     settings = configured(tmp_path, infer={"bundle": str(tmp_path)})
     answer = found(settings, "clock")
     assert (answer.passed, "earlier than the program" in answer.detail) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("taken", "passed", "words"),
+    [
+        ((SECONDARY_CAPTURE, ENHANCED_SR, BASIC_TEXT_SR), True, "ms)"),
+        ((SECONDARY_CAPTURE, BASIC_TEXT_SR), False, "does not take Comprehensive 3D SR"),
+        ((), False, "does not take Secondary Capture Image Storage"),
+    ],
+    ids=["an older form of SR", "no SR", "nothing"],
+)
+def test_a_pacs_that_answers_and_does_not_take_what_will_be_sent_is_found(tmp_path, taken, passed, words):
+    with FakePacs([(uid, (IMPLICIT,)) for uid in taken]) as pacs:
+        destination = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": pacs.port}
+        settings = configured(tmp_path, receive={"port": free_port()}, deliver={"destinations": [destination]})
+        answer = found(settings, "destination pacs")
+    assert (answer.passed, words in answer.detail) == (passed, True), answer.detail
+
+
+def test_a_web_destination_that_nobody_serves_or_without_its_secret_is_found(tmp_path):
+    (tmp_path / "secret").write_text("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz")
+    hooks = [
+        {"name": "gone", "url": f"http://127.0.0.1:{free_port()}/hook", "secrets": [str(tmp_path / "secret")]},
+        {"name": "no_secret", "url": "http://127.0.0.1:1/hook", "secrets": [str(tmp_path / "missing")]},
+    ]
+    settings = configured(tmp_path, receive={"port": free_port()}, deliver={"webhooks": hooks})
+    assert not found(settings, "webhook gone").passed
+    assert not found(settings, "webhook no_secret").passed
+    with WebListener() as listener:
+        archive = {"name": "archive", "url": listener.url}
+        settings = configured(tmp_path, receive={"port": free_port()}, deliver={"dicomweb": [archive]})
+        assert found(settings, "DICOMweb archive archive").passed

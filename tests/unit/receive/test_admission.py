@@ -57,6 +57,7 @@ def test_an_ipv4_caller_on_an_ipv6_socket_is_recognised() -> None:
 
 def test_the_called_title_is_checked_unless_that_is_switched_off() -> None:
     assert admission().caller("CT1", "OTHER", "127.0.0.1") == UNKNOWN_CALLED
+    assert isinstance(admission(also_called=["OTHER"]).caller("CT1", "OTHER", "127.0.0.1"), CallerConfig)
     assert isinstance(admission(check_called_ae_title=False).caller("CT1", "OTHER", "127.0.0.1"), CallerConfig)
 
 
