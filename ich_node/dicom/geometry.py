@@ -250,12 +250,15 @@ def stack_of(planes: Sequence[Plane]) -> Stack:
     return _stack(planes, order, left_out, rivals, choice.over_time, several)
 
 
-def _worth(planes: Sequence[Plane], group: list[int]) -> tuple[bool, bool, bool, bool, int]:
+def _worth(planes: Sequence[Plane], group: list[int]) -> tuple[bool, bool, bool, bool, bool, int, int, int, str]:
     """The higher, the more likely a group is what the series is about; the rule of choice of passes.py."""
     count = _distinct(planes, group)
-    plain = not any(planes[index].made.contrast for index in group)
-    soft = not any(planes[index].made.sharp for index in group)
-    return planes[group[0]].axial, count >= passes.ENOUGH, plain, soft, count
+    mades = [planes[index].made for index in group]
+    plain = not any(made.contrast for made in mades)
+    own_energy = not any(made.spectral for made in mades)
+    soft = not any(made.sharp for made in mades)
+    latest = max((made.temporal, made.acquisition, made.time) for made in mades)
+    return planes[group[0]].axial, count >= passes.ENOUGH, plain, own_energy, soft, count, *latest
 
 
 def _apart(positions: Array, normal: Array) -> dict[int, Reason]:

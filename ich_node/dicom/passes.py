@@ -33,6 +33,8 @@ CROWDED = 0.75
 """A slice closer to another than this share of that one's own step fills no hole: it is a second image of the place."""
 HOLE = 1.5
 """A step this much wider than the usual one is a hole that another part of the scan may fill (geometry.GAP_FACTOR)."""
+STRAYS = 0.1
+"""At most this share of a scan, or one image, beside it are no scan of their own (geometry.STRAYS); chosen."""
 OVERLAP = 0.25
 """A slice whose nearest neighbour lies that share of its own thickness inside it still shows something else; chosen."""
 COMPETING = 1 / 3
@@ -92,7 +94,12 @@ def choose(heights_mm: Array, made: Sequence[Made], uids: Sequence[object]) -> C
     chosen = [index for one, rank in zip(passes, ranks, strict=True) if rank == best for index in one]
     if sum(rank == best for rank in ranks) == 1:
         chosen = _trimmed(chosen, heights_mm, made)
-    left_out |= dict.fromkeys(set(members) - set(chosen), Reason(Why.OTHER_ACQUISITION))
+    scans = [one for one in passes if len(one) > max(1, STRAYS * len(chosen))]
+    strays = {index for one in passes if one not in scans for index in one}
+    left_out |= {
+        index: Reason(Why.SECOND_IMAGE if index in strays else Why.OTHER_ACQUISITION)
+        for index in set(members) - set(chosen)
+    }
     places = _places(chosen, heights_mm)
     order = tuple(place[0] for place in places)
     left_out |= {index: Reason(Why.SECOND_IMAGE) for place in places for index in place[1:]}
@@ -100,8 +107,8 @@ def choose(heights_mm: Array, made: Sequence[Made], uids: Sequence[object]) -> C
         order=order,
         left_out=left_out,
         rivals=tuple(tuple(place) for place in places if len(place) > 1),
-        passes=len(passes),
-        detail=_detail(order, [index for one in passes for index in one], made) if len(passes) > 1 else "",
+        passes=len(scans),
+        detail=_detail(order, [index for one in scans for index in one], made) if len(scans) > 1 else "",
         over_time=len(members) >= MOST_PASSES * len(_places(members, heights_mm)),
     )
 
@@ -258,6 +265,8 @@ def _detail(chosen: Sequence[int], others: Sequence[int], made: Sequence[Made]) 
         ("Acquisition Number", lambda one: one.acquisition or ""),
         ("Acquisition Time", lambda one: one.time),
         ("Image Type", lambda one: one.image_type),
+        ("KVP", lambda one: f"{one.kvp:g}" if one.kvp else ""),
+        ("Slice Thickness", lambda one: f"{one.thickness_mm:g}" if one.thickness_mm else ""),
     )
     for name, value_of in attributes:
         mine = {str(value_of(made[index])) for index in chosen}
@@ -265,5 +274,6 @@ def _detail(chosen: Sequence[int], others: Sequence[int], made: Sequence[Made]) 
             said.append(f"{name} {value}")
     if said:
         return ", ".join(said[:3])
-    numbers = [number for index in chosen if (number := made[index].instance) is not None]
-    return f"Instance Number {min(numbers)}–{max(numbers)}" if numbers else ""
+    numbers = {number for index in chosen if (number := made[index].instance) is not None}
+    rest = {made[index].instance for index in set(others) - set(chosen)}
+    return f"Instance Number {min(numbers)}–{max(numbers)}" if numbers and not numbers & rest else ""

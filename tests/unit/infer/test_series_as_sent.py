@@ -179,6 +179,32 @@ def test_eight_shuffles_of_names_and_uids_give_the_same_findings(name, tmp_path)
     assert len(found) == 1
 
 
+@pytest.mark.parametrize(
+    ("images", "detail"),
+    [
+        (lambda: scan(9, KVP="80") + scan(KVP="140"), "KVP 140"),
+        (lambda: scan(9, SliceThickness="2.5", up=2.5) + scan(SliceThickness="5"), "Slice Thickness 5"),
+        (lambda: numbered(scan(9)) + numbered(scan(), 25), "Instance Number 25–48"),
+    ],
+)
+def test_what_tells_the_chosen_scan_from_the_other_one_is_said(images, detail, tmp_path):
+    volume = read_volume(written(images(), tmp_path, 1))
+    (said,) = (warning for warning in volume.warnings if warning.code == Why.ONE_OF_SEVERAL)
+    assert dict(said.values)["detail"] == detail
+
+
+@pytest.mark.parametrize("place", [(X + 200, Y, Z + 30), (X, Y, Z + 31)])
+def test_a_single_page_is_no_second_scan(place, tmp_path):
+    volume = read_volume(written(with_page(place), tmp_path, 1))
+    assert Why.ONE_OF_SEVERAL not in [warning.code for warning in volume.warnings]
+    assert [dict(warning.values)["count"] for warning in volume.warnings if warning.code == Why.LEFT_OUT] == [1]
+
+
+def test_of_two_scans_with_other_fields_of_view_the_later_one_is_analysed(tmp_path):
+    images = scan(9, PixelSpacing=[3, 3], AcquisitionNumber=1) + scan(AcquisitionNumber=2)
+    assert np.array_equal(read_volume(written(images, tmp_path, 1)).hu, HEAD.hu)
+
+
 @pytest.mark.parametrize("moved", [9, -14])
 def test_two_scans_that_no_header_tells_apart_are_never_mixed(moved, tmp_path):
     images = scan() + scan(moved)
