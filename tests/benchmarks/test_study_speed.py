@@ -16,7 +16,6 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ich_node.infer import bundle, pipeline
@@ -24,35 +23,21 @@ from ich_node.infer.engine import open_engine
 from ich_node.phantom import head, series
 from ich_node.report import build, files
 from ich_node.runtime import config
+from tests.benchmarks.thin import between_slices
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(3600)  # a thousand slices are drawn, written and read on whatever machine
 REPEATS = 3
 
 
-def between(low, high, weight, noise):
-    """A noisy slice between two others."""
-    shifted = np.roll(noise, int(weight * 97), axis=(0, 1))
-    return np.rint((1 - weight) * low + weight * high + shifted).astype(np.int16)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """folder(slices): a head of so many slices over 160 mm, in 512²; more than 64 are drawn between thicker ones."""
+    """folder(slices): a head of so many slices over 160 mm, in 512²; more than 32 are drawn between thicker ones."""
     thick = head.phantom("intraparenchymal", slices=32, seed=5)
-    rng = np.random.default_rng(0)
 
     def made(count):
-        if count == 32:
-            hu, spacing = thick.hu, thick.spacing_mm
-        else:
-            at = np.clip((np.arange(count) + 0.5) * 32 / count - 0.5, 0, 31)
-            low = np.minimum(at.astype(int), 30)
-            noise = rng.normal(0, 4, thick.hu.shape[1:])
-            hu = np.stack([between(thick.hu[k], thick.hu[k + 1], w, noise) for k, w in zip(low, at - low, strict=True)])
-            spacing = (160 / count, *thick.spacing_mm[1:])
         where = tmp_path_factory.mktemp(f"slices{count}")
-        series.write_series(where, head.Phantom(hu, thick.mask, spacing, thick.truth), seed=count)
+        series.write_series(where, between_slices(thick, count), seed=count)
         return where
 
     return made
