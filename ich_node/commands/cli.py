@@ -18,7 +18,7 @@ from ich_node import __version__
 from ich_node.domain.errors import ConfigError, IchNodeError, StoreError
 from ich_node.domain.findings import DISCLAIMER, LABELS
 from ich_node.domain.ledger import JobState
-from ich_node.runtime import audit, config, logs, service
+from ich_node.runtime import account, audit, config, logs, service
 
 Run = Callable[[argparse.Namespace], int]
 DEFAULT_CONFIG = Path("/etc/ich_node/ich_node.yaml")
@@ -61,6 +61,13 @@ def parser(asked: Collection[str]) -> argparse.ArgumentParser:
     return made
 
 
+def _load(path: Path) -> config.Config:
+    """The configuration; root goes on as the account that the state directory belongs to."""
+    settings = config.load(path)
+    account.become_owner(settings.state_dir)
+    return settings
+
+
 def _config_option(parser: argparse.ArgumentParser, *, default: Path | None = DEFAULT_CONFIG) -> None:
     text = f"configuration file ({default or 'none: the defaults'})"
     parser.add_argument("--config", type=Path, metavar="F", default=default, help=text)
@@ -95,7 +102,7 @@ def _role(name: str) -> Run:
     """A role is imported only when it runs: receiving must not load the inference runtime."""
 
     def run(arguments: argparse.Namespace) -> int:
-        settings = config.load(arguments.config)
+        settings = _load(arguments.config)
         logs.configure(settings.log, role=name)
         log = logs.get()
         stop = service.stop_on_signals()
@@ -129,7 +136,7 @@ def _board(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from ich_node.runtime import supervise
 
-    settings = config.load(arguments.config)
+    settings = _load(arguments.config)
     logs.configure(settings.log, role="run")
     return supervise.run(arguments.config, service.stop_on_signals())
 
@@ -225,7 +232,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _analyse(arguments: argparse.Namespace) -> int:
     from ich_node.commands import analyse
 
-    settings = config.Config() if arguments.config is None else config.load(arguments.config)
+    settings = config.Config() if arguments.config is None else _load(arguments.config)
     return analyse.run(arguments.folder, arguments.out, settings)
 
 
@@ -233,7 +240,7 @@ def _check(arguments: argparse.Namespace) -> int:
     from ich_node.commands import check
 
     passed = True
-    for line in check.checks(config.load(arguments.config)):
+    for line in check.checks(_load(arguments.config)):
         passed &= line.passed
         print(f"{'ok  ' if line.passed else 'FAIL'}  {line.subject}: {line.detail}", flush=True)
     return service.EXIT_OK if passed else service.EXIT_FAILURE
@@ -249,39 +256,39 @@ def _jobs(arguments: argparse.Namespace) -> int:
     wanted = job_table.Wanted(
         arguments.state, arguments.study, arguments.patient, arguments.accession, arguments.caller, since, until
     )
-    return job_table.run(config.load(arguments.config), arguments.action, arguments.id, arguments.to, wanted)
+    return job_table.run(_load(arguments.config), arguments.action, arguments.id, arguments.to, wanted)
 
 
 def _status(arguments: argparse.Namespace) -> int:
     from ich_node.commands import status
 
-    return status.status(config.load(arguments.config), as_json=arguments.json, watch=arguments.watch)
+    return status.status(_load(arguments.config), as_json=arguments.json, watch=arguments.watch)
 
 
 def _why(arguments: argparse.Namespace) -> int:
     from ich_node.commands import status
 
-    return status.why(config.load(arguments.config), arguments.wanted.strip())
+    return status.why(_load(arguments.config), arguments.wanted.strip())
 
 
 def _replay(arguments: argparse.Namespace) -> int:
     from ich_node.commands import replay
 
     wanted = None if arguments.wanted is None else arguments.wanted.strip()
-    return replay.run(config.load(arguments.config), wanted, arguments.last)
+    return replay.run(_load(arguments.config), wanted, arguments.last)
 
 
 def _report(arguments: argparse.Namespace) -> int:
     from ich_node.commands import report
 
-    return report.run(config.load(arguments.config), arguments.month)
+    return report.run(_load(arguments.config), arguments.month)
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
     from ich_node.commands import doctor
 
     well = True
-    for item in doctor.findings(config.load(arguments.config)):
+    for item in doctor.findings(_load(arguments.config)):
         well &= item.well
         print(f"{'ok  ' if item.well else 'LOOK'}  {item.subject}: {item.detail}", flush=True)
         if not item.well and item.remedy:
@@ -299,7 +306,7 @@ def _install(arguments: argparse.Namespace) -> int:
 def _echo(arguments: argparse.Namespace) -> int:
     from ich_node.deliver.dicom import scu
 
-    settings = config.load(arguments.config)
+    settings = _load(arguments.config)
     for destination in settings.deliver.destinations:
         if destination.name == arguments.destination:
             answer = scu.echo(settings.ae_title, destination, settings.deliver)
@@ -342,7 +349,7 @@ def _retention(arguments: argparse.Namespace) -> int:
     from ich_node.board import trend
     from ich_node.store import retention
 
-    settings = config.load(arguments.config)
+    settings = _load(arguments.config)
     logs.configure(settings.log, role="retention")
     if not arguments.dry_run:
         with contextlib.suppress(StoreError):  # a full disk: the more reason to make room

@@ -142,6 +142,10 @@ def _permissions(folder: Path) -> Finding:
         mode = stat.S_IMODE(folder.stat().st_mode)
     except OSError as error:
         return Finding("permissions", False, f"{folder}: {error.strerror}", REMEDIES["spool"])
+    foreign = [path.name for path in sorted(folder.iterdir()) if path.stat().st_uid != folder.stat().st_uid]
+    if foreign:
+        detail = f"{folder}: {', '.join(foreign)} belong to another account than the folder"
+        return Finding("permissions", False, detail, f"chown -R --reference={folder} {folder}; restart the node")
     well = not mode & 0o007
     return Finding("permissions", well, f"{folder}: mode {mode:04o}", f"chmod o= {folder}: it holds images of patients")
 
