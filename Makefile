@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs man deb pictures bench attack chaos fuzz figures audit sbom clean
+.PHONY: help demo test lint docs man deb pictures bench attack chaos fuzz figures lock audit sbom clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -51,8 +51,9 @@ fuzz: $(VENV)/installed-dev  ## hostile bytes to the port, hostile files to the 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: $(VENV)/bin/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --editable .
+$(VENV)/installed: $(VENV)/bin/python pyproject.toml config/requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement config/requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
@@ -61,6 +62,11 @@ $(VENV)/installed-dev: $(VENV)/installed
 
 figures: $(VENV)/installed-dev  ## the form of the house: lengths, imports, docstrings, copies
 	$(BIN)/python -m tests.house_figures
+
+lock: $(VENV)/installed-dev  ## write the versions and hashes of everything that an installation brings
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+		--output-file config/requirements.lock pyproject.toml
 
 audit: $(VENV)/installed-dev  ## known flaws of the installed packages
 	$(BIN)/python -m pip install --quiet pip-audit

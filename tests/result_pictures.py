@@ -66,7 +66,10 @@ def pages(analysis: Analysis, folder: Path) -> list[Path]:
     options = Config().report
     results = build.results(analysis, options=options, device_name="ICHNODE", made_at=MADE_AT, predecessor=None)
     folder.mkdir()
-    return [path for path in previews.write(results.objects, folder) if path.suffix == ".png"]
+    pictures = {name: data for name, data in previews.encode(results.objects).items() if name.endswith(".png")}
+    for name, data in pictures.items():
+        (folder / name).write_bytes(data)
+    return [folder / name for name in pictures]
 
 
 def beside(paths: Sequence[Path]) -> Image.Image:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ich_node.commands import output
 from ich_node.dicom import eligibility, study
 from ich_node.dicom.study import Candidate
 from ich_node.domain.errors import UnusableSeries
@@ -100,15 +101,12 @@ def choose(series: Mapping[str, list[Path]], console: Console) -> list[Path]:
 
 
 def write(analysis: Analysis, out: Path, config: Config) -> None:
-    """Results as DICOM, PNG, text and result.json into `out`."""
+    """Results as DICOM, PNG, text and result.json into `out`; raises IchNodeError as `output.write`."""
     made_at = datetime.now(UTC).replace(microsecond=0)
     results = build.results(
         analysis, options=config.report, device_name=config.ae_title, made_at=made_at, predecessor=None
     )
-    out.mkdir(parents=True, exist_ok=True)
-    for name, content in files.encode(analysis, results).items():
-        (out / name).write_bytes(content)
-    previews.write(results.objects, out)
+    output.write(out, {**files.encode(analysis, results), **previews.encode(results.objects)})
 
 
 def _tell(analysis: Analysis, console: Console, target: Path, seconds: float) -> None:

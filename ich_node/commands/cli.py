@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import getpass
 import importlib
+import os
 import sys
 import zlib
 from collections.abc import Callable, Collection
@@ -22,10 +23,12 @@ from ich_node.runtime import account, audit, config, logs, service
 
 Run = Callable[[argparse.Namespace], int]
 DEFAULT_CONFIG = Path("/etc/ich_node/ich_node.yaml")
+UMASK = 0o027  # as UMask= of the units: nothing for others, and a group that reads
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb and return its exit code."""
+    """Run one verb and return its exit code. Others cannot read what it writes, whoever runs it, as in the units."""
+    os.umask(UMASK)
     words = sys.argv[1:] if argv is None else argv
     arguments = parser(words[:1]).parse_args(words)
     logs.configure(config.LogConfig(level="error"), role="command")  # a role says more, once it has its configuration
@@ -299,6 +302,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 def _install(arguments: argparse.Namespace) -> int:
     from ich_node.commands import install
 
+    os.umask(0o022)  # units, manual and completions are for everybody
     installer = install.Installer(dry_run=arguments.dry_run)
     return install.run(installer, remove=arguments.remove, start=not arguments.no_start)
 

@@ -25,6 +25,7 @@ import yaml
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from ich_node.commands import output
 from ich_node.commands.tables import show
 from ich_node.deliver.dicom import scu
 from ich_node.domain.errors import DeliveryError, IchNodeError
@@ -119,6 +120,7 @@ def run(out: Path) -> int:
 
 def _prepare(out: Path) -> None:
     """An empty folder; one that the demo did not make is left alone."""
+    output.refuse_link(out)
     marker = out / "README.txt"
     if out.exists() and any(out.iterdir()):
         if not marker.exists() or MARKER not in marker.read_text():
@@ -237,7 +239,7 @@ def _write(patient: Patient, job: Job, pacs: Spool, state_dir: Path, out: Path) 
     held = pacs.find(uids, everywhere=True)
     for number, uid in enumerate(uids, start=1):
         shutil.copyfile(held[uid][0], folder / f"result-{number:02d}.dcm")
-    previews.write([pydicom.dcmread(held[uid][0]) for uid in uids], folder)
+    output.write(folder, previews.encode([pydicom.dcmread(held[uid][0]) for uid in uids]))
     return result
 
 

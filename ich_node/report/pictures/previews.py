@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from io import BytesIO
 
 from PIL import Image
 from pydicom import Dataset
 from pydicom.uid import BasicTextSRStorage, SecondaryCaptureImageStorage
 
 
-def write(objects: Sequence[Dataset], out: Path) -> list[Path]:
-    """Write `picture-NN.png` for each secondary capture and `report.txt` for the text report; returns the paths."""
-    paths = []
+def encode(objects: Sequence[Dataset]) -> dict[str, bytes]:
+    """Files by name: `picture-NN.png` for each secondary capture and `report.txt` for the text report."""
+    files = {}
     pictures = [item for item in objects if item.SOPClassUID == SecondaryCaptureImageStorage]
     for number, item in enumerate(pictures, start=1):
-        paths.append(out / f"picture-{number:02d}.png")
-        Image.fromarray(item.pixel_array).save(paths[-1])
+        data = BytesIO()
+        Image.fromarray(item.pixel_array).save(data, "PNG")
+        files[f"picture-{number:02d}.png"] = data.getvalue()
     for item in objects:
         if item.SOPClassUID == BasicTextSRStorage:
-            paths.append(out / "report.txt")
-            paths[-1].write_text("\n".join(text_lines(item)) + "\n", encoding="utf-8")
-    return paths
+            files["report.txt"] = ("\n".join(text_lines(item)) + "\n").encode()
+    return files
 
 
 def text_lines(report: Dataset) -> list[str]:
