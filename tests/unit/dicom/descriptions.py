@@ -2,6 +2,8 @@
 
 DESCRIPTIONS = {
     "head": """
+        Hode uten kontrast|Beyin kontrastsız|Hoofd blanco|Cráneo s/c|Crânio s/ contraste
+        TDM cérébrale sans PDC|Koponya natív|颅脑CT平扫 5mm|두부 CT 비조영|NEURO HELICAL ROUTINE
         HEAD|CT HEAD|HEAD 5.0|HEAD AXIAL 5.0|Head 5.0 H30s|Head 5.0 Hr40|HEAD WO|Head W/O|CT HEAD WITHOUT
         HEAD WO CONTRAST
         CT HEAD WO IV CONTRAST|Head without contrast 5.0|BRAIN|BRAIN WO|Brain W/O Contrast 2.5mm|AX BRAIN
@@ -29,7 +31,7 @@ DESCRIPTIONS = {
         Cráneo|CRANEO SIMPLE|TC cráneo sin contraste|Craneo s/ contraste|Cabeza|CABEZA SIN CIV|Cerebro
         TAC cerebral sin contraste
         Cráneo sin civ 5.0|Encéfalo basal
-        Crânio|CRANIO SEM CONTRASTE|Crânio s/ contraste|Cabeça|CABECA SEM|TC crânio sem contraste
+        Crânio|CRANIO SEM CONTRASTE|Cabeça|CABECA SEM|TC crânio sem contraste
         Encéfalo sem contraste
         Glowa|Głowa|Głowa bez kontrastu|Glowa natywna|mózg|TK mózgu bez kontrastu|Czaszka 5 mm|GLOWA BEZ KONTR
         głowy 3.0
@@ -42,6 +44,7 @@ DESCRIPTIONS = {
         Hoofd|Hoofd zonder contrast|Hersenen|Huvud|Huvud utan kontrast|Hjärna|Hode uten|Hoved|Kafa|Beyin|Hlava|Koponya
         """,
     "contrast": """
+        CE head|Crâne APC|Hode med kontrast|Huvud med kontrast|Crânio c/ contraste|CCT KM art
         HEAD W|CT HEAD W CONTRAST|Head with contrast|HEAD C+|Head +C|BRAIN W/ CONTRAST|HEAD POST|post contrast head
         HEAD WWO CONTRAST
         CTA HEAD|CTA HEAD NECK|CT ANGIO HEAD|CTA CIRCLE OF WILLIS|CTA COW 0.625 HEAD|Head Angio 1.0|HEAD ANGIOGRAM
