@@ -61,7 +61,10 @@ class Context:
 
 @dataclass(slots=True)
 class Proposal:
-    """What the items say, as far as the node negotiates it. roles: UID -> (SCU, SCP) as bytes."""
+    """What the items say, as far as the node negotiates it. roles: UID -> (SCU, SCP) as bytes.
+
+    senseless: contexts that the standard does not allow and why, for the log; the others are negotiated all the same.
+    """
 
     titles: Titles
     contexts: dict[int, Context] = field(default_factory=dict)
@@ -69,6 +72,7 @@ class Proposal:
     implementation_class: str = ""
     version_name: str = ""
     roles: dict[str, bytes] = field(default_factory=dict)
+    senseless: list[str] = field(default_factory=list)
 
     def encoded(self) -> bytes:
         """A PDU by the book."""
@@ -140,8 +144,19 @@ def _add_context(proposal: Proposal, value: bytes, supports: Callable[[str], boo
             syntaxes.append(uid)
     kept = tuple(dict.fromkeys(uid for uid in syntaxes if supports(uid))) or tuple(syntaxes[:1])
     number = value[0]
-    if kept and number % 2 and number not in proposal.contexts and len(proposal.contexts) < MOST_CONTEXTS:
+    problem = ""
+    if number % 2 == 0:
+        problem = "its ID is even"
+    elif number in proposal.contexts:
+        problem = "its ID came before"
+    elif not kept:
+        problem = "it has no transfer syntax that is a UID"
+    else:
         proposal.contexts[number] = Context(number, abstract_syntax, kept)
+        if abstract_syntax == NO_CLASS:
+            problem = "its abstract syntax is no UID"
+    if problem and len(proposal.senseless) < MOST_CONTEXTS:
+        proposal.senseless.append(f"context {number}: {problem}")
     return count
 
 

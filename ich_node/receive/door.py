@@ -31,6 +31,7 @@ from ich_node.receive.admission import UNKNOWN_VERSION, Admission, Rejection, pl
 from ich_node.receive.association_request import (
     FIXED,
     HEAD,
+    NO_CLASS,
     Proposal,
     Titles,
     read_proposal,
@@ -211,12 +212,14 @@ class Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types
         return assoc
 
     def _tell_refused(self, supported: set[str]) -> None:
-        refused = sorted({context.abstract_syntax for context in self._proposal.contexts.values()} - supported)
-        if refused and (count := self.server.admission.trouble((self._address, tuple(refused)))):
+        proposed = {context.abstract_syntax for context in self._proposal.contexts.values()}
+        refused, senseless = sorted(proposed - supported - {NO_CLASS}), self._proposal.senseless
+        if (refused or senseless) and (count := self.server.admission.trouble((self._address, *refused, *senseless))):
             logs.get().info(
                 "contexts_refused",
                 address=self._address,
                 calling_ae_title=self._titles.calling,
                 sop_classes=refused,
+                senseless=senseless,
                 count=count,
             )

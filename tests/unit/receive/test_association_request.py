@@ -48,6 +48,24 @@ def as_pynetdicom_reads(found: Proposal) -> A_ASSOCIATE_RQ:
 
 
 @pytest.mark.parametrize(
+    ("odd_one", "words"),
+    [
+        (context(2), "context 2: its ID is even"),
+        (context(0), "context 0: its ID is even"),
+        (context(1, abstract=b"1.2.3"), "context 1: its ID came before"),
+        (context(5, syntaxes=()), "context 5: it has no transfer syntax that is a UID"),
+        (context(5, syntaxes=(b"GE private",)), "context 5: it has no transfer syntax that is a UID"),
+        (context(5, abstract=b"CT Image"), "context 5: its abstract syntax is no UID"),
+    ],
+)
+def test_a_context_that_the_standard_does_not_allow_is_named_and_the_others_are_negotiated(odd_one, words):
+    found = proposal(context(1) + odd_one + context(3))
+    assert found.senseless == [words]
+    supported = [each.id for each in found.contexts.values() if each.abstract_syntax == CT.decode()]
+    assert supported == [1, 3]
+
+
+@pytest.mark.parametrize(
     ("sent", "read"),
     [
         (b"CT1".ljust(16), "CT1"),
