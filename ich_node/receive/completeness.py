@@ -106,7 +106,7 @@ def is_whole_stack(headers: Sequence[Dataset]) -> bool:
     if not (stack.axial and stack.even and stack.coverage_mm >= WHOLE_HEAD_MM):
         return False
     first, plane = places[stack.order[0]]
-    if plane.frame_number is None and number(first, "InstanceNumber") not in (0, 1):
+    if plane.frame_number is None and not _numbered_upwards([places[index][0] for index in stack.order]):
         return False
     return _contiguous(frame_attributes(first, plane.frame_number), stack) and _as_announced(first, stack)
 
@@ -121,6 +121,13 @@ def _contiguous(first: Dataset, stack: Stack) -> bool:
 def _as_announced(first: Dataset, stack: Stack) -> bool:
     """Whether there are as many slices as Images in Acquisition (0020,1002) announces, where it does."""
     return len(stack.order) >= _number(first, "ImagesInAcquisition")
+
+
+def _numbered_upwards(headers: Sequence[Dataset]) -> bool:
+    """Whether Instance Numbers begin at the lowest slice where a series begins, and leave none out."""
+    numbers = [number(header, "InstanceNumber") for header in headers]
+    known = [value for value in numbers if value is not None]
+    return numbers[0] in (0, 1) and sorted(known) == [numbers[0] + index for index in range(len(headers))]
 
 
 def _number(header: Dataset, keyword: str) -> float:

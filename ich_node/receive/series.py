@@ -21,6 +21,7 @@ class Flow:
     last_s: float
     open: set[int] = field(default_factory=set)
     released_s: float | None = None
+    aborted: bool = False  # one of its associations was: what that one had left comes again
     rounds: int = 0
     pauses_s: tuple[float, float] = (0.0, 0.0)  # the two longest, longest first
     judged: bool = False  # since the last one came
@@ -41,7 +42,8 @@ class Flow:
         """An association ended."""
         if association in self.open:
             self.open.discard(association)
-            self.released_s = now if released else None
+            self.aborted |= not released
+            self.released_s = None if self.aborted else now
 
 
 @dataclass(slots=True)

@@ -179,6 +179,15 @@ def test_an_aborted_association_waits_for_silence(node: Node) -> None:
     assert node.after(0.75) == ["queued"]
 
 
+def test_after_an_abort_of_one_of_two_associations_only_silence_tells(node: Node) -> None:
+    node.store(head()[:20], association=1)
+    node.store(head()[20:], association=2)
+    node.assembler.arrivals.ended(1, released=False)
+    node.release(2)
+    assert node.after(9.5) == []
+    assert node.after(0.75) == ["queued"]
+
+
 def test_order_does_not_matter(node: Node) -> None:
     node.send(head()[::-1])
     assert node.after(1.25) == ["queued"]

@@ -101,8 +101,17 @@ def test_a_stack_without_its_first_instance_numbers_waits() -> None:
     assert not is_whole_stack(headers)
 
 
-@pytest.mark.parametrize("number", [lambda index: 30 - index, lambda index: 7 if index == 0 else 1, lambda index: None])
-def test_a_stack_that_may_go_on_below_waits(number: Callable[[int], int | None]) -> None:
+@pytest.mark.parametrize(
+    "number",
+    [
+        lambda index: 30 - index,
+        lambda index: 7 if index == 0 else index + 1,
+        lambda index: 2 * index + 1,
+        lambda index: None,
+    ],
+    ids=["from the vertex down", "not from 1 on", "every second number", "no numbers"],
+)
+def test_a_stack_that_may_go_on_below_or_between_waits(number: Callable[[int], int | None]) -> None:
     """Nobody sees where a scan ends below a head."""
     headers = slices(HEAD)
     for index, header in enumerate(headers):
