@@ -36,7 +36,7 @@ from tests.ports import free_port
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(3600)
 MEASUREMENT_REPORT = "1.2.840.10008.5.1.4.1.1.88.34"  # Comprehensive 3D SR
-PLACEHOLDER = b"9.9.10000000"  # every UID and the Patient ID of a study begin with it
+PLACEHOLDER = b"1.2.10000000"  # every UID and the Patient ID of a study begin with it
 UIDS = 5
 """How often it stands in an image."""
 PIECE = 131066  # bytes of dataset in a PDU
@@ -79,7 +79,7 @@ class Study:
     def send(self, port: int) -> tuple[str, float]:
         """One association that brings all of it; the Study Instance UID, and when the last response came."""
         self._number += 1
-        prefix = b"9.9.1%03d%04d" % (self.slices % 1000, self._number)
+        prefix = b"1.2.1%03d%04d" % (self.slices % 1000, self._number)
         with RawScu(port, timeout_s=60) as scu:
             scu.associate()
             for number, image in enumerate(self._images, start=1):

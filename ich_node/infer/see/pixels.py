@@ -70,6 +70,7 @@ INFLATE_LIMIT = 1 << 30  # chosen: 1 GiB, 2,000 frames of 512 × 512; beyond it 
 COARSEST_STEP_HU = 2.0  # chosen: a brain window of 80 HU must keep 40 levels
 HIGHEST_HU = 32767
 """Beyond the extended CT scale, which ends at 30,710 HU: a negative value in an unsigned cell, that is, nothing."""
+LOWEST_CELL = -32768  # of int16
 TISSUE_HU = (-200, 2000)  # from below fat to above dense bone
 NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian)
 ENCAPSULATED = (
@@ -328,9 +329,11 @@ def _stored(
     spare bits set, or as a padding value that does not fit into the stored bits.
     """
     spare, shift = cells.allocated - cells.high_bit - 1, cells.high_bit + 1 - cells.stored
-    if spare == shift == 0:
-        return raw, None
-    if raw.dtype.kind == "i":
+    signed = raw.dtype.kind == "i"
+    beyond = 1 << (cells.stored - signed)
+    if shift == 0 and (spare == 0 or (-beyond * signed <= int(raw.min()) and int(raw.max()) < beyond)):
+        return raw, None  # the spare bits say nothing
+    if signed:
         return np.asarray((raw << spare) >> (spare + shift)), None
     nothing = np.zeros(raw.shape, np.bool_)
     if spare >= 3:  # three overlays in one place, and nowhere else, are rarer than such senders
@@ -390,7 +393,11 @@ def _to_hu(
     padding: tuple[int, int] | None,
 ) -> Hu:
     hu: npt.NDArray[Any]
-    if slope == 1 and intercept == round(intercept):
+    whole_step = slope == 1 and intercept == round(intercept)
+    if whole_step and LOWEST_CELL <= int(stored.min()) + intercept and int(stored.max()) + intercept <= HIGHEST_HU:
+        cells = stored.view(np.int16) if stored.dtype.itemsize == 2 else stored.astype(np.int16)
+        hu = cells + np.array(int(intercept)).astype(np.int16)  # modulo 2¹⁶, and the sums fit
+    elif whole_step:
         hu = stored.astype(np.int32 if stored.dtype.itemsize < 4 else np.int64) + int(intercept)
     else:
         hu = np.rint(stored * np.float64(slope) + intercept).astype(np.int64)
@@ -398,8 +405,10 @@ def _to_hu(
         hu[_padded(stored, padding, slope, intercept)] = AIR_HU
     if nothing is not None:
         hu[nothing] = AIR_HU
-    hu[np.greater(hu, HIGHEST_HU)] = AIR_HU
-    return np.clip(hu, AIR_HU, HIGHEST_HU, out=hu).astype(np.int16)
+    if hu.dtype != np.int16:
+        hu[np.greater(hu, HIGHEST_HU)] = AIR_HU
+    np.copyto(hu, AIR_HU, where=np.less(hu, AIR_HU))  # a sixth of what maximum and clip take
+    return np.asarray(hu, np.int16)
 
 
 def _padding(header: Dataset, cells: Cells) -> tuple[int, int] | None:
