@@ -394,7 +394,7 @@ def _to_hu(
 ) -> Hu:
     hu: npt.NDArray[Any]
     whole_step = slope == 1 and intercept == round(intercept)
-    if whole_step and LOWEST_CELL <= int(stored.min()) + intercept and int(stored.max()) + intercept <= HIGHEST_HU:
+    if whole_step and int(stored.min()) + intercept >= LOWEST_CELL and int(stored.max()) + intercept <= HIGHEST_HU:
         cells = stored.view(np.int16) if stored.dtype.itemsize == 2 else stored.astype(np.int16)
         hu = cells + np.array(int(intercept)).astype(np.int16)  # modulo 2¹⁶, and the sums fit
     elif whole_step:
