@@ -131,8 +131,8 @@ def _board(arguments: argparse.Namespace) -> int:
 
     try:
         print(people.line_for(arguments.add, arguments.role, getpass.getpass("password: ")))
-    except ValueError as error:
-        raise ConfigError([str(error)]) from error
+    except (ValueError, EOFError) as error:
+        raise ConfigError([str(error) or "no password was given"]) from error
     return service.EXIT_OK
 
 
