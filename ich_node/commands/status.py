@@ -130,7 +130,7 @@ def _facts(config: Config, facts: health.Facts) -> list[Line]:
 
 def _row(card: Card) -> tuple[str, ...]:
     result = card.result
-    findings = [f.label for f in result.findings if f.label != "any"] if result else []
+    findings = [f.label for f in result.findings if f.label != "any" or len(result.findings) == 1] if result else []
     where = " ".join(f"{d.name} {d.sent}/{d.owed}" for d in card.destinations)
     return (
         str(card.job.id),
