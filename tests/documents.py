@@ -7,6 +7,7 @@ the code says now.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -107,9 +108,56 @@ def model_anatomy() -> str:
     return table(("source", *(name.replace("_", " ") for name in names)), rows)
 
 
+def _measured(name: str) -> dict[str, Any] | None:
+    """Figures that a command wrote into docs/figures, None where it has not run."""
+    path = ROOT / "docs" / "figures" / f"{name}.json"
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def model_stress() -> str:
+    """What changes of the images cost, as `evaluate.stress` measured it."""
+    found = _measured("stress")
+    if found is None or found["bundle"] != _manifest()["version"]:
+        return "Not measured for this bundle.\n"
+    rows = []
+    for source, changes in found["sets"].items():
+        for change, strengths in changes.items():
+            for strength, at in strengths.items():
+                aucs = [f"{at[key][0]:.3f} [{at[key][1]:.2f}–{at[key][2]:.2f}]" for key in ("slice_auc", "study_auc")]
+                shares = [f"{at[key]:.2f}" for key in ("sensitivity", "specificity")]
+                of = f"{at['studies']}, {at['bleeding']} bleed"
+                rows.append((f"{source} ({of})", f"{change} {strength}".strip(), *aucs, *shares))
+    head = ("set", "change", "slice AUC, any", "study AUC, any", "sensitivity, HIGH", "specificity, HIGH")
+    return table(head, rows)
+
+
+def model_left_out() -> str:
+    """What weights that have seen phantoms only make of the patients, as `evaluate.left_out` measured it."""
+    found = _measured("left_out")
+    if found is None:
+        return "Not measured for this bundle.\n"
+    rows = [(name.replace("_", " "), str(value)) for name, value in found.items() if not isinstance(value, dict)]
+    rows += [(f"slice AUC, {label}", value) for label, value in found["slice_auc_by_type"].items()]
+    return table(("figure", "phantoms only, scored on CT-ICH"), rows)
+
+
+def model_rsna() -> str:
+    """What the RSNA path takes at the size of the real set, as tests/rsna_dry_run.py measured it."""
+    found = _measured("rsna_dry_run")
+    if found is None:
+        return "Not measured.\n"
+    return table(("figure", "measured"), [(name.replace("_", " "), f"{value:,}") for name, value in found.items()])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     made.__name__: made
-    for made in (verbs, pacs_answers, rejections, moves, events, model_figures, model_bands, model_anatomy)
+    for made in (
+        *(verbs, pacs_answers, rejections, moves, events, model_figures, model_bands, model_anatomy),
+        *(model_stress, model_left_out, model_rsna),
+    )
 }
 
 

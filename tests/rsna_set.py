@@ -43,6 +43,7 @@ def _stack(rng, slices, kind):
     hu = np.full((slices, ROWS, ROWS), -1000.0)
     hu[:, (r / 27) ** 2 + (c / 21) ** 2 < 1] = 1000
     hu[:, (r / 25) ** 2 + (c / 19) ** 2 < 1] = 32
+    hu[:, (r / 8) ** 2 + (c / 3) ** 2 < 1] = 8
     if kind is not None:
         for index in BLEEDING:
             hu[index][(r - 8 + 4 * kind) ** 2 + (c - 8) ** 2 < 25] = 70

@@ -8,7 +8,7 @@ mask, any … subdural), slices from foot to head.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -44,12 +44,13 @@ class Study:
     masked: npt.NDArray[np.bool_]
 
 
-def studies(root: Path) -> Iterator[Study]:
-    """Every patient of the set in `root`, in the order of labels.csv."""
+def studies(root: Path, among: Container[int] | None = None) -> Iterator[Study]:
+    """The patients of the set in `root` in the order of labels.csv; of `among`, their numbers in it, where given."""
     with (root / "labels.csv").open(newline="", encoding="utf-8-sig") as stream:
         rows = list(csv.DictReader(stream))
-    for patient, group in groupby(rows, key=lambda row: row["patient"]):
-        yield _study(root, patient, sorted(group, key=lambda row: int(row["slice"])))
+    for number, (patient, group) in enumerate(groupby(rows, key=lambda row: row["patient"])):
+        if among is None or number in among:
+            yield _study(root, patient, sorted(group, key=lambda row: int(row["slice"])))
 
 
 def _study(root: Path, patient: str, rows: list[dict[str, str]]) -> Study:

@@ -146,6 +146,7 @@ def _bundle(
                 "name": "RSNA 2019 Intracranial Hemorrhage Detection, or data in its layout",
                 "licence": "RSNA competition rules: research, no redistribution",
                 "count": f"{len(np.unique(data.pool.patient))} patients, {len(data.pool)} slices",
+                "anatomy": data.anatomy,
             }
         ],
         "training": {

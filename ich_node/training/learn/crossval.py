@@ -25,6 +25,8 @@ from ich_node.training.learn import calibrate
 from ich_node.training.learn.network import STRIDE, Network
 from ich_node.training.learn.recipe import FOLDS, Recipe, Workshop
 
+OUT_OF_FOLD = "oof"
+"""The folder of the predictions by the networks of the folds."""
 SMALL_SLICES = 4
 """A study with hemorrhage on no more slices than this is counted among the small ones."""
 
@@ -34,19 +36,18 @@ def folds(real: Pool, recipe: Recipe) -> npt.NDArray[np.intp]:
     return ct_ich.folds(real.patient, real.labels, FOLDS, recipe.seed)
 
 
-def predict(shop: Workshop, recipe: Recipe, network: Network, fold: int) -> Path:
+def predict(shop: Workshop, recipe: Recipe, network: Network, fold: int, folder: str = OUT_OF_FOLD) -> Path:
     """Predict the patients of `fold` from their full-size head boxes, as the node would; the file with the answers."""
-    path = shop.out / "oof" / f"fold_{fold}.npz"
+    path = shop.out / folder / f"fold_{fold}.npz"
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.exists():
         return path
     real = load(shop.real)
     unseen = set(np.unique(real.patient[folds(real, recipe) == fold]).tolist())
     rows: dict[str, list[Any]] = {}
-    for number, study in enumerate(ct_ich.studies(shop.data / "ct_ich")):
-        if number in unseen:
-            for name, value in _answers(network, study).items():
-                rows.setdefault(name, []).append(value)
+    for study in ct_ich.studies(shop.data / "ct_ich", unseen):
+        for name, value in _answers(network, study).items():
+            rows.setdefault(name, []).append(value)
     _write(path, {name: np.concatenate(values) for name, values in rows.items()})
     return path
 
@@ -71,16 +72,16 @@ def _answers(network: Network, study: ct_ich.Study) -> dict[str, npt.NDArray[Any
     }
 
 
-def read_predictions(shop: Workshop) -> dict[str, npt.NDArray[Any]]:
-    """All out-of-fold predictions together; also written to oof.npz for the evaluation."""
+def read_predictions(shop: Workshop, folder: str = OUT_OF_FOLD) -> dict[str, npt.NDArray[Any]]:
+    """The predictions of all folds together; also written to FOLDER.npz for the evaluation."""
     found: dict[str, list[npt.NDArray[Any]]] = {}
-    for fold, path in enumerate(sorted((shop.out / "oof").glob("fold_*.npz"))):
+    for fold, path in enumerate(sorted((shop.out / folder).glob("fold_*.npz"))):
         with np.load(path) as arrays:
             for name in arrays:
                 found.setdefault(name, []).append(arrays[name])
             found.setdefault("fold", []).append(np.full(len(arrays["patient"]), fold))
     together = {name: np.concatenate(values) for name, values in found.items()}
-    _write(shop.out / "oof.npz", together)
+    _write(shop.out / f"{folder}.npz", together)
     return together
 
 

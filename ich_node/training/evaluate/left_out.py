@@ -1,0 +1,48 @@
+"""The network without the patients: python -m ich_node.training.evaluate.left_out --help.
+
+Weights that have seen phantoms only are scored on all patients of CT-ICH, exactly as cross-validation scores the
+networks of the folds: what the phantoms teach on their own, and what a network is worth on a hospital of which it has
+seen nothing. Only calibration and thresholds come from CT-ICH, each fold's from the other folds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ich_node.training.learn import crossval, default
+from ich_node.training.learn.recipe import FOLDS, Recipe, Workshop
+
+FOLDER = "left_out"  # of the predictions, beside those out of fold
+
+
+def measure(shop: Workshop, recipe: Recipe, network: str) -> dict[str, Any]:
+    """Figures of one network, of OUT/networks, on every patient; its predictions are kept on disk."""
+    for fold in range(FOLDS):
+        crossval.predict(shop, recipe, default.network_of(shop, recipe, network), fold, FOLDER)
+    found = crossval.read_predictions(shop, FOLDER)
+    names = np.unique(found["patient"])
+    labels = np.stack([found["label"][found["patient"] == name].max(axis=0) for name in names])
+    return crossval.measured(found, names, labels)
+
+
+def main() -> None:
+    """Measure, and write the figures as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m ich_node.training.evaluate.left_out", description=__doc__)
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the data, as `train` has them")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="what `train` wrote: networks and pool")
+    parser.add_argument("--network", required=True, metavar="NAME", help="weights that have seen no patient")
+    parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="the figures, as JSON")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    found = measure(Workshop(arguments.root, arguments.out), Recipe(), arguments.network)
+    arguments.figures.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""How the figures bear other scanners and senders' mistakes: python -m ich_node.training.evaluate.stress --help.
+
+Two sets are changed, one change at a time (`evaluate.changes`). Patients of CT-ICH, each seen by the network of the
+fold that had left it out: real heads, but not the very network that ships. Phantoms of formulas, seen by the bundle
+that ships: its very network, but no patients. Both go through the node's crop, the graph, the bundle's aggregation and
+calibration; the gates, which refuse some of these studies in the node, are not asked.
+
+Every study is kept in OUT/stress and skipped when it is there, so that a run may be cut short: the figures say of how
+many studies they are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+
+from ich_node.domain.findings import LABELS
+from ich_node.infer import bundle
+from ich_node.infer.engine import Engine
+from ich_node.infer.engine.ort import OrtEngine
+from ich_node.infer.see.crop import crop_stack
+from ich_node.phantom.head import phantom
+from ich_node.phantom.lesions import TYPES
+from ich_node.training.data import ct_ich
+from ich_node.training.data.pool import load
+from ich_node.training.data.sources import FIRST_PHANTOM_SEED, VISIBLE_MM2
+from ich_node.training.evaluate import metrics
+from ich_node.training.evaluate.changes import CHANGES, Hu, Spacing, labels_of
+from ich_node.training.learn import crossval, default
+from ich_node.training.learn.export import write_graph
+from ich_node.training.learn.recipe import FOLDS, Recipe, Workshop
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+PHANTOMS_PER_TYPE = 2  # chosen: ten that bleed and ten that do not take some minutes of a CPU
+PHANTOM_PIXELS = 256  # chosen: pixels of 0.9 mm are what the network sees, and a quarter of the work
+BATCH = 8  # slices at a time
+REPLICATES = 300  # chosen: of the resampling of patients, enough for an interval of two digits
+UNCHANGED = "as they are"
+PATIENTS, PHANTOMS = "patients, out of fold", "phantoms, the bundle"
+BUNDLE = "bundle"  # in place of a fold: the network that ships
+Scores = dict[str, dict[str, dict[str, Any]]]
+
+
+class Study(NamedTuple):
+    """One study of a set. labels: float32 [slices, 6]."""
+
+    name: str
+    hu: Hu
+    spacing_mm: Spacing
+    labels: npt.NDArray[np.float32]
+
+
+def patients(shop: Workshop) -> Iterator[tuple[str, Callable[[], Study]]]:
+    """The patients of CT-ICH, each with the fold whose network has not seen it; the folds take turns."""
+    real = load(shop.real)
+    fold = crossval.folds(real, Recipe())
+    numbers = [np.unique(real.patient[fold == one]).tolist() for one in range(FOLDS)]
+    for turn in zip_longest(*numbers):
+        for one, number in enumerate(turn):
+            if number is not None:
+                yield str(one), partial(_patient, shop, number)
+
+
+def _patient(shop: Workshop, number: int) -> Study:
+    (one,) = ct_ich.studies(shop.data / "ct_ich", {number})
+    return Study(one.patient, one.hu, ct_ich.SPACING_MM, one.labels)
+
+
+def phantoms() -> Iterator[tuple[str, Callable[[], Study]]]:
+    """Heads from formulas, half of them bleeding, with seeds that no training draws."""
+    for number in range(2 * len(TYPES) * PHANTOMS_PER_TYPE):
+        label = None if number % 2 else TYPES[number // 2 % len(TYPES)]
+        yield BUNDLE, partial(_phantom, label, FIRST_PHANTOM_SEED + number)
+
+
+def _phantom(label: str | None, seed: int) -> Study:
+    made = phantom(label, seed=seed, rows=PHANTOM_PIXELS, columns=PHANTOM_PIXELS)
+    present = made.mask.sum(axis=(2, 3)) * made.spacing_mm[1] * made.spacing_mm[2] >= VISIBLE_MM2
+    labels = np.concatenate([present.any(axis=1, keepdims=True), present], axis=1).astype(np.float32)
+    return Study(str(seed), made.hu, made.spacing_mm, labels)
+
+
+def scored(study: Study, engine: Engine, said: bundle.Manifest) -> Scores:
+    """By change and strength: smoothed logits and labels of the slices, P(any) and truth of the study."""
+    found: Scores = {UNCHANGED: {"": _score(study, study.hu, study.spacing_mm, engine, said)}}
+    for name, (change, _, strengths) in CHANGES.items():
+        found[name] = {
+            f"{strength:g}": _score(study, *change(study.hu, study.spacing_mm, strength), engine, said)
+            for strength in strengths
+        }
+    return found
+
+
+def _score(study: Study, hu: Hu, spacing: Spacing, engine: Engine, said: bundle.Manifest) -> dict[str, Any]:
+    box = crop_stack(hu, spacing).hu
+    logits = np.concatenate([engine.run(box[i : i + BATCH])[0] for i in range(0, len(box), BATCH)])
+    heights_mm = np.arange(len(logits)) * spacing[0]
+    labels = labels_of(study.labels, len(logits))
+    return {
+        "slices": [round(float(v), 3) for v in said.aggregation.slices(logits, heights_mm)[:, 0]],
+        "labels": labels[:, 0].tolist(),
+        "study": float(said.calibration.study.probability(said.aggregation.study(logits, heights_mm))[0]),
+    }
+
+
+def measure(shop: Workshop, name: str, model: bundle.Model, minutes: float) -> list[Scores]:
+    """The scores of the set `name`, of as many studies as `minutes` allow; every study is kept on disk."""
+    path = shop.out / "stress" / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    done = [json.loads(line) for line in path.read_text().splitlines()]
+    engines: dict[str, OrtEngine] = {}
+    end = time.monotonic() + minutes * 60
+    with path.open("a") as stream:
+        for number, (network, study) in enumerate(patients(shop) if name == PATIENTS else phantoms()):
+            if number < len(done):
+                continue
+            if time.monotonic() > end:
+                break
+            if network not in engines:
+                engines[network] = OrtEngine(_graph(shop, network, model), provider="cpu")
+            done.append(scored(study(), engines[network], model.manifest))
+            stream.write(json.dumps(done[-1]) + "\n")
+            stream.flush()
+    return done
+
+
+def _graph(shop: Workshop, network: str, model: bundle.Model) -> bytes:
+    """The bundle's graph, or that of the network of a fold."""
+    if network == BUNDLE:
+        return model.graph
+    path = shop.out / "stress" / f"{network}.onnx"
+    if not path.exists():
+        write_graph(default.network_of(shop, Recipe(), int(network)), path)
+    return path.read_bytes()
+
+
+def figures(studies: Sequence[Scores], high: float) -> dict[str, dict[str, dict[str, Any]]]:
+    """By change and strength: AUC of "any" by slice and study, sensitivity and specificity of studies from HIGH on."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for change, strengths in studies[0].items():
+        for strength in strengths:
+            rows = [study[change][strength] for study in studies]
+            labels, scores = ([value for row in rows for value in row[key]] for key in ("labels", "slices"))
+            owner = [number for number, row in enumerate(rows) for _ in row["labels"]]
+            ill = np.array([max(row["labels"]) > 0 for row in rows])
+            probability = np.array([row["study"] for row in rows])
+            called = probability >= high
+            found.setdefault(change, {})[strength] = {
+                "slice_auc": _auc(labels, scores, owner),
+                "study_auc": _auc(ill, probability, np.arange(len(rows))),
+                "sensitivity": round(float(called[ill].mean()), 3) if ill.any() else None,
+                "specificity": round(float((~called[~ill]).mean()), 3) if (~ill).any() else None,
+                "studies": len(rows),
+                "bleeding": int(ill.sum()),
+            }
+    return found
+
+
+def _auc(labels: npt.ArrayLike, scores: npt.ArrayLike, owner: npt.ArrayLike) -> list[float]:
+    found = metrics.bootstrap_auc_by_patient(labels, scores, owner, replicates=REPLICATES)
+    return [round(value, 3) for value in found]
+
+
+def plot(sets: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]], path: Path) -> None:
+    """AUC of "any" by slice and study against the strength of every change; one panel each."""
+    figure, axes = plt.subplots(2, 4, figsize=(12, 5.6), sharey=True)
+    for axis, (name, (_, nothing, strengths)) in zip(axes.flat, CHANGES.items(), strict=False):
+        at = sorted((nothing, *strengths))
+        for (source, found), colour in zip(sets.items(), ("tab:blue", "tab:orange"), strict=True):
+            points = [found[UNCHANGED][""] if value == nothing else found[name][f"{value:g}"] for value in at]
+            for which, line in (("slice_auc", "o-"), ("study_auc", "s--")):
+                label = f"{source}, {which.replace('_auc', 's')}"
+                axis.plot(range(len(at)), [point[which][0] for point in points], line, color=colour, label=label)
+        axis.set_xticks(range(len(at)), ["unchanged" if value == nothing else f"{value:g}" for value in at])
+        axis.set_title(name, fontsize=9)
+        axis.grid(alpha=0.3)
+    axes.flat[0].set_ylim(0.5, 1.01)
+    for row in axes:
+        row[0].set_ylabel("AUC, any")
+    legend = axes.flat[-1]
+    legend.axis("off")
+    legend.legend(*axes.flat[0].get_legend_handles_labels(), loc="center", fontsize=9)
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Measure what is not measured yet, then write the figures and the picture."""
+    parser = argparse.ArgumentParser(prog="python -m ich_node.training.evaluate.stress", description=__doc__)
+    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the data, as `train` has them")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="what `train` wrote: networks and pool")
+    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="the bundle that ships")
+    parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="the figures, as JSON")
+    parser.add_argument("--plot", type=Path, required=True, metavar="FILE", help="the picture, as PNG")
+    parser.add_argument("--minutes", type=float, default=math.inf, metavar="N", help="of each set; a later run goes on")
+    arguments = parser.parse_args()
+    shop, model = Workshop(arguments.root, arguments.out), bundle.load(arguments.bundle)
+    high = model.card.thresholds[LABELS[0]]
+    found = {name: figures(measure(shop, name, model, arguments.minutes), high) for name in (PHANTOMS, PATIENTS)}
+    arguments.figures.write_text(json.dumps({"bundle": model.manifest.version, "sets": found}, indent=1) + "\n")
+    plot(found, arguments.plot)
+
+
+if __name__ == "__main__":
+    main()
