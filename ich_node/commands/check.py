@@ -78,7 +78,9 @@ def checks(config: Config) -> Iterator[Check]:
     for archive in config.deliver.dicomweb:
         subject, token = f"DICOMweb archive {archive.name}", [archive.token] if archive.token else []
         yield _url(config, subject, f"{archive.url.rstrip('/')}/studies", archive.tls, token)
-    yield Check("routes", True, "; ".join(f"{priority}: {names}" for priority, names in routes.plan(config.deliver)))
+    planned = routes.plan(config.deliver)
+    detail = "; ".join(f"{priority}: {names or 'nobody'}" for priority, names in planned)
+    yield Check("routes", all(names for priority, names in planned if priority in routes.URGENT), detail)
     if not config.deliver.everywhere:
         yield Check("destinations", False, "none configured: results would stay on this machine")
 

@@ -21,6 +21,7 @@ from ich_node.domain.dicom import AETitle
 from ich_node.domain.errors import ConfigError
 from ich_node.runtime import yaml_file
 
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 PACKAGE_ROOT = Path(__file__).resolve().parents[1]  # the folder ich_node, two above this file
 AE = Annotated[str, AfterValidator(AETitle)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -176,7 +177,17 @@ class ReportConfig(Section):
     series_number_base: int = Field(9000, ge=1, le=90000, description="series numbers of the results start here")
 
 
-Objects = tuple[Literal["pictures", "structured_report", "text_report"], ...]
+Objects = Annotated[tuple[Literal["pictures", "structured_report", "text_report"], ...], Field(min_length=1)]
+
+
+def _host(value: str) -> str:
+    """A host name or address alone; ValueError when a port or a scheme stands beside it."""
+    if re.search(r"[\s/@]", value):
+        raise ValueError(f"a host name or address alone, without a scheme or a path: {value!r}")
+    if value.count(":") == 1:
+        name, _, port = value.partition(":")
+        raise ValueError(f"a host name or address alone: write host: {name} and port: {port}")
+    return value
 
 
 class RouteConfig(Section):
@@ -184,17 +195,21 @@ class RouteConfig(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="name in logs and commands")
     priorities: tuple[Literal["STAT", "HIGH", "ROUTINE", "NOT_ANALYSED"], ...] = Field(
-        ("STAT", "HIGH", "ROUTINE", "NOT_ANALYSED"), description="it gets results of these priorities only"
+        ("STAT", "HIGH", "ROUTINE", "NOT_ANALYSED"),
+        min_length=1,
+        description="it gets results of these priorities only",
     )
     senders: tuple[str, ...] = Field(
-        ("*",), description="it gets results of studies from these calling AE titles only; * and ? as in callers"
+        ("*",),
+        min_length=1,
+        description="it gets results of studies from these calling AE titles only; * and ? as in callers",
     )
 
 
 class PeerConfig(RouteConfig):
     """A destination at a host and port."""
 
-    host: str = Field(min_length=1, description="host name or address")
+    host: Annotated[str, AfterValidator(_host)] = Field(min_length=1, description="host name or address")
     tls: TlsConfig | None = Field(None, description="none: plain TCP")
     tls_server_name: str | None = Field(None, description="name in the certificate; none: the host")
     tls_fingerprint: str | None = Field(
@@ -346,6 +361,14 @@ class Config(Section):
     def _grace_within_quiet(self) -> Config:
         if self.receive.grace_s > self.receive.quiet_period_s:
             raise ValueError("receive.grace_s is longer than receive.quiet_period_s")
+        return self
+
+    @model_validator(mode="after")
+    def _sends_to_others(self) -> Config:
+        """A node that is its own destination takes its results for delivered, and nobody sees them."""
+        for to in self.deliver.destinations:
+            if to.host in LOOPBACK and to.port == self.receive.port:
+                raise ValueError(f"deliver.destinations: {to.name} is this node itself (receive.port)")
         return self
 
     @property

@@ -10,6 +10,8 @@ from ich_node.domain.ledger import Owed, ResultInstance, ResultMessage
 from ich_node.runtime.config import DeliverConfig, DestinationConfig, DicomWebConfig, RouteConfig
 
 RESULT_JSON = "result.json"
+URGENT = frozenset({"STAT", "HIGH"})
+"""Results that somebody must get: a node that tells nobody is worth nothing."""
 PRIORITIES = ("STAT", "HIGH", "ROUTINE", "NOT_ANALYSED")
 TEXT_REPORTS = frozenset({"1.2.840.10008.5.1.4.1.1.88.11"})  # Basic Text SR
 STRUCTURED_REPORTS = frozenset(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34))
@@ -31,7 +33,7 @@ def wants(destination: RouteConfig, priority: str | None, sender: str | None) ->
 def plan(deliver: DeliverConfig) -> list[tuple[str, str]]:
     """(priority, names of the destinations that may get a result of it) for every priority."""
     return [
-        (priority, ", ".join(to.name for to in deliver.everywhere if priority in to.priorities) or "nobody")
+        (priority, ", ".join(to.name for to in deliver.everywhere if priority in to.priorities))
         for priority in PRIORITIES
     ]
 

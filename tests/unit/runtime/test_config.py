@@ -46,6 +46,29 @@ def test_two_destinations_of_the_same_name_are_refused():
     assert problems({"deliver": {"destinations": twice}}) == ["deliver: two destinations have the same name"]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"host": "http://pacs"}, "without a scheme"),
+        ({"host": "pacs:104"}, "write host: pacs and port: 104"),
+        ({"host": "user@pacs"}, "alone"),
+        ({"host": "localhost", "port": 11112}, "is this node itself"),
+        ({"priorities": []}, "priorities"),
+        ({"senders": []}, "senders"),
+        ({"objects": []}, "objects"),
+    ],
+)
+def test_a_destination_that_would_get_nothing_in_silence_is_refused(wrong, words):
+    pacs = {"name": "pacs", "ae_title": "A", "host": "h", **wrong}
+    (problem,) = problems({"deliver": {"destinations": [pacs]}})
+    assert words in problem
+
+
+def test_an_ipv6_address_is_a_host():
+    pacs = {"name": "pacs", "ae_title": "A", "host": "fd00::7"}
+    assert config.parse({"deliver": {"destinations": [pacs]}}, Path("/")).deliver.destinations[0].host == "fd00::7"
+
+
 def test_an_address_that_is_none_is_refused():
     (problem,) = problems({"receive": {"callers": [{"ae_title": "CT", "addresses": ["10.0.0.300"]}]}})
     assert problem.startswith("receive.callers.0.addresses:")
