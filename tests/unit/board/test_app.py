@@ -464,3 +464,39 @@ def test_a_scrape_has_what_an_alert_needs(node):
     for name in ("ich_node_results_total", "ich_node_queue_oldest_seconds", "ich_node_disk_free_bytes"):
         assert f"# TYPE {name}" in text
     assert 'ich_node_deliveries{destination="pacs",state="pending"} 3.0' in text
+
+
+# --- a reverse proxy signs people in --------------------------------------------------------------------------------
+
+
+def proxied(board: Board, name: str = "ada", role: str = "operator") -> TestClient:
+    """A page behind the proxy, which adds its headers to every request."""
+    return client(board, **{"X-Remote-User": name, "X-Remote-Role": role, SECRET_HEADER: "s" * 32})
+
+
+def test_who_was_signed_in_by_the_proxy_gives_an_opinion(node):
+    job = node.published(1, "STAT", present=("any",))
+    board = node.board(proxy=Proxy("X-Remote-User", "X-Remote-Role", "s" * 32))
+    page = proxied(board)
+    form = {"csrf": csrf(page), "opinion": "agree"}
+    assert page.post(f"/study/{job}/feedback", data=form).status_code == 303
+    assert proxied(board, "bob").post(f"/study/{job}/feedback", data=form).status_code == 403
+    assert [entry.reader for entry in board.book.of_job(job)] == ["ada"]
+
+
+def test_a_page_behind_the_proxy_that_asks_again_and_again_leaves_one_session(node):
+    board = node.board(proxy=Proxy("X-Remote-User", "X-Remote-Role", "s" * 32))
+    for _ in range(5):
+        proxied(board).get("/")
+        proxied(board, "bob").get("/")
+    assert len(board.sessions._open) == 2
+
+
+def test_a_reader_who_is_no_longer_an_operator_is_none_at_once(node):
+    job = node.published(1)
+    say_sent(node.store, *node.store.due("pacs"))
+    board = node.board(proxy=Proxy("X-Remote-User", "X-Remote-Role", "s" * 32))
+    token = csrf(proxied(board))
+    reader = proxied(board, role="reader")
+    assert reader.post(f"/study/{job}/redo", data={"csrf": token}).status_code == 403
+    assert reader.post(f"/study/{job}/redo", data={"csrf": csrf(reader)}).status_code == 403
