@@ -30,8 +30,7 @@ MOST_VALUES = 64
 """Values of one attribute that are looked at; no attribute that is asked for has more than a few."""
 TEXT = frozenset(("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT"))
 BYTES = frozenset(("OB", "OD", "OF", "OL", "OV", "OW", "UN"))
-KINDS = (TEXT, BYTES, frozenset(("AT", "FD", "FL", "SL", "SS", "SV", "UL", "US", "UV")))
-"""VRs (PS3.5 6.2) that senders take for each other without harm; SQ is like no other."""
+"""VRs (PS3.5 6.2) of text and of plain bytes, which senders take for each other without harm."""
 MOST_NAMED = 8  # chosen: enough to find the culprit by
 LONGEST_NUMBERS = 4096
 """Bytes of an unreadable numeric element that are looked at once more; six numbers have 101 at most (PS3.5 6.2)."""
@@ -144,14 +143,20 @@ def drop_unreadable(header: Dataset) -> list[str]:
     """
     contradictory: list[str] = []
     for found in list(header.elements()):
-        if found.VR is not None and not _is_of_its_kind(found.tag, str(found.VR)):
+        vr = None if found.VR is None else _own_vr(found.tag, str(found.VR))
+        if vr == "":
             contradictory.append(keyword_for_tag(found.tag))
             del header[found.tag]
             continue
-        if isinstance(found, DataElement) and found.VR != "SQ":
+        if isinstance(found, DataElement) and found.VR != "SQ" and vr == found.VR:
             continue  # was read before
         try:
             with decoding(UNREADABLE):
+                if vr is not None and vr != found.VR:
+                    if isinstance(found, RawDataElement):
+                        header[found.tag] = found._replace(VR=vr)
+                    else:
+                        header[found.tag] = DataElement(found.tag, vr, found.value)
                 element = header[found.tag]
         except UnusableSeries:
             del header[found.tag]
@@ -163,11 +168,14 @@ def drop_unreadable(header: Dataset) -> list[str]:
 
 
 @lru_cache(maxsize=4096)  # as `_text_vr`
-def _is_of_its_kind(tag: BaseTag, vr: str) -> bool:
-    """Whether a VR is of the kind (text, number, bytes, sequence) that the dictionary says; true where it is silent."""
+def _own_vr(tag: BaseTag, vr: str) -> str:
+    """The VR for an element that came under `vr`: that of the dictionary for text; empty where they contradict."""
     if vr == "UN" or not dictionary_has_tag(tag):
-        return True
-    return any(vr == one or any({vr, one} <= kind for kind in KINDS) for one in dictionary_VR(tag).split(" or "))
+        return vr
+    known = dictionary_VR(tag).split(" or ")
+    if vr in known:
+        return vr
+    return known[0] if known[0] in TEXT and vr in TEXT | BYTES else ""
 
 
 def _raw_texts(header: Dataset, keyword: str) -> list[str]:

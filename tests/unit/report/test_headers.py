@@ -226,6 +226,24 @@ def test_elements_of_another_kind_than_the_dictionarys_are_left_out_and_named(ki
         assert reading.drop_unreadable(written) == []
 
 
+@pytest.mark.parametrize("read_before", [False, True])
+@pytest.mark.parametrize("vr", ["LO", "OB", "UN", "CS", "UT"])
+def test_dates_codes_and_numbers_in_text_get_their_own_vr(vr, read_before):
+    values = {"StudyDate": b"20261126", "PatientSex": b"F ", "PatientWeight": b"62.5", "PatientAge": b"045Y"}
+    header = raw_file()
+    for keyword, value in values.items():
+        with_raw(header, keyword, vr, value)
+        if read_before:
+            reading.text(header, keyword)
+    assert reading.cleaned([header]) == ()
+    result = through_a_file(stamped(header))
+    if read_before and vr == "OB":
+        return  # decoded as bytes: what cannot be made text is left out
+    assert (result.StudyDate, result.PatientSex, result.PatientAge) == ("20261126", "F", "045Y")
+    assert float(result.PatientWeight) == 62.5
+    assert [result[keyword].VR for keyword in values] == [dictionary_VR(keyword) for keyword in values]
+
+
 @pytest.mark.parametrize("vr", ["SH", "UT", "OB", "UN", "ST"])
 def test_text_under_another_vr_of_text_or_as_plain_bytes_gets_its_own(vr):
     header = raw_file()
