@@ -115,7 +115,7 @@ class Shared:
         read.
         """
         encoding = str(header.original_character_set)
-        for raw in list(header.elements()):
+        for raw in list(header.values()):
             if not isinstance(raw, RawDataElement) or not _stands_alone(raw.tag, raw.VR):
                 continue
             if raw.value is None or len(raw.value) > LONGEST_SHARED:

@@ -102,7 +102,7 @@ def keep_sent_text(header: Dataset) -> None:
     of text, or as plain bytes, gets its own.
     """
     kept: dict[BaseTag, RawDataElement] = {}
-    for raw in list(header.elements()):
+    for raw in list(header.values()):
         if not isinstance(raw, RawDataElement) or not raw.value:
             continue
         vr = _text_vr(raw.tag)
@@ -142,7 +142,7 @@ def drop_unreadable(header: Dataset) -> list[str]:
     whoever gets a copy would stumble; their keywords are returned.
     """
     contradictory: list[str] = []
-    for found in list(header.elements()):
+    for found in list(header.values()):
         vr = None if found.VR is None else _own_vr(found.tag, str(found.VR))
         if vr == "":
             contradictory.append(keyword_for_tag(found.tag))
