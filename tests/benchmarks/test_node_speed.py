@@ -2,7 +2,7 @@
 
 Three roles, a scanner and a PACS are processes of their own on this machine, the state directory lies on its disk.
 Prints tables and asserts nothing about time: seconds mean something on a calm machine only, CPU seconds on a busy one
-too. By hand: `python tests/benchmarks/test_node_speed.py [idle] [32] [300] [1500] [queue]`.
+too. By hand: `python tests/benchmarks/test_node_speed.py [idle] [32] [300] [1500] [queue] [queue2]`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from raw_scu import P_DATA, RawScu, message, status_of
 
 from ich_node.phantom import head, series
 from tests.benchmarks.thin import between_slices
-from tests.crash.node import ROLES, Node
+from tests.crash.node import Node
+from tests.crash.supervised import Supervised
 from tests.datasets import encoded
 from tests.ports import free_port
 
@@ -166,15 +167,19 @@ def environment() -> dict[str, str]:
 
 
 @contextmanager
-def running() -> Iterator[tuple[Node, Pacs, dict[str, float]]]:
+def running(workers: int = 1) -> Iterator[tuple[Node, Pacs, dict[str, float]]]:
     """A node with its PACS on this disk, and seconds to READY of each role, all started at once."""
     pacs = Pacs()
     with tempfile.TemporaryDirectory(dir=".", prefix="bench-") as folder:
         node = Node(Path(folder).resolve(), pacs.port, changes=DEFAULTS, environment=environment())
+        for number in range(2, workers + 1):
+            name, command = f"infer {number}", [sys.executable, "-m", "ich_node", "infer", "--config", str(node.config)]
+            another = {**environment(), "ICH_NODE_WORKER": str(number)}
+            node.roles[name] = Supervised(name.replace(" ", ""), command, node.folder, another)
         began, ready_s = time.monotonic(), dict[str, float]()
         for role in node.roles.values():
             role.start()
-        while len(ready_s) < len(ROLES):
+        while len(ready_s) < len(node.roles):
             for name, role in node.roles.items():
                 if name not in ready_s and role.ready.is_set():
                     ready_s[name] = time.monotonic() - began
@@ -225,10 +230,10 @@ def one_by_one(slices: int, times: int) -> None:
         )
 
 
-def queue_full(count: int) -> None:
+def queue_full(count: int, workers: int) -> None:
     """Studies of 32 slices that come faster than they can be analysed: how many a minute."""
     study = Study(32)
-    with running() as (node, pacs, _):
+    with running(workers) as (node, pacs, _):
         pacs.wait(study.send(node.port)[0])
         meter = Meter(node)
         sent = [study.send(node.port)[0] for _ in range(count)]
@@ -236,7 +241,9 @@ def queue_full(count: int) -> None:
         third = count // 3  # while the queue fills, and while it runs dry, others work too
         rate = 60 * (count - third - 1) / (answered[-1] - answered[third])
         cpu = {name: seconds / count for name, seconds in meter.spent_s().items()}
-        print(f"queue full: {rate:.0f} studies of 32 slices per minute; CPU s per study {said(cpu, 2)}")
+        print(
+            f"queue full, {workers} workers: {rate:.0f} studies of 32 slices per minute; CPU s per study {said(cpu, 2)}"
+        )
 
 
 PARTS: dict[str, Callable[[], None]] = {
@@ -245,7 +252,8 @@ PARTS: dict[str, Callable[[], None]] = {
     "300": lambda: one_by_one(300, 6),
     "1000": lambda: one_by_one(1000, 1),
     "1500": lambda: one_by_one(1500, 1),
-    "queue": lambda: queue_full(24),
+    "queue": lambda: queue_full(24, workers=1),
+    "queue2": lambda: queue_full(24, workers=2),
 }
 
 
