@@ -184,12 +184,13 @@ class Incoming:
 
     def _open(self, identity: Identity) -> None:
         self._identity = identity
+        aside = identity.sop_class_uid not in IMAGE_CLASSES
         if identity.sop_class_uid != self._request.sop_class_uid:
             self._refuse(DATASET_MISMATCH, "SOP Class of dataset and request differ")
         elif identity.sop_instance_uid != self._request.sop_instance_uid:
             self._refuse(DATASET_MISMATCH, "SOP Instance of dataset and request differ")
         elif refusal := self._reception.shares.refusal(
-            self._address, self._reception.spool.room(), aside=identity.sop_class_uid not in IMAGE_CLASSES
+            self._address, identity.series_uid, self._reception.spool.room(), aside=aside
         ):
             self._refuse(OUT_OF_RESOURCES, refusal)
         else:
@@ -199,7 +200,7 @@ class Incoming:
                 sop_class_uid=identity.sop_class_uid,
                 transfer_syntax_uid=self._request.transfer_syntax_uid,
                 sender=self._request.peer,
-                aside=identity.sop_class_uid not in IMAGE_CLASSES,
+                aside=aside,
             )
             self._writer.write(self._pending)
         self._pending = []
@@ -217,7 +218,7 @@ class Incoming:
         except UnidentifiableInstance as error:
             self._refuse(CANNOT_UNDERSTAND, str(error))
         else:
-            self._reception.shares.took(self._address, self._size)
+            self._reception.shares.took(self._address, self._identity.series_uid, self._size)
             self._audit(self._identity, path)
             if self._identity.sop_class_uid in IMAGE_CLASSES:
                 request, identity = self._request, self._identity
