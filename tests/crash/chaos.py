@@ -28,7 +28,7 @@ NODE_FAULTS: dict[str, tuple[Callable[..., tuple[Outcome, object]], int]] = {
     "database_gone": (faults.database_gone, 5),
     "clock_jumps": (faults.clock_jumps, 10),
 }
-POWER_CUTS = 40
+POWER_CUTS = {"receiver": 40, "node": 20}
 RECEIVER_FAULTS: dict[str, tuple[Callable[..., Outcome], int]] = {
     "kill_receiver": (faults.kill_receiver, 50),
     "abort_in_instance": (faults.abort_in_instance, 50),
@@ -94,8 +94,15 @@ def _power_cuts(seed: int, scale: float) -> Iterator[Outcome]:
             remark = f"left out: this machine lacks {missing}"
             yield Outcome(f"power cut, {file_system}", "ich_node", 0, 0, 0, 0, (), remark)
             continue
-        with _folder("power_cut") as folder:
-            yield faults.power_cut(folder, _scaled(POWER_CUTS, scale), seed, file_system)
+        try:
+            with _folder("power_cut") as folder:
+                yield faults.power_cut(folder, _scaled(POWER_CUTS["receiver"], scale), seed, file_system)
+            with _folder("power_cut_node") as folder:
+                yield faults.power_cut_node(folder, _scaled(POWER_CUTS["node"], scale), seed, file_system)[0]
+        except Exception as error:
+            traceback.print_exc()
+            remark = f"broke off: {type(error).__name__}"
+            yield Outcome(f"power cut, {file_system}", "ich_node", 0, 0, 0, 0, (), remark, ended=False)
 
 
 class _folder:  # noqa: N801 a context manager that reads as a verb

@@ -354,7 +354,28 @@ def power_cut(folder: Path, cuts: int, seed: int, file_system: str) -> Outcome:
     """The power goes while a scanner sends: the disk of that moment is mounted again; needs root and loop devices."""
     looked_at, lost, closed, control_lost, recovery = powercut.cut_under_receiver(folder, cuts, seed, file_system)
     remark = f"beside it, without fsync: {control_lost} of {closed} lost"
-    return Outcome(f"power cut, {file_system}", "ich_node", cuts, looked_at, lost, 0, recovery, remark)
+    return Outcome(f"power cut while receiving, {file_system}", "ich_node", cuts, looked_at, lost, 0, recovery, remark)
+
+
+def power_cut_node(folder: Path, cuts: int, seed: int, file_system: str) -> tuple[Outcome, Verdict]:
+    """The power goes under the whole node while a scanner sends and a PACS takes results; it starts on what is left."""
+    rng = random.Random(seed)
+    recovery, closed, control_lost = [], 0, 0
+    with powercut.Disk(folder / "power", file_system) as disk, CountingPacs() as pacs:
+        changes = {"store": {"state_dir": str(disk.root / "state"), "min_free_gb": 0.01}}
+        with Node(folder / "node", pacs.port, changes=changes) as node:
+            scanner = Scanner(Patients(folder / "sent", seed=seed), node.port, seed)
+            scanner.start()
+            for number in counted(cuts):
+                control = powercut.Control(disk.root / f"control-{number}")
+                control.start()
+                time.sleep(rng.uniform(0.5, 6))
+                written, lost, seconds = powercut.cut_under_node(disk, node, control)
+                closed, control_lost = closed + written, control_lost + lost
+                recovery.append(seconds)
+            remark = f"beside it, without fsync: {control_lost} of {closed} lost"
+            fault = f"power cut of the whole node, {file_system}"
+            return _settle(fault, node, pacs, [scanner], cuts, recovery, remark)
 
 
 def _receiving(

@@ -1,4 +1,5 @@
-"""A power cut under a receiver: the disk as it is at one moment, mounted again and compared with what was acknowledged.
+"""A power cut: the disk as it is at one moment, mounted again and compared with what was acknowledged; or, for a whole
+node, put in the place of the one that went on, so that the node starts on it.
 
 An outer image (xfs with reflink) holds an inner one, which is a loop device with direct I/O under the file system on
 trial: what that one has not written yet is not in the image. FICLONE takes a consistent copy of it while all goes on;
@@ -12,6 +13,7 @@ import fcntl
 import os
 import random
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -20,12 +22,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.crash.evidence import is_held
+from tests.crash.node import Node
 from tests.crash.peers import IchNode
 from tests.crash.scanner import Patients, Scanner
 
 FICLONE = 0x40049409  # linux/fs.h
-OUTER, INNER = "3G", "512M"
+OUTER, INNER = "4G", "1G"
 MAKE = {"ext4": ["mkfs.ext4", "-q"], "xfs": ["mkfs.xfs", "-q", "-s", "size=4096"]}  # a clone's loop device has 4096
+UNMOUNT_WITHIN_S = 20
 CONTROL_BYTES = 20_000
 CONTROL_PAUSE_S = 0.02
 MOST_CONTROL = 1000
@@ -65,9 +69,9 @@ class Disk:
         return self
 
     def __exit__(self, *_: object) -> None:
-        _sh("umount", self.root)
+        _unmount(self.root)
         _sh("losetup", "-d", self._device)
-        _sh("umount", self._outer)
+        _sh("umount", "--lazy", self._outer)  # another mount namespace may still know the inner one
         self._outer_image.unlink()
 
     def cut(self) -> Path:
@@ -76,6 +80,17 @@ class Disk:
         with self._image.open("rb") as source, image.open("wb") as target:
             fcntl.ioctl(target.fileno(), FICLONE, source.fileno())
         return image
+
+    def replace(self, image: Path) -> None:
+        """Go on with the disk of an image, after its recovery, as if the power had gone in that moment.
+
+        Nobody may use the disk meanwhile. Raises RuntimeError when somebody does.
+        """
+        _unmount(self.root)
+        _sh("losetup", "-d", self._device)
+        image.rename(self._image)
+        self._device = _attach(self._image)
+        _sh("mount", self._device, self.root)
 
     @contextmanager
     def mounted(self, image: Path) -> Iterator[Path]:
@@ -102,16 +117,16 @@ class Control(threading.Thread):
         folder.mkdir()
         self.written: list[str] = []
         self._count = 0
-        self._folder, self._finish = folder, threading.Event()
+        self.folder, self._finish = folder, threading.Event()
 
     def run(self) -> None:
         """Write until finish()."""
         while not self._finish.wait(CONTROL_PAUSE_S):
             self._count += 1
             name = f"{self._count:06}"
-            (self._folder / name).write_bytes(name.encode() * (CONTROL_BYTES // 6))
+            (self.folder / name).write_bytes(name.encode() * (CONTROL_BYTES // 6))
             if len(self.written) == MOST_CONTROL:
-                (self._folder / self.written.pop(0)).unlink()
+                (self.folder / self.written.pop(0)).unlink()
             self.written.append(name)
 
     def finish(self) -> None:
@@ -128,6 +143,25 @@ def lost_of_control(folder: Path, written: list[str]) -> int:
         return path.read_bytes() if path.exists() else b""
 
     return sum(content(name) != name.encode() * (CONTROL_BYTES // 6) for name in written)
+
+
+def cut_under_node(disk: Disk, node: Node, control: Control) -> tuple[int, int, float]:
+    """The power goes under a whole node, and it starts again: (closed files of the control, lost, seconds until READY).
+
+    First nobody does anything any more, so that what was acknowledged by then is known; then comes the moment.
+    """
+    for role in node.roles.values():
+        role.freeze()
+    written = control.written[-MOST_CONTROL // 2 :]
+    image = disk.cut()
+    node.stop(signal.SIGKILL)
+    control.finish()
+    started = time.monotonic()
+    disk.replace(image)
+    lost = lost_of_control(control.folder, written)
+    shutil.rmtree(control.folder, ignore_errors=True)
+    node.start()
+    return len(written), lost, time.monotonic() - started
 
 
 def cut_under_receiver(
@@ -169,6 +203,19 @@ def _attach(image: Path) -> str:
         _sh("losetup", "-d", device)
         raise RuntimeError("no direct I/O: what this shows would mean nothing")
     return device
+
+
+def _unmount(place: Path) -> None:
+    """As soon as nobody uses it: a process that was killed, or a loop device, may still be going."""
+    end = time.monotonic() + UNMOUNT_WITHIN_S
+    while True:
+        try:
+            _sh("umount", place)
+            return
+        except RuntimeError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
 
 
 def _sh(*command: object) -> str:

@@ -75,6 +75,12 @@ class Supervised:
                 self.ready.clear()
                 self.process.send_signal(signal.SIGKILL)
 
+    def freeze(self) -> None:
+        """SIGSTOP: it does nothing more until it is killed."""
+        with self._lock:
+            if self.process is not None and self.process.poll() is None:
+                self.process.send_signal(signal.SIGSTOP)
+
     def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
         """End it by a signal, and by SIGKILL when it does not listen; it is not started again."""
         self._stopping.set()

@@ -78,6 +78,12 @@ def test_a_power_cut_takes_nothing_that_was_acknowledged(tmp_path, file_system):
     assert outcome.lost == 0
 
 
+def test_a_power_cut_of_the_whole_node_loses_and_doubles_nothing(tmp_path):
+    if missing := powercut.lacks():
+        pytest.skip(f"needs {missing}")
+    assert_kept(*faults.power_cut_node(tmp_path, 2, SEED, "ext4"))
+
+
 def test_success_is_said_only_after_the_disk_was_told(tmp_path):
     if shutil.which("strace") is None:
         pytest.skip("needs strace")
