@@ -78,14 +78,25 @@ def test_bright_vessels_are_taken_for_contrast():
         gates.check(volume(hu))
 
 
-def test_a_bright_sagittal_sinus_is_taken_for_contrast():
+@pytest.mark.parametrize("sinus_hu", [130, 92])
+def test_a_bright_sagittal_sinus_is_taken_for_contrast(sinus_hu):
+    """As in a venous phase, and in a delayed one."""
     hu = HEAD.hu.copy()
     for index, brain in enumerate(inside()):
         rows = np.flatnonzero(brain[:, 128])
         if len(rows):
-            hu[index, rows[-1] - 5 : rows[-1] + 5, 123:134] = 130
+            hu[index, rows[-1] - 5 : rows[-1] + 5, 123:134] = sinus_hu
     with pytest.raises(UnusableSeries, match=Why.BRIGHT_VESSELS):
         gates.check(volume(hu))
+
+
+def test_a_sinus_that_is_as_dense_as_a_high_haematocrit_makes_it_is_not_taken_for_contrast():
+    hu = HEAD.hu.copy()
+    for index, brain in enumerate(inside()):
+        rows = np.flatnonzero(brain[:, 128])
+        if len(rows):
+            hu[index, rows[-1] - 5 : rows[-1] + 5, 123:134] = 70
+    assert gates.check(volume(hu)) == ()
 
 
 @pytest.mark.parametrize("slices", [slice(0, 30), slice(4, 16)], ids=["whole", "half"])
