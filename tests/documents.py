@@ -134,6 +134,31 @@ def model_stress() -> str:
     return table(head, rows)
 
 
+def model_types() -> str:
+    """Precision and recall of named types, as `evaluate.stored` measured them."""
+    found = _measured("stored")
+    if found is None:
+        return "Not measured for this bundle.\n"
+    rows = [(label, shares["precision"], shares["recall"]) for label, shares in found["types"].items()]
+    return table(("type", "precision of a name", "recall"), rows)
+
+
+def model_rules() -> str:
+    """How the rule of a study compares with others, as `evaluate.stored` measured it."""
+    found = _measured("stored")
+    if found is None:
+        return "Not measured for this bundle.\n"
+    groups = {which: found["rules"][which] for which in ("on all patients", "calibrated by fold")}
+    best = max(groups["on all patients"], key=lambda name: groups["on all patients"][name][0])
+    rows = [
+        (f"{name}, {which}", *(f"{value:.3f}" for value in aucs))
+        for which, rules in groups.items()
+        for name, aucs in rules.items()
+        if which == "calibrated by fold" or name in ("as shipped", best)
+    ]
+    return table(("rule", "study AUC, any", "up to 4 slices", "over 4 slices"), rows)
+
+
 def model_left_out() -> str:
     """What weights that have seen phantoms only make of the patients, as `evaluate.left_out` measured it."""
     found = _measured("left_out")
@@ -156,7 +181,7 @@ TABLES: dict[str, Callable[[], str]] = {
     made.__name__: made
     for made in (
         *(verbs, pacs_answers, rejections, moves, events, model_figures, model_bands, model_anatomy),
-        *(model_stress, model_left_out, model_rsna),
+        *(model_stress, model_left_out, model_rsna, model_types, model_rules),
     )
 }
 

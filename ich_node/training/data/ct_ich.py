@@ -113,17 +113,18 @@ def folds(
 ) -> npt.NDArray[np.intp]:
     """A fold 0 … count − 1 for every slice: no patient in two folds, rare types spread over the folds."""
     rng = np.random.default_rng(seed)
-    names = np.unique(patients)
-    present = np.array([labels[patients == name].max(axis=0) for name in names])
+    names, own = np.unique(patients, return_inverse=True)
+    order = np.argsort(own, kind="stable")
+    present = np.maximum.reduceat(labels[order], np.searchsorted(own[order], np.arange(len(names))))
     rarity = present @ (1 / np.maximum(present.sum(axis=0), 1))
     load = np.zeros((count, labels.shape[1] + 1))
-    fold_of = {}
+    fold = np.zeros(len(names), np.intp)
     for index in np.lexsort((rng.uniform(size=len(names)), -rarity)):
         need = np.append(present[index], 0.2)
         best = int(np.argmin(load @ need + 1e-3 * rng.uniform(size=count)))
         load[best] += np.append(present[index] / np.maximum(present.sum(axis=0), 1), 1 / len(names))
-        fold_of[names[index]] = best
-    return np.array([fold_of[name] for name in patients], np.intp)
+        fold[index] = best
+    return fold[own]
 
 
 def _grey(path: Path) -> npt.NDArray[np.uint8]:
