@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +41,12 @@ def rules() -> dict[str, Rule]:
             rule = Aggregation(slice_half_width_mm=width, study_half_width_mm=width, study_span_mm=span)
             found[f"highest {span:g} mm, smoothed by {width:g} mm"] = rule.study
     for sharp in SHARPNESS:
-        found[f"log-mean-exp of all slices, r = {sharp:g}"] = lambda logits, _, r=sharp: (
-            np.log(np.exp(r * logits).mean(axis=0)) / r
-        )
+        found[f"log-mean-exp of all slices, r = {sharp:g}"] = partial(_mean_exp, sharp)
     return found
+
+
+def _mean_exp(sharpness: float, logits: Array, _heights_mm: Array) -> Array:
+    return np.asarray(np.log(np.exp(sharpness * logits).mean(axis=0)) / sharpness)
 
 
 def compare(found: dict[str, npt.NDArray[Any]]) -> dict[str, Any]:
