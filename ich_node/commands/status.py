@@ -15,8 +15,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from ich_node.board import health
+from ich_node.board import health, words
 from ich_node.board.studies import Card, Studies
+from ich_node.board.trend import Trend, book
 from ich_node.commands.tables import show
 from ich_node.domain.ledger import Job, hashed
 from ich_node.runtime import service
@@ -46,7 +47,7 @@ def status(config: Config, *, as_json: bool, watch: bool) -> int:
             studies.refresh()
             now = time.time()
             facts = health.facts(config, studies, now)
-            lines = [*_roles(), *_facts(config, facts)]
+            lines = [*_roles(), *_facts(config, facts), _drift(Trend.open(config, book(config).entries), now)]
             if watch and sys.stdout.isatty():
                 print("\x1b[2J\x1b[H", end="")
             if as_json:
@@ -126,6 +127,17 @@ def _facts(config: Config, facts: health.Facts) -> list[Line]:
         detail = f"{item.results} results wait, the oldest for {item.oldest_s:.0f} s{why_}"
         lines.append(Line(item.destination, item.oldest_s <= health.OVERDUE_S, detail))
     return lines
+
+
+def _drift(trend: Trend, now: float) -> Line:
+    """What has moved in the last week; reads the record that board and retention keep."""
+    drift = trend.drift
+    alarms = drift.standing(now)
+    if alarms:
+        return Line("drift", False, "; ".join(f"{words.EN.moved(alarm)}: {alarm.share:.0%}" for alarm in alarms))
+    if not drift.watched:
+        return Line("drift", True, f"the reference has {len(drift.reference)} of {drift.baseline} studies")
+    return Line("drift", True, "nothing has moved")
 
 
 def _row(card: Card) -> tuple[str, ...]:

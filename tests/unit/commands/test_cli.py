@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from ledger_builder import publish_job, say_sent
 
+from ich_node.board.drift import Alarm, Drift
 from ich_node.commands import check, cli
 from ich_node.domain.dicom import Instance, Series
 from ich_node.domain.ledger import Origin, hashed
@@ -198,3 +199,14 @@ def test_phantoms_that_differ_are_different_studies(tmp_path):
         first = next((tmp_path / kind).glob("*.dcm"))
         studies.add(pydicom.dcmread(first, stop_before_pixels=True).StudyInstanceUID)
     assert len(studies) == 2
+
+
+def test_status_names_what_has_moved_and_writes_nothing(config_file, tmp_path, monkeypatch, capsys):
+    cli.main(["status", "--config", str(config_file)])  # its exit code depends on what else runs on this machine
+    assert "drift\tthe reference has 0 of 500 studies" in capsys.readouterr().out
+    assert not (tmp_path / "state" / "board").exists()
+    alarm = Alarm(time.time(), "brain_hu_above", "38.6", 0.05, 0.8)
+    monkeypatch.setattr(Drift, "standing", lambda *_: (alarm,))
+    assert cli.main(["status", "--json", "--config", str(config_file)]) == 1
+    parts = json.loads(capsys.readouterr().out)["parts"]
+    assert parts["drift"] == {"well": False, "detail": "brain denser than 38.6 HU: 80%"}
