@@ -98,7 +98,7 @@ class Drift:
     def feed(self, lines: Iterable[Line]) -> None:
         """More of the record, in order."""
         for line in lines:
-            if isinstance(line, NewReference) or (self.reference and line.model != self.reference[0].model):
+            if isinstance(line, NewReference) or self._is_of_another_bundle(line):
                 self.reference, self.shares, self.readers = [], (), None
             if isinstance(line, NewReference):
                 continue
@@ -121,8 +121,12 @@ class Drift:
         """Every sum; none while the reference is being collected."""
         return self.shares if self.readers is None else (*self.shares, self.readers)
 
+    def _is_of_another_bundle(self, entry: Entry) -> bool:
+        """A result that names none says nothing about it."""
+        return bool(self.reference and entry.model) and entry.model != self.reference[0].model
+
     def _learn(self, entry: Entry) -> None:
-        if entry.model:  # who is not analysed by the header alone has one too; a broken result has none
+        if entry.model:
             self.reference.append(entry)
         if len(self.reference) < self.baseline:
             return

@@ -160,6 +160,21 @@ def test_another_bundle_and_a_persons_word_begin_a_new_reference():
     assert watch.reference == []
 
 
+def test_a_result_that_names_no_bundle_begins_nothing():
+    watch = Drift()
+    watch.feed(studies(1, BASELINE))
+    watch.feed(studies(1, 1, start=BASELINE, model=""))
+    assert len(watch.reference) == BASELINE
+
+
+def test_results_of_an_older_version_are_followed_for_what_they_say():
+    watch = Drift()
+    watch.feed(studies(1, BASELINE, brain_hu=None, noise_hu=None, scanner=""))
+    kinds = {share.kind for share in watch.watched}
+    assert {"positive_more", "reason_other", "scanner_other"} <= kinds
+    assert not {"brain_hu_above", "noise_hu_above", "scanner"} & kinds
+
+
 def test_an_alarm_stands_for_a_week():
     watch = Drift()
     watch.alarms.append(drift.Alarm(1000.0, "positive_more", "", 0.1, 0.3))
