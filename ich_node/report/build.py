@@ -16,7 +16,7 @@ from pydicom.uid import UID
 from ich_node.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from ich_node.domain.findings import Analysis
 from ich_node.report.identifiers import Identity
-from ich_node.report.pictures import multiframe, parametric_map, presentation_state
+from ich_node.report.pictures import multiframe
 from ich_node.report.pictures.secondary_capture import secondary_captures
 from ich_node.report.said.content import Content, Correction, content
 from ich_node.report.sr.document import ReportContext
@@ -73,9 +73,13 @@ def _additions(context: ReportContext, said: Content, options: ReportConfig) -> 
     if options.multi_frame and overlays:
         yield multiframe.multi_frame(overlays, context.identity, base + multiframe.SERIES_NUMBER_OFFSET)
     if options.parametric_map:
+        from ich_node.report.pictures import parametric_map  # noqa: PLC0415 — loads highdicom, for who asks for it
+
         number = base + parametric_map.SERIES_NUMBER_OFFSET
         yield from parametric_map.parametric_maps(context.analysis, context.identity, number, context.made_at)
     if options.presentation_state:
+        from ich_node.report.pictures import presentation_state  # noqa: PLC0415 — as above
+
         captions = [caption.title for caption in said.captions]
         number = base + presentation_state.SERIES_NUMBER_OFFSET
         state = presentation_state.presentation_state(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage, stats
+from scipy import ndimage
 
 from ich_node.domain.findings import Volume
 from ich_node.infer.see.blocks import opened
@@ -157,7 +157,9 @@ def _line(at: Array, values: Array, heights_mm: Array) -> Array:
     """A line through (at, values) that outliers do not move (Theil–Sen), evaluated at `heights_mm`."""
     if len(at) < 4:
         return np.full(len(heights_mm), float(np.median(values)))
-    slope, intercept = stats.theilslopes(values, at)[:2]
+    apart = at[:, None] - at
+    slope = np.median((values[:, None] - values)[apart > 0] / apart[apart > 0])
+    intercept = np.median(values) - slope * np.median(at)
     return np.asarray(intercept + slope * heights_mm, np.float64)
 
 
