@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from ich_node.domain.errors import StoreError
 from ich_node.store.ledger import database
@@ -34,3 +35,10 @@ def test_the_migrations_make_what_the_tables_say(tmp_path):
         context = MigrationContext.configure(db, opts={"include_object": is_comparable})
         assert compare_metadata(context, metadata) == []
     engine.dispose()
+
+
+def test_a_migration_has_the_number_of_its_file():
+    scripts = ScriptDirectory(str(database.MIGRATIONS))
+    names = sorted(path.name[:4] for path in database.MIGRATIONS.glob("versions/[0-9]*.py"))
+    assert sorted(script.revision for script in scripts.walk_revisions()) == names
+    assert scripts.get_current_head() == names[-1]
