@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -26,13 +27,22 @@ CONNECTIONS = 600  # open pages hold one each
 STOP_WITHIN_S = 3  # chosen: open pages hold their line for ever; they come back by themselves
 
 
+class Server(uvicorn.Server):
+    """A server that says that it is ready when its port is open, not before."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port."""
+        await super().startup(sockets)
+        service.notify("READY=1")
+
+
 def run(config: Config, stop: service.Stop) -> None:
     """Serve the board until `stop` is set. Raises ConfigError when users, secret or port cannot be used."""
     heart = service.Heartbeat()
     jobs = open_ledger(config)
     board = make(config, jobs, alive=lambda: heart.beat("the board is open"))
     options = config.board
-    server = uvicorn.Server(
+    server = Server(
         uvicorn.Config(
             build(board),
             host=options.address,
@@ -47,7 +57,6 @@ def run(config: Config, stop: service.Stop) -> None:
     )
     threading.Thread(target=_end_with, args=(stop, server), daemon=True).start()
     logs.get().info("board_open", address=options.address, port=options.port, sign_in=not board.entrance.is_open)
-    service.notify("READY=1")
     try:
         asyncio.run(server.serve())
     except SystemExit as error:  # uvicorn's way to say that it could not listen

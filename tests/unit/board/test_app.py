@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,9 +23,10 @@ from ich_node.board.record import Record
 from ich_node.board.studies import Studies
 from ich_node.domain.dicom import Instance, Series
 from ich_node.domain.findings import LABELS
-from ich_node.runtime.config import Config
+from ich_node.runtime.config import BoardConfig, Config
 from ich_node.store.ledger.jobs import JobStore
 from tests.ledger_builder import CT_IMAGE, Clock, configuration, destination, publish_job, say_sent, write_instance
+from tests.ports import free_port
 
 
 def result(priority: str | None, present: tuple[str, ...] = (), reason: str | None = None) -> dict:
@@ -448,6 +451,21 @@ def test_nothing_is_read_again_while_nothing_changes(node):
     revision, cards = studies.revision, studies.cards
     assert studies.refresh() == frozenset()
     assert (studies.revision, studies.cards) == (revision, cards)
+
+
+def test_who_is_told_that_the_board_is_ready_finds_its_port_open(node, monkeypatch):
+    port, found, stop = free_port(), [], threading.Event()
+
+    def told(*words):
+        if "READY=1" not in words:
+            return
+        with socket.create_connection(("127.0.0.1", port), 5):
+            found.append(True)
+        stop.set()
+
+    monkeypatch.setattr(role.service, "notify", told)
+    role.run(node.config.model_copy(update={"board": BoardConfig(port=port)}), stop)
+    assert found == [True]
 
 
 def test_a_queue_that_stands_still_is_not_ready(node):
