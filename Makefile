@@ -30,7 +30,7 @@ man: $(VENV)/installed-dev  ## write the man page and the completions of the she
 	$(BIN)/python -m tests.terminal_files
 
 bench: $(VENV)/installed-dev  ## measure; prints figures, judges none
-	$(BIN)/python -m pytest tests/benchmarks -s --override-ini=addopts= -p no:randomly
+	$(BIN)/python -m pytest tests/benchmarks -s --override-ini=addopts= -p no:randomly --timeout=3600
 
 attack: $(VENV)/installed-dev  ## the attack tests in their long form: a million forged identities, scanners' rates under floods
 	ICH_NODE_ATTACK=long $(BIN)/python -m pytest -q -rP tests/integration/test_receive_attacks.py \
