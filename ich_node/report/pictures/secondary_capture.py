@@ -151,15 +151,16 @@ def set_plane(image: Dataset, source: Slice) -> None:
 
 def source_items(sources: Iterable[Slice], preserved: bool) -> list[Dataset]:
     """Items of Source Image Sequence (PS3.3 C.7.6.1.1.4); `preserved`: a pixel here is the same place as there."""
-    items = []
+    items, common = [], Dataset()
+    common.PurposeOfReferenceCodeSequence = [headers.code_item(SOURCE_IMAGE)]
+    common.SpatialLocationsPreserved = "YES" if preserved else "NO"
     for source in sources:
         item = Dataset()
+        item.update(common)  # the same elements: there may be a thousand items
         item.ReferencedSOPClassUID = source.header.SOPClassUID
         item.ReferencedSOPInstanceUID = source.header.SOPInstanceUID
         if source.frame_number is not None:
             item.ReferencedFrameNumber = source.frame_number
-        item.PurposeOfReferenceCodeSequence = [headers.code_item(SOURCE_IMAGE)]
-        item.SpatialLocationsPreserved = "YES" if preserved else "NO"
         items.append(item)
     return items
 
