@@ -52,7 +52,7 @@ SPACE_WAIT_S = 10.0  # chosen: retention and people take longer to make room tha
 SHORTEST_WAIT_S = 0.005  # between two looks at whether results may go out
 LONGEST_RETRY_S = 3600.0  # a reader waits for the answer: an hour is already late
 TISSUE_HU = -300  # between air and fat
-AIR_SHARE = 0.05  # of the largest slice: a head holder has .03
+AIR_SHARE = 0.07  # of the largest slice: holders have .01 to .07; of a head, less than 4 mm are left at .07
 LAST_SHARE = 0.4
 """Of the slice below. Near its top a round head gets smaller in proportion to what is left of it: at half, it would end
 with the next slice. Some room for noise and for the holder."""
