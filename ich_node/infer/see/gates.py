@@ -47,6 +47,9 @@ SINUS_HU, SINUS_PART_HU, SINUS_BRAIN_MM = (70.0, 80.0), (76.0, 91.0), 30.0
 """Lower quartile and median. Of 55 heads without contrast the highest were 65 and 68, in phantoms with a delayed phase
 the lowest 72 and 82 (docs/gates.md). Less than 30 mm of brain are near the base, where bone makes more of it."""
 
+ALONG_FALX_HU = 12.0
+"""Where 14 to 26 mm from the inner table it is as bright, but for this, blood lies along the falx; chosen: enhanced,
+the falx stays 30 HU and more below the sinus."""
 ARTERY_HU, ARTERY_PEAK_HU, ARTERY_MM2, ARTERY_RADIUS_MM = 110, 125, 150.0, 3.5
 """An artery in the first pass of a contrast agent has 250 to 450 HU; of a thin one, a third is left on a slab of 5 mm,
 and still more than of any clot. One that runs within the slab is long, but no thicker."""
@@ -265,20 +268,26 @@ def _sinus(fine: Floats, inside: Mask, fine_mm: tuple[float, float]) -> tuple[fl
     """Lower quartile and median over slabs of the brightest 4 mm, free of bone, near the back inner table, midline."""
     size = max(2, round(4 / fine_mm[0]))
     near, far, aside = round(2 / fine_mm[0]), round(9 / fine_mm[0]), round(7 / fine_mm[1])
+    falx = round(14 / fine_mm[0]), round(26 / fine_mm[0])
     found = []
     for image, brain in zip(fine, inside, strict=True):
         middle = 2 * int(np.median(np.nonzero(brain)[1]))
         first = max(0, middle - aside - size)
         strip = image[:, first : middle + aside + size]
-        mean, highest = ndimage.uniform_filter(strip, size), ndimage.maximum_filter(strip, size)
-        best = 0.0
+        mean = ndimage.uniform_filter(strip, size)
+        mean[ndimage.maximum_filter(strip, size) >= VESSEL_LIMIT_HU] = 0
+
+        def brightest(start: int, stop: int, column: int, mean: Floats = mean) -> float:
+            return float(mean[max(0, start) : max(0, stop), column].max(initial=0.0))
+
+        best = ahead = 0.0
         for column in range(max(0, middle - aside), min(2 * brain.shape[1], middle + aside + 1)):
             rows = np.flatnonzero(brain[:, column // 2])
             if len(rows):
                 back = 2 * int(rows[-1]) + 1
-                place = slice(max(0, back - far), max(0, back - near) + 1), column - first
-                best = max(best, float(mean[place][highest[place] < VESSEL_LIMIT_HU].max(initial=0.0)))
-        found.append(best)
+                best = max(best, brightest(back - far, back - near + 1, column - first))
+                ahead = max(ahead, brightest(back - falx[1], back - falx[0], column - first))
+        found.append(min(best, BRAIN_HU[1]) if ahead > best - ALONG_FALX_HU else best)
     return (float(np.percentile(found, 25)), float(np.median(found))) if found else (0.0, 0.0)
 
 

@@ -90,6 +90,15 @@ def test_a_bright_sagittal_sinus_is_taken_for_contrast(sinus_hu):
         gates.check(volume(hu))
 
 
+def test_blood_along_the_falx_is_not_taken_for_a_bright_sinus():
+    hu = HEAD.hu.copy()
+    for index, brain in enumerate(inside()):
+        rows = np.flatnonzero(brain[:, 128])
+        if len(rows):
+            hu[index, rows[-1] - 40 : rows[-1] + 4, 124:133] = 88
+    assert gates.check(volume(hu)) == ()
+
+
 def test_a_sinus_that_is_as_dense_as_a_high_haematocrit_makes_it_is_not_taken_for_contrast():
     hu = HEAD.hu.copy()
     for index, brain in enumerate(inside()):
