@@ -104,10 +104,11 @@ def request(
     version: int = 1,
     abstract: bytes = CT,
     syntax: bytes = EXPLICIT,
+    more: bytes = b"",
 ) -> bytes:
     context = item(0x20, bytes((1, 0, 0, 0)) + item(0x30, abstract) + item(0x40, syntax))
     head = struct.pack(">HH", version, 0) + called + calling + bytes(32)
-    return pdu(1, head + item(0x10, b"1.2.840.10008.3.1.1.1") + context + user)
+    return pdu(1, head + item(0x10, b"1.2.840.10008.3.1.1.1") + context + more + user)
 
 
 def user(*items: bytes) -> bytes:
@@ -147,6 +148,11 @@ REQUESTS = {
     "abstract syntax padded with a blank": request(abstract=CT + b" "),
     "transfer syntax padded with NUL": request(syntax=EXPLICIT + b"\0"),
     "unknown class": request(abstract=b"1.2.3.4.5"),
+    "abstract syntax that is no UID beside a good one": request(
+        more=item(0x20, b"\3\0\0\0" + item(0x30, b"CT Image") + item(0x40, EXPLICIT))
+    ),
+    "even context ID beside a good one": request(more=item(0x20, b"\2\0\0\0" + item(0x30, CT) + item(0x40, EXPLICIT))),
+    "same context ID twice": request(more=item(0x20, b"\1\0\0\0" + item(0x30, CT) + item(0x40, EXPLICIT))),
     "16 KB of contexts": associate_rq(((CT, (EXPLICIT,)),) * 128),
 }
 
