@@ -184,10 +184,12 @@ class Pages:
         board, root = self._board, request.scope.get("root_path", "")
         asked = (_words(request).code, request.query_params.get("show"), request.query_params.get("q"), root)
         moment = int(board.clock() / SAME_FOR_S)
-        key = (board.studies.revision, len(board.book.entries), moment, session is not None, *asked)
+        now = (board.studies.revision, len(board.book.entries), moment)
+        key = (*now, session is not None, *asked)
         with self._making:
             if key not in self._made:
-                self._made = dict(list(self._made.items())[-MADE:])
+                fresh = [(other, html) for other, html in self._made.items() if other[: len(now)] == now]
+                self._made = dict(fresh[-MADE:])  # what is older nobody asks for
                 self._made[key] = self._html(request, "rows.html", session, **self._shown(request, session))
             return self._made[key]
 

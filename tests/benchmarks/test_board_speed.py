@@ -24,6 +24,7 @@ from tests.ledger_builder import configuration, destination, publish_job, write_
 from tests.ports import free_port
 from tests.unit.board.test_app import result
 
+pytestmark = pytest.mark.timeout(1800)  # 2,000 studies are published first
 STUDIES, PAGES, NEWS = 2000, 50, 20
 KINDS = [("STAT", ("any", "subdural")), ("HIGH", ("any",)), ("ROUTINE", ()), (None, ())]
 CT = "1.2.840.10008.5.1.4.1.1.2"
