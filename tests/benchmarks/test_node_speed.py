@@ -73,7 +73,7 @@ class Study:
         for number, image in enumerate(series.build_series(phantom, seed=slices), start=1):
             prefix = PLACEHOLDER.decode()
             image.StudyInstanceUID, image.SeriesInstanceUID = f"{prefix}.1", f"{prefix}.2"
-            image.SOPInstanceUID, image.FrameOfReferenceUID = f"{prefix}.3.{number:05d}", f"{prefix}.4"
+            image.SOPInstanceUID, image.FrameOfReferenceUID = f"{prefix}.3.1{number:04d}", f"{prefix}.4"
             image.PatientID = prefix
             self._images.append(encoded(image))
 
@@ -84,7 +84,7 @@ class Study:
         with RawScu(port, timeout_s=60) as scu:
             scu.associate()
             for number, image in enumerate(self._images, start=1):
-                uid, data = prefix + b".3.%05d" % number, image.replace(PLACEHOLDER, prefix, UIDS)
+                uid, data = prefix + b".3.1%04d" % number, image.replace(PLACEHOLDER, prefix, UIDS)
                 scu.send(message(uid, data, PIECE))
                 kind, body = scu.receive()
                 if kind != P_DATA or status_of(body) != 0:
