@@ -101,7 +101,8 @@ class Pacs:
         self.port, self.accepted = free_port(), dict[str, float]()
         command = [sys.executable, "-c", PACS, str(self.port)]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
@@ -123,6 +124,9 @@ class Pacs:
         """End it."""
         self._process.kill()
         self._process.wait()
+        self._listener.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
 
 class Meter:
