@@ -1,18 +1,19 @@
 """Is the node well? The truth from the store and the disk, for people, load balancers and Prometheus.
 
 In: the overview of the ledger, the newest results, the disk. Out: `Facts`, and the same as Prometheus text.
-Counters come from the ledger's rows, which are never counted down; so a restart of any role resets nothing.
+Counters of results come from the ledger's rows and from the record, which are never counted down; so a restart of any
+role resets nothing. Those of the receiver are its own (`runtime/counters`) and begin anew when it starts.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
@@ -20,9 +21,23 @@ from ich_node.board import words
 from ich_node.board.studies import Card, Studies
 from ich_node.board.trend import Trend
 from ich_node.domain.ledger import JobState
+from ich_node.runtime import counters
 from ich_node.runtime.config import Config
+from ich_node.runtime.counters import Histogram
+from ich_node.store.layout import StateDir
 
 OVERDUE_S = 600.0  # chosen: ten minutes in the queue, or on the way to a PACS, is no longer triage
+RECEIVED = (
+    ("associations_accepted", "Associations that were accepted.", None),
+    ("associations_rejected", "Associations that were rejected (A-ASSOCIATE-RJ), by reason.", "reason"),
+    ("associations_released", "Associations that ended in order.", None),
+    ("associations_aborted", "Associations that were aborted, or lost.", None),
+    ("connections_refused", "Connections that came to no association, rejected ones included.", None),
+    ("instances_received", "Instances stored, by what becomes of them.", "kind"),
+    ("received_bytes", "Bytes of their datasets.", "kind"),
+    ("instances_refused", "Instances refused, by C-STORE status.", "status"),
+)
+"""What the receiver counts: name, help, label."""
 RECENT = 50  # newest results whose provider and stage times are looked at
 
 
@@ -109,6 +124,8 @@ class Node(Collector):
         self._facts = facts(config, studies, now)
         self._studies = studies
         self._drift = trend.drift
+        self._tally = trend.tally
+        self._received = counters.read(StateDir(config.state_dir).counters)
         self._now = now
 
     def collect(self) -> Iterator[Metric]:
@@ -137,7 +154,35 @@ class Node(Collector):
         info = GaugeMetricFamily("ich_node_info", "Model and provider of the newest result.", labels=labels)
         info.add_metric([now.model, now.providers[0] if now.providers else ""], 1)
         yield info
+        yield from self._answers()
+        yield from self._receiver()
         yield from self._trend()
+
+    def _answers(self) -> Iterator[Metric]:
+        tally = self._tally
+        labels = CounterMetricFamily("ich_node_findings", "Studies with a finding of each type.", labels=["type"])
+        yield _family(labels, dict(tally.labels))
+        reasons = CounterMetricFamily("ich_node_not_analysed", "Studies not analysed, by reason.", labels=["reason"])
+        yield _family(reasons, dict(tally.reasons))
+        yield _durations("stage_duration", "Time of each stage of an analysis.", "stage", dict(tally.stages))
+        text = "Time from the whole series, when it became a job, to its answer."
+        yield _durations("answer_duration", text, "priority", dict(tally.answers))
+
+    def _receiver(self) -> Iterator[Metric]:
+        received = self._received
+        if received is None:
+            return
+        text = "When the receiver last wrote down what it has counted; it does so every few seconds."
+        yield GaugeMetricFamily("ich_node_receive_counted_timestamp_seconds", text, received.saved_at)
+        for name, text, label in RECEIVED:
+            family = CounterMetricFamily(f"ich_node_{name}", text, labels=[label] if label else [])
+            own = {value: count for (metric, value), count in received.counts.items() if metric == name}
+            for value, count in own.items() if label else [("", sum(own.values()))]:
+                family.add_metric([value] if label else [], count)
+            yield family
+        spans = {value: span for (metric, value), span in received.spans.items() if metric == "series_wait"}
+        text = "Time from the last image of a series to its job, by what showed that it is whole."
+        yield _durations("series_wait", text, "shown_by", spans)
 
     def _trend(self) -> Iterator[Metric]:
         drift, what = self._drift, ["what"]
@@ -156,6 +201,13 @@ class Node(Collector):
 def _family(family: GaugeMetricFamily | CounterMetricFamily, values: dict[str, int] | dict[str, float]) -> Metric:
     for label, value in values.items():
         family.add_metric([label], value)
+    return family
+
+
+def _durations(name: str, text: str, label: str, spans: Mapping[str, Histogram]) -> Metric:
+    family = HistogramMetricFamily(f"ich_node_{name}_seconds", text, labels=[label])
+    for value, span in sorted(spans.items()):
+        family.add_metric([value], list(span.buckets()), span.sum_s)
     return family
 
 

@@ -1,16 +1,16 @@
 """What the node said, a line a study, for as long as the state directory lives: results themselves are deleted.
 
-One file that only grows, about 300 bytes a study, for drift and for the monthly report. No patient data: the number of
-the job, when, from which calling AE title, priority, reason and figures. What is not in it yet is added whenever
-somebody looks (`catch_up`); a line that is torn or comes twice changes nothing.
+One file that only grows, about 400 bytes a study, for drift, the monthly report and monitoring. No patient data: the
+number of the job, when, from which calling AE title, priority, reason, figures and the time of each stage. What is not
+in it yet is added whenever somebody looks (`catch_up`); a line that is torn or comes twice changes nothing.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from ich_node.board.studies import Card
@@ -24,6 +24,7 @@ FIRST_ANSWERS = frozenset({"STAT", "HIGH", "ROUTINE", "NOT ANALYSED", "SUPERSEDE
 class Entry:
     """One study's first answer. moment: when its series was whole, Unix s. answered_s: from then to the last move.
 
+    stages: seconds of each stage of the analysis; empty in lines of an older version.
     priority, probability, brain_hu, noise_hu: None when not analysed. reason_code: None when analysed.
     """
 
@@ -40,6 +41,7 @@ class Entry:
     noise_hu: float | None
     scanner: str
     caller: str
+    stages: Mapping[str, float] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ def entry_of(card: Card) -> Entry | None:
         noise_hu=result.noise_hu,
         scanner=result.scanner,
         caller=job.calling_ae_title or "",
+        stages=result.stages,
     )
 
 

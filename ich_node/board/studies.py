@@ -48,10 +48,15 @@ class Result:
     slices: tuple[tuple[str, int | None], ...]  # (SOP Instance UID, frame number), foot to head
     provider: str
     model: str
-    seconds: float
+    stages: Mapping[str, float]  # seconds
     scanner: str
     brain_hu: float | None
     noise_hu: float | None
+
+    @property
+    def seconds(self) -> float:
+        """What the analysis took."""
+        return sum(self.stages.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +222,7 @@ def parse(data: Mapping[str, Any]) -> Result:
         slices=tuple((str(s["sop_instance_uid"]), s.get("frame_number")) for s in data.get("slices", [])),
         provider=str(data.get("provider", "")),
         model=f"{model.get('id', '')} {model.get('version', '')}".strip(),
-        seconds=float(sum((data.get("timings_s") or {}).values())),
+        stages={str(stage): float(seconds) for stage, seconds in (data.get("timings_s") or {}).items()},
         scanner=str(data.get("scanner") or ""),
         brain_hu=data.get("brain_hu"),
         noise_hu=data.get("noise_hu"),

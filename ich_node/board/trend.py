@@ -1,14 +1,15 @@
-"""The record and what drift makes of it, kept together, fed from the ledger by whoever looks: board, retention."""
+"""The record and what drift and monitoring make of it, fed from the ledger by whoever looks: board, retention."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ich_node.board.drift import Drift
 from ich_node.board.feedback import Book, Feedback
 from ich_node.board.record import Record
 from ich_node.board.studies import Card, Studies
+from ich_node.board.tally import Tally
 from ich_node.domain.errors import ModelError
 from ich_node.infer import bundle
 from ich_node.runtime.config import Config
@@ -22,6 +23,7 @@ class Trend:
 
     record: Record
     drift: Drift
+    tally: Tally = field(default_factory=Tally)
 
     @classmethod
     def open(cls, config: Config, opinions: Iterable[Feedback] = ()) -> Trend:
@@ -29,13 +31,16 @@ class Trend:
         record = Record(StateDir(config.state_dir).record)
         trend = cls(record, Drift(_error(config)))
         trend.drift.feed(record.lines)
+        trend.tally.feed(record.entries())
         for opinion in opinions:
             trend.hear(opinion)
         return trend
 
     def catch_up(self, cards: Sequence[Card]) -> None:
         """Take in what has been answered since. Raises StoreError on a full disk."""
-        self.drift.feed(self.record.catch_up(cards))
+        news = self.record.catch_up(cards)
+        self.drift.feed(news)
+        self.tally.feed(news)
 
     def hear(self, opinion: Feedback) -> None:
         """A reader agrees or disagrees; who is unsure says neither."""

@@ -20,7 +20,7 @@ from ich_node.receive.arrivals import Arrivals
 from ich_node.receive.reading import Reading
 from ich_node.receive.series import Judged
 from ich_node.report.said.reasons import english
-from ich_node.runtime import logs
+from ich_node.runtime import counters, logs
 from ich_node.store.ledger.protocols import Intake
 from ich_node.store.spool import Spool
 
@@ -93,7 +93,8 @@ class Answering:
 
     def tell(self, series: Series, reason: Reason) -> None:
         """Answer a series that cannot be judged: it may be a head CT, and it was acknowledged."""
-        self._jobs.enqueue(series, told=reason.code)
+        if self._jobs.enqueue(series, told=reason.code) is not None:
+            self._count(series, "not judged")
         images = len(series.instances)
         logs.get().warning("series_unreadable", series=series.series_uid, images=images, reason=str(reason))
 
@@ -150,12 +151,19 @@ class Answering:
         )
         if job is None:
             return
+        self._count(series, "stack" if item.publish_s else "silence")
         self._eligible[series.series_uid] = eligible
         if growing is not None and item.publish_s:
             growing.early = job.id
         logs.get().info(
             "series_queued", job=job.id, series=series.series_uid, images=len(series.instances), urgent=bool(item.rank)
         )
+
+    def _count(self, series: Series, shown_by: str) -> None:
+        """Count what showed that a series is whole, and how long after its last image it became a job."""
+        growing = self._arrivals.series.get(series.series_uid)
+        if growing is not None:
+            counters.get().observe("series_wait", shown_by, max(0.0, self._clock() - growing.flow.last_s))
 
     def _rows(self, series_uid: str) -> Sequence[Job]:
         return sorted(self._jobs.jobs_of_series(series_uid), key=lambda row: -row.id)

@@ -39,7 +39,7 @@ from ich_node.receive.association_request import (
     request_length,
 )
 from ich_node.receive.transport import BoundedSocket, Stream
-from ich_node.runtime import audit, logs
+from ich_node.runtime import audit, counters, logs
 from ich_node.runtime.config import CallerConfig, ReceiveConfig
 from ich_node.runtime.tls import Reloading, certificate_names
 
@@ -89,6 +89,7 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom has
 
     def tell(self, address: str, titles: Titles, reason: str, remedy: str) -> None:
         """Log and audit that a connection was turned away, a line a minute for each address and reason."""
+        counters.get().add("connections_refused")
         count = self.admission.trouble((address, reason))
         if not count:
             return
@@ -193,6 +194,7 @@ class Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types
         return certificate_names(secured.getpeercert() or {}, hashlib.sha256(der).hexdigest())
 
     def _rejected(self, rejection: Rejection, deadline: float) -> bool:
+        counters.get().add("associations_rejected", rejection.reason)
         self._tell(rejection.reason, rejection.remedy)
         self._stream.send_all(rejection.pdu(), deadline)
         return False

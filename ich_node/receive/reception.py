@@ -21,7 +21,7 @@ from ich_node.domain.dicom import Peer
 from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
 from ich_node.receive.admission import Told
 from ich_node.receive.shares import Shares
-from ich_node.runtime import audit, logs
+from ich_node.runtime import audit, counters, logs
 from ich_node.store.spool import Spool, Writer
 
 SUCCESS = 0x0000  # PS3.4 B.2.3
@@ -220,6 +220,9 @@ class Incoming:
         else:
             self._reception.shares.took(self._address, self._identity.series_uid, self._size)
             self._audit(self._identity, path)
+            kind = "image" if self._identity.sop_class_uid in IMAGE_CLASSES else "set aside"
+            counters.get().add("instances_received", kind)
+            counters.get().add("received_bytes", kind, self._size)
             if self._identity.sop_class_uid in IMAGE_CLASSES:
                 request, identity = self._request, self._identity
                 self._reception.hints.stored(request.association, request.peer, identity.study_uid, identity.series_uid)
@@ -243,6 +246,7 @@ class Incoming:
         peer = {"calling_ae_title": request.peer.ae_title, "address": request.peer.address} if request.peer else {}
         instance = request.sop_instance_uid if is_uid(request.sop_instance_uid) else None
         if answer.status != SUCCESS:
+            counters.get().add("instances_refused", f"0x{answer.status:04X}")
             if count := self._reception.refusals((self._address, answer.comment)):
                 status = f"0x{answer.status:04X}"
                 log.warning(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 from ich_node.domain.errors import IchNodeError, StoreError
 from ich_node.receive.assembler import Assembler
 from ich_node.receive.commitment import Commitments
 from ich_node.receive.reporting import Reporter
 from ich_node.receive.scp import Scp
-from ich_node.runtime import logs, service
+from ich_node.runtime import counters, logs, service
 from ich_node.runtime.config import Config
+from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import JobStore, open_ledger
 from ich_node.store.retention import SpaceKeeper
 from ich_node.store.spool import Spool
@@ -38,10 +40,11 @@ def run(config: Config, stop: service.Stop) -> None:
     service.notify("READY=1", f"STATUS=listening on port {scp.port}")
     threading.Thread(target=_keep_house, args=(config, spool, jobs, stop), name="house-keeping", daemon=True).start()
     try:
-        _assemble(assembler, scp, stop)
+        _assemble(assembler, scp, stop, StateDir(config.state_dir).counters)
     finally:
         service.notify("STOPPING=1")
         scp.stop(STOP_WITHIN_S)
+        counters.get().save(StateDir(config.state_dir).counters, now=True)
         jobs.close()
 
 
@@ -51,7 +54,7 @@ def _keep_house(config: Config, spool: Spool, jobs: JobStore, stop: service.Stop
     SpaceKeeper(config, jobs).run(stop)
 
 
-def _assemble(assembler: Assembler, scp: Scp, stop: service.Stop) -> None:
+def _assemble(assembler: Assembler, scp: Scp, stop: service.Stop, counted: Path) -> None:
     """Tick until `stop` is set. A database that is locked or full must not stop reception: it is tried again."""
     heartbeat = service.Heartbeat()
     next_s = 0.0
@@ -60,6 +63,7 @@ def _assemble(assembler: Assembler, scp: Scp, stop: service.Stop) -> None:
             raise IchNodeError("the thread that accepts connections has ended")
         associations, series = scp.admission.open_associations(), assembler.arrivals.growing
         heartbeat.beat(f"{associations} associations, {series} series coming in")
+        counters.get().save(counted)
         if time.monotonic() < next_s:
             continue
         try:

@@ -33,7 +33,7 @@ from ich_node.receive.door import Handler, MakeSocket, Server
 from ich_node.receive.fast_path import FastSocket
 from ich_node.receive.reception import SUCCESS, Hints, Reception, StoreRequest
 from ich_node.receive.transport import MOST_MESSAGE_BYTES, BoundedSocket, MessageMemory, Stream, peer_of
-from ich_node.runtime import audit, logs, tls
+from ich_node.runtime import audit, counters, logs, tls
 from ich_node.runtime.config import CallerConfig, Config
 from ich_node.store.spool import Spool
 
@@ -190,6 +190,7 @@ class Scp:
             entity.add_supported_context(abstract_syntax, PLAIN_SYNTAXES, scu_role=True, scp_role=True)
         handlers = [
             (evt.EVT_C_STORE, self._on_c_store),
+            (evt.EVT_ACCEPTED, lambda _event: counters.get().add("associations_accepted")),
             (evt.EVT_RELEASED, self._on_released),
             (evt.EVT_ABORTED, self._on_aborted),
             *extension.handlers,
@@ -246,10 +247,12 @@ class Scp:
         return status
 
     def _on_released(self, event: evt.Event) -> None:
+        counters.get().add("associations_released")
         self._hints.ended(id(event.assoc), released=True)
         audit.get().association_ended(id(event.assoc))
 
     def _on_aborted(self, event: evt.Event) -> None:
+        counters.get().add("associations_aborted")
         requestor = event.assoc.requestor
         reason = getattr(event.assoc.dul.socket, "cause", "") or "the peer aborted, or nothing came for too long"
         if count := self.admission.trouble(("aborted", requestor.address, requestor.ae_title, reason)):

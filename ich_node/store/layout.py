@@ -58,6 +58,11 @@ class StateDir:
         return self.root / "board" / "feedback.jsonl"
 
     @property
+    def counters(self) -> Path:
+        """What the receiver has counted since its start, for monitoring; nobody misses it when it is gone."""
+        return self.root / "receive.json"
+
+    @property
     def database(self) -> Path:
         """The ledger."""
         return self.root / "node.db"

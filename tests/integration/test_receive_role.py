@@ -14,16 +14,18 @@ import numpy as np
 import pytest
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from raw_scu import ASSOCIATE_AC, RawScu, associate_rq
+from raw_scu import ASSOCIATE_AC, ASSOCIATE_RJ, ENHANCED_SR, EXPLICIT, RawScu, associate_rq, dataset
 from receive_bench import eventually
 
 from ich_node.domain.errors import IchNodeError
 from ich_node.phantom.series import build_series
 from ich_node.receive import role
+from ich_node.runtime import counters
 from ich_node.runtime.config import Config, ReceiveConfig, StoreConfig
 from ich_node.runtime.service import Stop
 from ich_node.store.ledger.jobs import JobStore
 from tests.ports import free_port
+from tests.scrape import Scrape, scrape
 
 
 class Role:
@@ -106,6 +108,45 @@ def test_what_was_received_before_a_restart_becomes_a_job_after_it(make_role: Ca
     second = make_role()
     second.start()
     assert eventually(lambda: second.states() == ["queued"])
+
+
+def scraped(config: Config) -> Scrape:
+    store = JobStore.open(config.state_dir)
+    try:
+        return scrape(config, store)
+    finally:
+        store.close()
+
+
+def test_a_scrape_of_the_board_tells_what_the_receiver_has_done(
+    make_role: Callable[[], Role], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counters, "_current", counters.Counters())
+    monkeypatch.setattr(counters, "SAVE_EVERY_S", 0.1)
+    running = make_role()
+    running.start()
+    send_head(running.port)
+    report = dataset(b"1.2.3.4", sop_class=ENHANCED_SR)
+    with RawScu(running.port) as scu:
+        scu.associate(associate_rq([(ENHANCED_SR, (EXPLICIT,))]))
+        assert scu.store(b"1.2.3.4", report, sop_class=ENHANCED_SR) == 0
+        assert scu.store(b"1.2.3.5", report, sop_class=ENHANCED_SR) == 0xA900
+    with RawScu(running.port) as scu:
+        assert scu.associate(associate_rq(called=b"NOBODY"))[0] == ASSOCIATE_RJ
+    assert eventually(lambda: running.states() == ["queued"])
+    assert eventually(lambda: scraped(running.config).get(("associations_aborted_total",)) == 1)
+    assert eventually(lambda: scraped(running.config).get(("series_wait_seconds_count", "stack")) == 1)
+    told = scraped(running.config)
+    assert told["associations_accepted_total",] == 2
+    assert told["associations_released_total",] == 1
+    assert told["associations_rejected_total", "called AE title not recognised"] == 1
+    assert told["connections_refused_total",] == 1
+    assert told["instances_received_total", "image"] == 32
+    assert told["instances_received_total", "set aside"] == 1
+    assert told["received_bytes_total", "set aside"] == len(report)
+    assert told["received_bytes_total", "image"] > 32 * 2 * 48 * 48
+    assert told["instances_refused_total", "0xA900"] == 1
+    assert (running.config.state_dir / "receive.json").stat().st_mode & 0o777 == 0o640
 
 
 def test_systemd_learns_of_readiness_life_and_the_end(

@@ -9,10 +9,12 @@ import pytest
 from ich_node.board import trend
 from ich_node.board.record import Entry, NewReference, Record
 from ich_node.board.studies import Studies
+from ich_node.board.tally import Tally
 from ich_node.commands import cli
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import JobStore
-from tests.ledger_builder import publish_job
+from tests.ledger_builder import configuration, destination, publish_job
+from tests.scrape import scrape
 from tests.unit.board.test_app import result
 
 
@@ -98,6 +100,30 @@ def test_a_record_of_a_newer_version_is_read(tmp_path):
     entry = Entry(1, 2.0, 3.0, "m", None, None, False, None, (), None, None, "", "")
     (tmp_path / "r").write_text(json.dumps({**{n: getattr(entry, n) for n in Entry.__slots__}, "more": 1}))
     assert Record(tmp_path / "r").entries() == [entry]
+
+
+def test_counters_of_studies_outlive_the_board_and_count_each_once(store, tmp_path):
+    for number in (1, 2):
+        answered(store, tmp_path, number, present=("any", "subdural"))
+    answered(store, tmp_path, 3, None, reason="a bone kernel", code="sharp_kernel")
+    for _ in range(2):
+        told = scrape(configuration(tmp_path, destination("pacs", 1)), store)
+        assert told["findings_total", "subdural"] == 2
+        assert told["not_analysed_total", "sharp_kernel"] == 1
+        assert told["stage_duration_seconds_count", "model"] == 3
+        assert told["stage_duration_seconds_sum", "model"] == 1.5
+        assert told["stage_duration_seconds_bucket", "0.25", "model"] == 0
+        assert told["stage_duration_seconds_bucket", "0.5", "model"] == 3
+        assert told["answer_duration_seconds_count", "STAT"] == 2
+
+
+def test_a_line_without_stages_counts_for_everything_else(tmp_path):
+    entry = Entry(1, 2.0, 3.0, "m", "STAT", None, True, 0.9, ("subdural",), None, None, "", "")
+    line = {name: getattr(entry, name) for name in Entry.__slots__ if name != "stages"}
+    (tmp_path / "r").write_text(json.dumps(line))
+    tally = Tally()
+    tally.feed(Record(tmp_path / "r").entries())
+    assert (tally.labels["subdural"], tally.stages, tally.answers["STAT"].sum_s) == (1, {}, 3.0)
 
 
 def test_opinions_that_are_unsure_say_nothing():
