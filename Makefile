@@ -13,7 +13,7 @@ demo: $(VENV)/installed  ## set up, send phantom head CTs to a node over the net
 	$(BIN)/ich-node demo --out demo
 
 test: $(VENV)/installed-dev  ## set up and run the tests
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/installed-dev  ## ruff and mypy, as in CI
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from functools import cache, lru_cache
 from itertools import islice
 
 from pydicom import Dataset
-from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag, tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
@@ -129,10 +129,11 @@ def sent_text(header: Dataset) -> Mapping[BaseTag, RawDataElement]:
 
 def cleaned(headers: Iterable[Dataset]) -> tuple[Reason, ...]:
     """Remove from `headers` what cannot be read and what is of the wrong kind; a warning that names the latter."""
-    keywords = {keyword: None for header in headers for keyword in drop_unreadable(header)}
+    keywords = {keyword for header in headers for keyword in drop_unreadable(header)}
     if not keywords:
         return ()
-    return (Reason(Why.CONTRADICTORY_ELEMENTS, keywords=", ".join(islice(keywords, MOST_NAMED))),)
+    named = sorted(keywords, key=lambda keyword: tag_for_keyword(keyword) or 0)[:MOST_NAMED]
+    return (Reason(Why.CONTRADICTORY_ELEMENTS, keywords=", ".join(named)),)
 
 
 def drop_unreadable(header: Dataset) -> list[str]:

@@ -321,7 +321,9 @@ def test_every_association_gives_back_its_threads_and_its_buffer(receiver: Recei
             if n % 2:
                 scu.release()
     assert eventually(lambda: association_threads() <= before and receiver.scp.admission.open_associations() == 0)
-    assert eventually(lambda: gc.collect() >= 0 and not any(isinstance(o, BoundedSocket) for o in gc.get_objects()))
+    assert eventually(
+        lambda: gc.collect() >= 0 and not any(issubclass(type(o), BoundedSocket) for o in gc.get_objects())
+    )
 
 
 def test_the_senders_first_choice_of_transfer_syntax_is_taken(receiver: Receiver) -> None:

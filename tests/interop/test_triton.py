@@ -25,7 +25,7 @@ from ich_node.infer.engine.self_test import self_test_input
 from ich_node.runtime.config import InferConfig, TritonConfig, default_bundle
 from tests.ports import free_ports
 
-SERVER = Path(__file__).with_name("triton") / "server" / "pytriton" / "tritonserver"
+SERVER = Path(__file__).with_name("tritonserver") / "server" / "pytriton" / "tritonserver"
 BACKEND = """
 import sys
 from pathlib import Path
@@ -104,7 +104,7 @@ def running(models: Path, port: int) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def server(model, tmp_path_factory) -> Iterator[Server]:
     if not (SERVER / "bin" / "tritonserver").exists():
-        missing = "needs a tritonserver: tests/interop/triton/install.sh"
+        missing = "needs a tritonserver: tests/interop/tritonserver/install.sh"
         pytest.fail(missing) if os.environ.get("ICH_NODE_REQUIRE_INTEROP") else pytest.skip(missing)
     models = repository(model, tmp_path_factory.mktemp("models"))
     with running(models, free_ports(1)[0]) as found:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from ledger_builder import configuration
 
 from ich_node.deliver import role
 from ich_node.domain.errors import DeliveryError
+from ich_node.store.ledger.jobs import JobStore
 
 
 class Part:
@@ -77,4 +79,5 @@ def test_without_destinations_the_role_waits_for_its_stop(tmp_path):
 def test_a_destination_that_is_to_commit_gets_a_committer(tmp_path):
     target = {"ae_title": "PACS", "host": "127.0.0.1", "port": 1}
     config = configuration(tmp_path, {"name": "a", **target}, {"name": "b", "commitment": True, **target})
-    assert [part.name for part in role.parts_of(config, None)] == ["deliver-a", "deliver-b", "commit-b"]
+    with closing(JobStore.open(tmp_path)) as store:
+        assert [part.name for part in role.parts_of(config, store)] == ["deliver-a", "deliver-b", "commit-b"]
