@@ -60,7 +60,7 @@ class Picture:
     heat: npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Outcome:
     """What became of a study. Without an analysis, `reason` says why, and probabilities are NaN.
 
@@ -141,7 +141,20 @@ def _not_analysed(case: Case, reason: str) -> Outcome:
     unknown = np.full(len(LABELS), math.nan)
     study = case.study
     return Outcome(
-        study.study_uid, study.patient, "", case.truth, unknown, reason, None, (), (), (), nothing, nothing, 0.0, {}
+        study_uid=study.study_uid,
+        patient=study.patient,
+        series_uid="",
+        truth=case.truth,
+        probability=unknown,
+        reason=reason,
+        priority=None,
+        called=(),
+        warnings=(),
+        slice_uids=(),
+        slice_truth=nothing,
+        slice_probability=nothing,
+        seconds=0.0,
+        timings_s={},
     )
 
 
@@ -166,26 +179,26 @@ def _analysed(
     curves = _curves(prediction, box, space, shown, model, engine) if faithful and case.truth[ANY] == 1 else None
     heat = explain.slice_heat(prediction, LABELS[ANY], shown, box, space)
     return Outcome(
-        case.study.study_uid,
-        case.study.patient,
-        series.series_uid,
-        case.truth,
-        np.array([finding.probability for finding in analysis.findings]),
-        None,
-        str(analysis.priority),
-        tuple(finding.label for finding in analysis.findings if finding.present),
-        tuple(english(warning) for warning in analysis.warnings),
-        volume.sop_instance_uids,
-        truth,
-        prediction.slice_probability.astype(np.float64),
-        seconds,
-        analysis.timings_s,
-        Picture(shown + 1, _small(volume.hu[shown]), _small(heat)),
-        hits,
-        overlaps,
-        case.side,
-        analysis.finding(LABELS[ANY]).laterality,
-        curves,
+        study_uid=case.study.study_uid,
+        patient=case.study.patient,
+        series_uid=series.series_uid,
+        truth=case.truth,
+        probability=np.array([finding.probability for finding in analysis.findings]),
+        reason=None,
+        priority=str(analysis.priority),
+        called=tuple(finding.label for finding in analysis.findings if finding.present),
+        warnings=tuple(english(warning) for warning in analysis.warnings),
+        slice_uids=volume.sop_instance_uids,
+        slice_truth=truth,
+        slice_probability=prediction.slice_probability.astype(np.float64),
+        seconds=seconds,
+        timings_s=analysis.timings_s,
+        picture=Picture(shown + 1, _small(volume.hu[shown]), _small(heat)),
+        hits=hits,
+        overlaps=overlaps,
+        true_side=case.side,
+        found_side=analysis.finding(LABELS[ANY]).laterality,
+        curves=curves,
     )
 
 
