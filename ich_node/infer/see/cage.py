@@ -9,15 +9,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import json
-import os
 import queue
-import socket
-import subprocess
-import sys
 import threading
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,13 +19,7 @@ import numpy.typing as npt
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see.decoder import Question
-from ich_node.runtime import cores
-
-START_S = 60.0
-"""Wall seconds for a child to load its libraries on a busy machine."""
-
-CPU_TO_WALL = 20.0
-"""A busy machine may give a child a twentieth of a core; after that it hangs."""
+from ich_node.runtime import caged, cores
 
 BASE_S, BYTE_S, PIXEL_S = 0.3, 1e-6, 6e-8
 """CPU seconds that a frame may cost: about six times what JPEG 2000, the slowest, takes for them."""
@@ -63,54 +50,27 @@ class Budget:
             self._left_s += HONEST_SHARE * max(0.0, question["cpu_s"] - BASE_S) - seconds
 
 
-class Child:
-    """One decoder process."""
+class Child(caged.Child):
+    """One decoder process; RuntimeError when it does not start."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        command = [sys.executable, "-m", "ich_node.infer.see.decoder"]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": _path()}
-        with theirs:
-            self._process = subprocess.Popen(
-                command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
-            )
-        self._socket = ours
-        self._stream = ours.makefile("rb")
-        ours.settimeout(START_S)
+        super().__init__("ich_node.infer.see.decoder")
         try:
-            if self._stream.readline(64) != b"{}\n":
-                raise EOFError
+            self.wait_until_ready()
         except (OSError, EOFError) as error:
             self.end()
             raise RuntimeError("the decoder process does not start") from error
 
     def ask(self, question: Question, frame: bytes) -> npt.NDArray[Any] | None:
         """The values of a frame, None when the decoder refuses; EOFError or OSError when the process is lost."""
-        self._socket.settimeout(5 + CPU_TO_WALL * question["cpu_s"])
-        self._socket.sendall(json.dumps(question).encode() + b"\n" + frame)
-        answer = json.loads(self._stream.readline(4096) or b"!")
+        self.send(question, frame, question["cpu_s"])
+        answer = self.line(4096)
         if not answer:
             return None
         dtype, (rows, columns) = np.dtype(answer["dtype"]), answer["shape"]
         if dtype.kind not in "iu" or (rows, columns) != (question["rows"], question["columns"]):
             return None
-        data = self._stream.read(rows * columns * dtype.itemsize)
-        if len(data) < rows * columns * dtype.itemsize:
-            raise EOFError("the decoder process ended")
-        return np.frombuffer(data, dtype).reshape(rows, columns)
-
-    @property
-    def cpu_s(self) -> float:
-        """CPU seconds that the process has taken so far, by the kernel's account of it (clock_getcpuclockid(3))."""
-        return time.clock_gettime((~self._process.pid << 3) | 2)
-
-    def end(self) -> None:
-        """End the process, whatever it does."""
-        self._process.kill()
-        self._process.wait()
-        with contextlib.suppress(OSError):
-            self._stream.close()
-            self._socket.close()
+        return np.frombuffer(self.data(rows * columns * dtype.itemsize), dtype).reshape(rows, columns)
 
 
 class Cage:
@@ -175,9 +135,3 @@ def shared() -> Cage:
 def cpu_s(frame: bytes, pixels: int) -> float:
     """CPU seconds that a frame may cost."""
     return BASE_S + BYTE_S * len(frame) + PIXEL_S * pixels
-
-
-def _path() -> str:
-    """Where this package lies comes first, also when it is not installed."""
-    root = Path(__file__).resolve().parents[3]
-    return os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH", ""))))

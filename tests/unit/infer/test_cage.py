@@ -18,6 +18,7 @@ from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see import cage, codestream, fragments, volume
 from ich_node.infer.see.decoder import Question
 from ich_node.phantom import series
+from ich_node.runtime import caged
 from tests.head_shapes import shape_head
 
 RLE = "1.2.840.10008.1.2.5"
@@ -165,8 +166,8 @@ def test_a_caged_process_opens_creates_removes_and_reaches_nothing(tmp_path):
     kept.write_text("kept")
     code = f"""
 import os, socket, subprocess
-from ich_node.infer.see import decoder
-decoder._give_up_rights()
+from ich_node.runtime import caged
+caged.confine(1 << 30)
 tries = {{
     "read": lambda: open({str(kept)!r}),
     "create": lambda: open({str(tmp_path / "new")!r}, "w"),
@@ -186,7 +187,10 @@ for name, attempt in tries.items():
 os._exit(0)
 """
     ran = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, check=True, env=os.environ | {"PYTHONPATH": cage._path()}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": caged.package_path()},
     )
     assert ran.stdout.split() == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]
