@@ -1,4 +1,4 @@
-"""A child process that handles what strangers sent, and both ends of the line to it: nothing it does can hurt its parent.
+"""A child process that handles what strangers sent, and both ends of the line to it: it cannot hurt its parent.
 
 The child (`confine`) can create, write, remove and reach nothing, has its memory limited, and a deadline in CPU seconds
 for each question, after which the kernel ends it. The parent (`Child`) asks with a line of JSON and only ever reads
@@ -20,8 +20,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from io import IOBase
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 READY = b"{}\n"
 """What a child says once, when it has loaded what it needs and given up the rest."""
@@ -112,7 +113,7 @@ class Child:
             self._socket.close()
 
 
-def questions(memory: int, *, reads: bool = False) -> Iterator[tuple[Any, BinaryIO, socket.socket]]:
+def questions(memory: int, *, reads: bool = False) -> Iterator[tuple[Any, IOBase, socket.socket]]:
     """The child's end, of which stdin is the line: what is asked, where more of it comes from, where answers go.
 
     Gives up all rights first. memory: bytes of address space beyond what the libraries take by then. reads: files may
