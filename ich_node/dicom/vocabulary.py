@@ -39,12 +39,12 @@ def _pattern(words: str, anywhere: str = "") -> re.Pattern[str]:
 
 HEAD_WORDS = _pattern(
     r"(?:CT)?(?<!FEMORAL )(?<!HUMERAL )(?<!RADIAL )HEAD(?! ?FIRST| ?REST| ?HOLDER)\w*|\w*BRAIN|SKULL\w*"
-    r"|CRANI(?!OCAUD)\w*|WILLIS"
+    r"|CRANI(?!OCAUD)\w*|WILLIS|COW"
     r"|CEREBR\w*|NEURO(?! ?SPINE| ?NECK)\w*|NCCT|C?CCT|ENCEPH\w*|ENCEFAL\w*|INTRACRANIAL|STROKE|CAPUT"
     r"|ORBITO ?MEATAL\w*|OM ?LINE"
-    r"|SCHA?E?DEL\w*|KOPF\w*|HIRN\w*|GEHIRN|CRANE|TETE|CERVEAU|CABEZA|CRANEO\w*|CEREBRO|TESTA|CAPO|CABECA|HOOFD"
+    r"|SCHA?E?DEL\w*|KOPF\w*|HIRN\w*|GEHIRN|CRANE\w*|TETE|CERVEAU|CABEZA|CEREBRO|TESTA|CAPO|CABECA|HOOFD"
     r"|HERSENEN"
-    r"|HUVUD\w*|HJARN\w*|HODE|HOVED|GLOW[AY]|MOZG\w*|CZASZK\w*|KRANI\w*|KAFA|BEYIN|HLAV\w*|MOZEK|KOPONYA|PAA|AIVO\w*"
+    r"|HUVUD\w*|HJ[AE]RN\w*|HODE|HOVED|GLOW[AY]|MOZG\w*|CZASZK\w*|KRANI\w*|KAFA|BEYIN|HLAV\w*|MOZEK|KOPONYA|PAA|AIVO\w*"
     r"|ГОЛОВ\w*|МОЗГ\w*|ЧЕРЕП\w*",
     "头|(?<!側)頭|颅|顱|脑|脳|腦|두부|두개|뇌|머리",
 )
@@ -92,31 +92,40 @@ HEAD_CODES = frozenset({"69536005", "12738006", "89546000", "1101003", "T-D1100"
 # --- contrast ------------------------------------------------------------------------------------------------------
 
 NOT = (
-    r"WITHOUT|WITH OUT|W ?O|NON|NO|NOT|OHNE|KEIN\w*|NICHT|VOR|SANS|PAS D E?|AVANT|SIN|ANTES|S|SEM|SENZA|PRIMA|ZONDER"
+    r"WITHOUT|WITH OUT|W ?O|W ?OUT|O(?= KM)|NON|NO|NOT|OHNE|KEIN\w*|NICHT|VOR|SANS|PAS D E?|AVANT|SIN|ANTES|S"
+    r"|SEM|SENZA|PRIMA|ZONDER"
     r"|BEZ"
     r"|PRZED|UTAN|UDEN|UTEN|ILMAN|PRE|BEFORE|MINUS|БЕЗ|НЕ|ДО"
 )
-MEDIUM = (
-    r"CONTRAST\w*|KONTR(?:AST\w*)?|КОНТРАСТ\w*|KM|CM|MDC|MC|PDC|CIV|EV|INJ\w*|IV|C|CON|CONT|К ?У|ENHANC\w*|BOLUS|DYE"
-)
+MEDIUM = r"CONTRAST\w*|KONTR(?:AST\w*)?|КОНТРАСТ\w*|KM|CM|MDC|M D C|MC|PDC|P D C|K K|CIV|EV|INJ\w*|IV|C|CON|CONT|К ?У|ENHANC\w*|BOLUS|DYE"
 BETWEEN = r"(?: (?:IV|I V|ANY|DE|DEL|DI|DU|D|LA|L|MEDIO|MEZZO|MEIO|PRODUIT|SRODK\w*|PODANI\w*|ВВЕДЕНИЯ|В В|ADM\w*))*"
+BY_VEIN = r"(?:[IE] ?V|ENDOV\w*|INTRAV\w*)"
 GIVEN = r"GIVEN|APPLIED|USED|ADMIN\w*|INJECT\w*|GEGEBEN|VERABREICHT|APPLIZIERT|SOMMINISTRATO|ADMINISTRAD\w*|PODAN\w*"
+DELAYED = (
+    r"(?<!H )(?<!HR )(?<!HRS )(?<!HOUR )(?<!HOURS )DELAY(?:ED)?(?! (?:H\w*RRH\w*|ICH|BLEED\w*|POST|FOLLOW|\d+ ?H))"
+    r"|(?:LATE|PV|PORTAL) (?:PHASE|SCAN)|LATE HEAD|SPA?E?T ?PHASE\w*|SPA?E?T NACH|VERZO?E?GERT\w*|TARDI\w*|RETARDAD\w*"
+    r"|FAZA POZNA|OPOZNION\w*|ОТСРОЧ\w*|ПОЗДН\w*"
+)
+"""Minutes after an injection; hours are a follow-up, and a delayed hemorrhage is what is looked for."""
 WITHOUT_CONTRAST = _pattern(
-    rf"(?:{MEDIUM}) (?:NOT|NON|NICHT|NO|НЕ|NIE)(?: (?:{GIVEN}))?|NON INJECTE\w*|(?:{NOT}){BETWEEN}(?: ?(?:{MEDIUM}))?"
-    r"|NATIV\w*|NATYW\w*|НАТИВ\w*|UNENHANCED|PLAIN|NCCT|NECT|NONCON\w*|SMDC|SPC|BASALE|KONTRASTSIZ",
-    r"[非未无無不]增?[强強]化?|[非未无無不]造影|造影[なな無前]し?|增[强強]前|平[扫掃]|単純|单纯|비 ?조영|조영 ?전"
+    rf"(?:{MEDIUM}) (?:NOT|NON|NICHT|NO|НЕ|NIE)(?: (?:{GIVEN}))?|NON INJECTE\w*"
+    rf"|(?:{NOT}){BETWEEN}(?: ?(?:{MEDIUM})(?: {BY_VEIN})?)?"
+    r"|KM ?FREI\w*|NATIV\w*|NATYW\w*|НАТИВ\w*|UNENHANCED|PLAIN|NCCT|NECT|NONCON\w*|SMDC|SPC|BASALE|KONTRASTSIZ",
+    r"[非未无無不]增?[强強]化?|[非未无無不]造影|造影[なな無前]し?|增[强強]前|平[扫掃]|単純|单纯"
+    r"|[비무] ?조영(?: ?증강)?|조영 ?전"
     r"|비 ?증강|단순",
 )
 CONTRAST = _pattern(
-    r"CTA\w?|CTV|\w*ANGIO\w*|VENOGRA\w*|WILLIS|CAROTID\w*|TSA|(?:HEAD|BRAIN) W"
+    r"M?CTA\w?|CTV|\w*ANGIO\w*|VENOGRA\w*|WILLIS|CAROTID\w*|TSA|(?:HEAD|BRAIN) W"
     r"|(?:WITH|W|POST|MIT|NACH|AVEC|APRES|CON|MET|IV|PLUS|COM|APOS|POS|DOPO|TRAS|DESPUES|MED|EFTER|PO|Z|[CС]|ПОСЛЕ)"
-    rf"{BETWEEN} ?(?:CONTR\w*|KONTR\w*|KM|I ?V|INJ\w*|C(?! ?SPINE)|MDC|CIV|PDC|К ?У|КОНТР\w*)"
+    rf"{BETWEEN} ?(?:CONTR\w*|KONTR\w*|KM|I ?V|INJ\w*|C(?! ?SPINE)|M ?D ?C|K K|CIV|PDC|К ?У|КОНТР\w*)"
     r"|CONTR?AST\w*|KONTRAST\w*|КОНТРАСТ\w*|КУ|KM|MDC|CIV|PDC|CE ?CT|ARTERI\w*|TETNICZ\w*|ZYLN\w*|АРТЕРИ\w*|ВЕНОЗ\w*"
     r"|КТА"
     r"|АНГИО\w*|БОЛЮС\w*|VENOUS|VENOS\w*|VENOES\w*|VEINEU\w*|PORTAL\w*|INJECTE\w*|INJETAD\w*|C PLUS|BOLUS|POST$"
-    r"|(?:ENHANCED|CE) (?:HEAD|BRAIN|SCAN|PHASE)|APC",
+    r"|(?:ENHANCED|CE) (?:HEAD|BRAIN|SCAN|PHASE)|APC|(?:CRAN\w*|CEREBR\w*|TETE|ENCEPHALE) (?:INJ|IV)|(?:АРТ|ВЕН) ФАЗА"
+    rf"|{DELAYED}",
     "(?<![A-Z])CT[AV](?![A-Z])|增强|增強|强化|強化|造影|动脉期|動脈[期相]|静脉期|靜脈期|静脈相|血管成像|조영|증강"
-    "|동맥기|정맥기",
+    "|동맥기|정맥기|(?<=[部脳頭])CE(?![A-Z])|延[迟遲]|遅延|지연",
 )
 NO_AGENT = _pattern(
     r"NO|NON|NONE|NOT|NIL|NULL|N|0|OFF|NA|N A|FALSE|UNKNOWN|DECLINED|REFUSED|WITHOUT|W ?O|KEIN\w*|OHNE|NICHT|NATIV\w*"
@@ -137,17 +146,18 @@ AGENT = _pattern(
 # --- energy, purpose -----------------------------------------------------------------------------------------------
 
 SPECTRAL = _pattern(
-    r"MONO ?E(?:NERG\w*)?|MONO ?CHROM\w*|MONO ?PLUS|MONO ?\d+|MONO ?E ?\d+\w*|\d+ ?KEV|VMI|VMS|VNC\w*|VUE"
-    r"|VIRTUAL (?:NON|UN|MONO)\w*(?: \w+)?|VIRTUELL\w* NATIV\w*|IODINE\w*|JOD(?:KARTE|MAP|BILD)?|IODE|YODO|IOD(?:IO"
-    r"|O)|JOD\w?"
-    r"|Z ?EFF\w*|EFFECTIVE (?:ATOMIC|Z)|ELECTRON DENSITY|ELEKTRONENDICHTE|DENSITE ELECTRONIQUE|RHO ?Z?|CALCIUM SUPP\w*"
-    r"|(?:VIRTUAL )?NON ?CALCIUM|VNCA|MATERIAL DENSITY|HAP|URIC ACID|BONE ?(?:SUB\w*|REM\w*|FREE)|KNOCHEN(?:SUB"
-    r"|FREI)\w*"
-    r"|SUBTRACT\w*|SUBTRAKT\w*|SOUSTRACT\w*|МОНОЭНЕРГ\w*|ВИРТУАЛЬН\w* (?:БЕСКОНТРАСТН|НАТИВН)\w*|ИОДН\w*"
-    r"|(?:CB|C ARM |FLAT PANEL |FP|FD)CT|CONE ?BEAM\w*|CONEBEAM|KEGELSTRAHL\w*|DYNA ?CT|XPER ?CT|VASO ?CT|INNOVA ?CT"
+    r"MONO(?! ?PHAS)|MONO ?E ?\d*|MONO ?E?NERG\w*|MONO ?CHROM\w*|MONO ?\d+|ME ?\d{2,3}|\d* ?KEV|VMI|VMS|VNC\w*|VUE"
+    r"|[VW]IRTU(?:AL|EL)\w*|IODINE\w*|I MAP|JOD(?:KARTE|MAP|BILD|OW\w*)?|(?<!CONTRASTE )IODE|YODO|IOD(?:IO|O)|JOD\w?"
+    r"|PURE ?(?:CALCIUM|LUMEN)"
+    r"|Z ?EFF\w*|EFFECTIVE (?:ATOMIC|Z)|E(?:LECTRON)? ?DENSITY|ELEKTRONENDICHTE|DENSITE ELECTRONIQUE|RHO ?Z?"
+    r"|CALCIUM SUPP\w*"
+    r"|(?:VIRTUAL )?NON ?CALCIUM|VNCA|MATERIAL DENSITY|HAP|URIC ACID|BONE ?(?:SUB\w*|REM\w*|FREE)"
+    r"|KNOCHEN ?(?:SUB|FREI|ENTF)\w*"
+    r"|SUBTRACT\w*|SUBTRAKT\w*|SOUSTRACT\w*|МОНОЭНЕРГ\w*|ВИРТУАЛЬН\w*|ИОД(?:А|Н\w*)?"
+    r"|(?:CB|C ARM |FLAT PANEL |FP|FD ?)CT|CONE ?BEAM\w*|CONEBEAM|KEGELSTRAHL\w*|DYNA ?CT|XPER ?CT|VASO ?CT|INNOVA ?CT"
     r"|FLAT ?(?:PANEL|DETECTOR)\w*|O ?ARM|AIRO",
-    "单能|單能|単色|仮想単純|虚拟平扫|碘图|碘基|ヨード|有效原子序数|実効原子番号|电子密度|電子密度|锥形束"
-    "|コーンビーム|가상 ?비조영|단색|요오드",
+    "单能|單能|単色|仮想|虚拟|虛擬|가상|碘图|碘基|ヨード|有效原子序数|実効原子番号|电子密度|電子密度|锥形束"
+    "|コーンビーム|단색|요오드",
 )
 SPECTRAL_TYPES = frozenset(
     {
@@ -188,8 +198,10 @@ CANON = re.compile(r"FC ?(\d\d)\w*")
 CANON_SHARP = (*range(30, 40), *range(50, 60), *range(80, 90))
 """FC30 to 39 for bone, FC50 to 59 for lungs, FC80 to 89 of high resolution."""
 SHARP_WORD = _pattern(
-    r"V?SHARP|BONE\w*|KNOCHEN\w*|OSSEU\w*|OSSEA?|OSEO|OSEA|HUESO|OSSO|KOS[CT]\w{0,3}|КОСТ\w*|LUNG|EDGE|INNER EAR",
-    "骨窗|骨算法|骨条件|뼈|골 ?윈도우",
+    r"V?SHARP|BONE\w*|KNOCHEN\w*|OSSEU\w*|OSSEA?|OSEO|OSEA|HUESO|OSSO|KOS[CT]\w{0,3}|КОСТ\w*|LUNG|EDGE|INNER EAR"
+    r"|BNE|KNOCHERN\w*|OS(?= CRANE)|(?<=CRANE )OS|FILTRE OS|FC ?[358]\d"
+    r"|(?:HR?|HC|JR?|BR?|BL|UR?|QR)(?:5[7-9]|[6-9]\d)[A-Z]?|骨|골",
+    "骨窗|骨算法|骨条件|骨関数|뼈|골 ?윈도우|골창",
 )
 HOUNSFIELD = frozenset({"", "HU", "H U", "UH", "U H", "HE", "JH", "J H", "HUS", "HU UNITS", "US", "UNSPECIFIED"})
 """Rescale Types that stand for Hounsfield units, in the initials of several languages, or leave it to the pixels."""
@@ -200,6 +212,12 @@ SOUNDS_LIKE = 0.8
 # --- words ---------------------------------------------------------------------------------------------------------
 
 
+VOICED = "\u3099\u309a"
+"""The marks that make another letter of a Japanese one, and no accent."""
+GIVEN_BY = "(?:[CС]|IV|KM|CM)"
+"""What a plus sign stands beside, when it means contrast."""
+
+
 @lru_cache(maxsize=1024)
 def plain(words: str) -> str:
     """Upper case, without accents; everything but letters, digits and "+" is a blank; "+" says "plus".
@@ -208,10 +226,11 @@ def plain(words: str) -> str:
     """
     split = unicodedata.normalize("NFKD", words[:LONGEST_TEXT])
     bare = unicodedata.normalize(
-        "NFC", "".join(letter for letter in split if not unicodedata.combining(letter))
+        "NFC", "".join(letter for letter in split if letter in VOICED or not unicodedata.combining(letter))
     ).upper()
     bare = bare.translate({ord("Ł"): "L", ord("Ø"): "O", ord("Æ"): "AE", ord("Đ"): "D", ord("_"): " "})
-    bare = re.sub(r"\b[CС] ?\+|\+ ?[CС]\b", " C PLUS ", re.sub(r"\bC ?- *(?=$|[ )/,])|\(-C\)", " NATIV ", bare))
+    bare = re.sub(r"\bCT-([AV])\b", r"CT\1", re.sub(r"\b(?:C|IV) ?- *(?=$|[ )/,])|\(-C\)", " NATIV ", bare))
+    bare = re.sub(rf"\b{GIVEN_BY} ?\+|\+ ?{GIVEN_BY}\b", " C PLUS ", bare)
     return " ".join(re.sub(r"\W+", " ", bare).split())
 
 
@@ -323,7 +342,7 @@ def spectral_word(description: str, types: Iterable[str] = ()) -> str:
 def is_hounsfield(rescale_type: str) -> bool:
     """Whether a Rescale Type stands for Hounsfield units, in any spelling; unspecified ones are left to the pixels."""
     words = plain(rescale_type)
-    if words in HOUNSFIELD or "ХАУНСФИЛД" in words or "亨" in words or "ハウンスフィールト" in words:
+    if words in HOUNSFIELD or "ХАУНСФИЛД" in words or "亨" in words or "ハウンスフィールド" in words:
         return True
     return any(SequenceMatcher(None, "HOUNSFIELD", word[:12]).ratio() >= SOUNDS_LIKE for word in words.split())
 

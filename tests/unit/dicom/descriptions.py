@@ -2,6 +2,45 @@
 
 DESCRIPTIONS = {
     "head": """
+        Virtua Head WO|24h delayed head|Head 6 hr delayed|HEAD DELAYED 24 HR|delayed ICH head
+        delayed bleed head|Head late follow-up|Head portable late evening|Head 120kV 300mA|HEAD KV80 J40
+        HEAD H31|HEAD HR38|Head Hr40 3|Head J40s|Monophasic head|HEAD B30|HEAD B31S|HEAD FC26|HEAD FC21
+        HEAD FC64|HEAD FC68 5.0|头骨|颅骨|头颅骨折|头部外伤 骨折|頭蓋骨骨折|두개골 골절
+        Schädel CT nach Sturz|Kopf nach OP
+        Kopf nach Trauma|CCT nach Lyse|Kopf nach EVD|Head after thrombectomy|head post thrombectomy
+        head post tpa|post coiling head|POST CLIPPING HEAD|HEAD POST DRAIN|Crâne après chute|crâne post-op
+        crane traumatisme|TC cranio post trauma|cranio dopo caduta|TC encefalo post intervento
+        cráneo tras caída|cráneo tras TCE|TC crânio pós trauma|crânio pós-operatório|głowa po urazie
+        głowa po operacji|голова после травмы|мозг после операции|头部术后|头颅术后复查|頭部 術後|뇌 수술후
+        Head iMAR|HEAD MAR
+        HEAD SAFIRE|HEAD ADMIRE 3|HEAD Quantum|Head PCCT 120kV|HEAD T3D|Head Conventional|HEAD Poly 120
+        HEAD DE F 0.5|Head DE mixed|HEAD AVERAGE 0.4|head mixed 120kV eq|HEAD DECT 120|Head IV drug user
+        Head ICU|HEAD CONTUSION|Head CTX|head concussion|contracture head|Brain C/O headache|HEAD C SPINE
+        HEAD CAP|HEAD AND FACE|CT HEAD/FACE WO|HEAD AND SINUS|CT HEAD & ORBITS WO|HEAD COLLAR ON|Head EVD
+        HEAD VP SHUNT|Head shunt series CT|HEAD 5MM PLUS|Head C1-C2|Head 5min post op day 1 WO
+        delayed hemorrhage follow up head wo|Head follow-up delayed ICH|Kopf ohne i.v. KM|Schädel ohne i.v.
+        CCT ohne KM i.v.|Kopf o. KM|Kopf o KM|Kopf KM-frei|CCT nativ 5.0 Hr38|head noncontrast 5mm|HEAD NC
+        HEAD N/C|HEAD I-|Head -C|HEAD -|Brain without|Head no contrast|Head w/o con|HEAD WO CON
+        head wo IV con|Head W O C|HEAD NO C|Head unenh|HEAD UNENHANCED 5 MM|Crâne sans IV|crâne S-|crâne C-
+        crane IV-|crâne sans PC|TDM crâne sans produit de contraste|crâne sans produit de contraste iodé
+        cranio s/mdc|cranio s mdc|cranio senza m.d.c.|cranio base|cranio diretto|cranio in condizioni basali
+        craneo s/c|craneo sin cte|cráneo sin contraste iv|cráneo simple 5mm|TAC de cráneo s/civ|crânio s/c
+        cranio s/ contraste|crânio sem contraste EV|TC de crânio simples|głowa bez k.k.
+        głowa bez środka kontrastowego|głowa przed kontrastem|głowa natywnie|TK głowy b/k
+        мозг без контрастирования|голова до контраста|голова б/к|нативная голова|КТ головного мозга нативное
+        头颅平扫|头颅CT平扫|颅脑CT|头颅(平扫)|头部 非增强|头部无增强|頭部単純 5mm|頭部 単純のみ|頭部CT(単純)
+        頭部 造影前|두부 비조영증강|뇌 비조영 CT|뇌 CT (비조영)
+        두부 무조영|Neuro Brain H31|Ax Head 5mm STD|Head Helical|THIN HEAD|Head Thins|Head 1.25 thin std
+        HEAD SOFT|HEAD BRAIN 5/5|TRAUMA HEAD|ED HEAD|PORTABLE HEAD|HEAD PEDS|Ped Head 3.0|PEDIATRIC HEAD
+        INFANT BRAIN|BABY HEAD|Schädel Säugling|HEAD VOL|Head Volume 0.5|Cerebrum 4.5|SKULL|Skull 5.0
+        Posterior fossa head|Fossa 2.5 head|Head base|Base of skull brain|Kopf Basis|Hirn supratentoriell
+        Schädel axial 5mm|Hjerne|Hjerne uten kontrast|CT caput|Caput uten kontrast|Huvud nativ|Pää
+        Pää natiivi|Aivot|Hlava nativ|Hlava bez KL|Koponya CT natív|Kafa kontrastsız|Beyin BT|BT beyin
+        HEAD MEDIASTINUM KERNEL|HEAD ANGLED|HEAD REFORMAT AX|Head MPR ax 5|brain mpr|HEAD AC-PC
+        Head ACPC line|Head mono-phasic helical|BRAIN LAB|BRAINLAB head|STEALTH HEAD|Head Navi
+        Stereotactic head|CT Head Stroke protocol|Code stroke head|Alert neuro head
+        HEAD CT W/O CONTRAST MATERIAL|CT Head or Brain w/o Contrast|IMP: CT HEAD|Head_5mm_w/o|Head(C-)
+        HEAD WITHOUT IV|Head w-o|brain w/out|BRAIN W/OUT CONTRAST|w/out contrast head|HEAD SANS
         Hode uten kontrast|Beyin kontrastsız|Hoofd blanco|Cráneo s/c|Crânio s/ contraste
         TDM cérébrale sans PDC|Koponya natív|颅脑CT平扫 5mm|두부 CT 비조영|NEURO HELICAL ROUTINE
         HEAD|CT HEAD|HEAD 5.0|HEAD AXIAL 5.0|Head 5.0 H30s|Head 5.0 Hr40|HEAD WO|Head W/O|CT HEAD WITHOUT
@@ -44,6 +83,27 @@ DESCRIPTIONS = {
         Hoofd|Hoofd zonder contrast|Hersenen|Huvud|Huvud utan kontrast|Hjärna|Hode uten|Hoved|Kafa|Beyin|Hlava|Koponya
         """,
     "contrast": """
+        Head delayed 5 min|HEAD DELAY|Brain delayed phase|HEAD LATE PHASE|5 MIN DELAY HEAD|Head 3min delay
+        delayed head 5.0|Kopf Spätphase|Schädel spaet nach 5 min|CCT verzögert|CCT venöse Spätphase
+        Crâne temps tardif|crane tardive 5mn|cerebral tardif|cranio fase tardiva|encefalo tardivo
+        cráneo fase tardía|craneo retardado|cabeza tardio|crânio fase tardia|cranio tardio|głowa faza późna
+        glowa faza opozniona|голова отсроченная фаза|головной мозг поздняя фаза|头部延迟期|颅脑 延迟扫描|頭部 遅延相
+        頭部 遅延 5分|두부 지연기|뇌 지연 영상|Head PV phase|HEAD W IV|HEAD W CON|HEAD W/CON
+        Head w/ IV contrast|BRAIN W+WO
+        HEAD W&WO|Head +IV|HEAD +CM|Head IV+|HEAD +KM|Kopf +KM|KM+ Kopf|Kopf m. KM|Kopf m KM|Kopf KM venös
+        Schädel i.v. KM|Schädel KM iv|CCT mit i.v. KM|CTA Hals Kopf|CT-A Head|CT-V head|COW CTA
+        Head CTA thin|mCTA head|multiphase CTA phase 2 head|Head Peak arterial|arterial head 0.6
+        Sinus venous CTV head|VENOGRAM BRAIN|crâne inj|crane IV+|crâne C+|crâne + C|Crâne IV +|crâne avec IV
+        angio-scanner crane|angioTDM cerebral|crâne apc|TDM cérébrale avec PDC|crâne post injection
+        polygone de Willis|TC cranio c/mdc|cranio con m.d.c.|cranio post mdc|cranio post-contrasto
+        cranio contrastografica|ANGIO-TC encefalo|craneo c/c|cráneo C/contraste|craneo contrastada|craneo iv
+        cráneo con CIV|TAC craneal con contraste|crânio c/ contraste EV|cranio c/c|crânio pós contraste
+        TC cranio com contraste endovenoso|głowa z k.k.|głowa ze środkiem kontrastowym
+        głowa po podaniu kontrastu|głowa po i.v.|głowa CTA|мозг после введения контраста
+        голова с в/в контрастированием|голова + контраст|голова с к/у|КТ головы с болюсным контрастированием
+        артерии головы|голова вен фаза|头颅增强扫描|头颈部血管CTA|头CTV|颅脑CTP+CTA|头部强化|頭部造影後
+        頭部 造影あり|脳血管造影CT|頭部CE
+        頭部 CTA 3D|뇌 조영후|두부 조영 후|뇌 CT 조영 증강|조영증강 두부
         CE head|Crâne APC|Hode med kontrast|Huvud med kontrast|Crânio c/ contraste|CCT KM art
         HEAD W|CT HEAD W CONTRAST|Head with contrast|HEAD C+|Head +C|BRAIN W/ CONTRAST|HEAD POST|post contrast head
         HEAD WWO CONTRAST
@@ -71,6 +131,12 @@ DESCRIPTIONS = {
         두부 조영|뇌 조영증강|두부 CTA|뇌혈관조영|두부 동맥기|뇌 정맥기|Brain 조영
         """,
     "sharp": """
+        HEAD BONE 1.25MM|Head HR bone|HEAD BNE|bone algo head|Head bone algorithm|BONE HEAD THIN|Kopf Hr64
+        Head 1.0 Hr69|Head 0.75 H70h|HEAD FC30|Head H60s 1.0|Knochen Kopf|Schädel knöchern|os crâne|crane os
+        crâne OS 0.6|filtre os crâne|cranio osso 1mm|cranio filtro osso|craneo hueso|cráneo ventana ósea
+        crânio janela óssea|glowa okno kostne|кости черепа 1.0|голова костный фильтр|头颅骨窗|头部 骨
+        颅骨 骨算法|頭部 骨
+        頭部骨条件|頭部 骨関数|두부 bone|두부 골|뇌 골창
         HEAD BONE|Head Bone 1.25|BONE PLUS HEAD|Head sharp 3.0|HEAD EDGE|HEAD BONE WINDOW|Kopf Knochen
         Schädel Knochenfenster
         Crâne osseux|crâne fenêtre osseuse|cranio osso|CRANIO OSSEA|cráneo óseo|crânio osso|glowa kosc|Głowa kostne
@@ -78,6 +144,18 @@ DESCRIPTIONS = {
         头部骨窗|颅脑骨算法|頭部 骨条件|두부 뼈
         """,
     "spectral": """
+        Head QIR mono|Head 70 keV|Head mono|Mono Head|HEAD MONO QIR 4|Head MonoE=65 keV|Head ME40
+        head vmi 67 kev|head VMI+|head mono70|HEAD VNC QIR|Liver VNC head|HEAD PureCalcium
+        Head Iodine(Water)|Iodine (HAP) head|head I- map|head iodine overlay|Head PURELUMEN|Pure lumen head
+        head Zeff map|Head rho|Head eDensity|Head BoneFree|Head w/o bone subtraction|HEAD bone removal
+        Kopf Knochen entfernt|Kopf knochenfrei|head uric acid|HEAD CONE-BEAM|head CBCT 3D|DynaCT Kopf
+        syngo DynaCT head|XperCT brain|Kopf Kegelstrahl|FD-CT head|Flat detector head CT
+        head virtual mono 50|head Virtual noncontrast|head low keV|Head monoenergie 40|crâne mono 40 keV
+        cráneo monoenergético|cranio monoenergetica|cranio virtuale senza mdc|crâne carte iode
+        mapa de yodo craneo|mapa iodo crânio|mappa iodio cranio|głowa monoenergetyczna|mapa jodowa głowa
+        голова виртуальная нативная|карта йода голова|йодная карта головы|头部单能量|头部虚拟平扫|头部碘图
+        头颅碘基图|頭部 仮想単色
+        頭部 ヨードマップ|두부 가상단색|두부 요오드 맵|crâne sans contraste virtuel|VNC crâne|Head spectral mono 60
         HEAD MonoE 40keV|Head Mono 70 keV|HEAD MONOENERGETIC 50|Head Mono+ 40keV|Monochromatic 65 keV head
         Head VMI 55|MonoE 140 brain|Head 190keV
         HEAD VNC|Virtual non contrast head|Head virtual unenhanced|VUE HEAD|virtuell nativ Kopf|Head VNCa
