@@ -7,15 +7,17 @@ import json
 import sqlite3
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from pydicom import dcmread
 
-from tests.crash.pacs import CountingPacs
-
 ENDED = frozenset({"done", "failed", "ineligible"})
+Ask = Callable[[str], list[tuple[object, ...]]]
+"""SQL → rows, of a ledger that is not the file in the state directory."""
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,28 @@ class Verdict:
     sent_again: int
 
 
-def judge(state_dir: Path, acknowledged: Iterable[Path], pacs: CountingPacs) -> Verdict:
+class Pacs(Protocol):
+    """What a PACS has: SOP Instance UID → distinct contents, and which came with more than one."""
+
+    contents: dict[str, set[str]]
+
+    @property
+    def contradictory(self) -> list[str]: ...
+    @property
+    def sent_again(self) -> int: ...
+
+
+def judge(state_dir: Path, acknowledged: Iterable[Path], pacs: Pacs, ask: Ask | None = None) -> Verdict:
     """Compare what was promised with what is there."""
     sent = list(acknowledged)
-    states = job_states(state_dir)
-    owed = owed_instances(state_dir)
+    states = job_states(state_dir, ask)
+    owed = owed_instances(state_dir, ask)
     held = set(pacs.contents)
     return Verdict(
         acknowledged=len(sent),
-        lost=tuple(str(path) for path in sent if not is_held(state_dir, path) and not was_finished(state_dir, path)),
+        lost=tuple(
+            str(path) for path in sent if not is_held(state_dir, path) and not was_finished(state_dir, path, ask)
+        ),
         owed=len(owed),
         missing=tuple(sorted(owed - held)),
         doubled=tuple(sorted((held - owed) | set(pacs.contradictory))),
@@ -56,10 +71,11 @@ def judge(state_dir: Path, acknowledged: Iterable[Path], pacs: CountingPacs) -> 
     )
 
 
-def was_finished(state_dir: Path, sent: Path) -> bool:
+def was_finished(state_dir: Path, sent: Path, ask: Ask | None = None) -> bool:
     """True when retention took its whole series, after the job of it was done: a full disk makes room that way."""
     series_uid = str(dcmread(sent, specific_tags=["SeriesInstanceUID"]).SeriesInstanceUID)
-    states = [row[0] for row in query(state_dir, f"SELECT state FROM job WHERE series_uid = '{series_uid}'")]  # noqa: S608
+    rows = (ask or partial(query, state_dir))(f"SELECT state FROM job WHERE series_uid = '{series_uid}'")  # noqa: S608
+    states = [state for (state,) in rows]
     return "done" in states and not (state_dir / "incoming" / series_uid).exists()
 
 
@@ -82,23 +98,24 @@ def dataset_bytes(path: Path) -> bytes:
     return data[144 + length :]
 
 
-def job_states(state_dir: Path) -> list[str]:
+def job_states(state_dir: Path, ask: Ask | None = None) -> list[str]:
     """The state of every job."""
-    return [state for (state,) in query(state_dir, "SELECT state FROM job")]
+    return [str(state) for (state,) in (ask or partial(query, state_dir))("SELECT state FROM job")]
 
 
-def owed_instances(state_dir: Path) -> set[str]:
+def owed_instances(state_dir: Path, ask: Ask | None = None) -> set[str]:
     """The result instances of all published jobs, by the result.json that was published with them.
 
     Where retention has taken it to make room, by the ledger, which keeps what was delivered.
     """
-    published = query(state_dir, "SELECT id FROM job WHERE state IN ('delivering', 'done')")
+    ask = ask or partial(query, state_dir)
+    published = ask("SELECT id FROM job WHERE state IN ('delivering', 'done')")
     owed: set[str] = set()
     for (job_id,) in published:
         try:
             result = json.loads((state_dir / "results" / str(job_id) / "result.json").read_text())
         except FileNotFoundError:
-            rows = query(state_dir, f"SELECT item FROM delivery WHERE job_id = {job_id} AND sop_class_uid != ''")  # noqa: S608
+            rows = ask(f"SELECT item FROM delivery WHERE job_id = {job_id} AND sop_class_uid != ''")  # noqa: S608
             owed |= {str(item) for (item,) in rows}
         else:
             owed |= {item["sop_instance_uid"] for item in result["objects"]}
@@ -130,7 +147,9 @@ def digest(paths: Iterable[Path]) -> tuple[str, str]:
     return str(headers[0].SeriesInstanceUID), hashlib.sha256("\n".join(uids).encode()).hexdigest()
 
 
-def wait_until_done(state_dir: Path, series: Sequence[Sequence[Path]], deadline: float) -> float:
+def wait_until_done(
+    state_dir: Path, series: Sequence[Sequence[Path]], deadline: float, ask: Ask | None = None
+) -> float:
     """Wait until each whole series has a job and every job has ended; returns the seconds waited.
 
     deadline: time.monotonic() after which TimeoutError is raised.
@@ -138,7 +157,7 @@ def wait_until_done(state_dir: Path, series: Sequence[Sequence[Path]], deadline:
     started = time.monotonic()
     expected = {digest(paths) for paths in series}
     while True:
-        rows = query(state_dir, "SELECT series_uid, input_digest, state FROM job")
+        rows = (ask or partial(query, state_dir))("SELECT series_uid, input_digest, state FROM job")
         missing = expected - {(uid, input_digest) for uid, input_digest, _ in rows}
         open_jobs = [state for _, _, state in rows if state not in ENDED]
         if not missing and not open_jobs:

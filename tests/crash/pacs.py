@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from typing import Any
 
 from pydicom.uid import UID
@@ -22,14 +23,19 @@ SYNTAXES = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2", "1.2.840.10008.1.2.5")
 
 
 class CountingPacs:
-    """A Storage SCP on loopback. contents: SOP Instance UID → SHA-256 of each distinct dataset; received: how often."""
+    """A Storage SCP. contents: SOP Instance UID → SHA-256 of each distinct dataset; received: how often.
 
-    def __init__(self, port: int = 0, ae_title: str = "PACS") -> None:
+    order, times: the UID of each C-STORE and when it came (time.monotonic()).
+    """
+
+    def __init__(self, port: int = 0, ae_title: str = "PACS", address: str = "127.0.0.1") -> None:
         self.port = port
+        self.address = address
         self.ae_title = ae_title
         self.contents: dict[str, set[str]] = {}
         self.received: dict[str, int] = {}
         self.order: list[str] = []
+        self.times: list[float] = []
         self._lock = threading.Lock()
         self._server: Any = None
 
@@ -60,7 +66,7 @@ class CountingPacs:
             *(build_context(sop_class, [UID(syntax) for syntax in SYNTAXES]) for sop_class in STORAGE),
         ]
         self._server = ae.start_server(
-            ("127.0.0.1", self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._on_store)]
+            (self.address, self.port), block=False, evt_handlers=[(evt.EVT_C_STORE, self._on_store)]
         )
         self.port = self._server.server_address[1]
 
@@ -77,4 +83,5 @@ class CountingPacs:
             self.contents.setdefault(uid, set()).add(digest)
             self.received[uid] = self.received.get(uid, 0) + 1
             self.order.append(uid)
+            self.times.append(time.monotonic())
         return 0x0000

@@ -15,7 +15,7 @@ from pydicom.errors import InvalidDicomError
 
 from tests.crash.evidence import dataset_bytes, is_held
 from tests.crash.node import Node
-from tests.crash.supervised import Supervised
+from tests.crash.supervised import Supervised, answers
 from tests.ports import free_port
 
 
@@ -72,7 +72,7 @@ class Storescp:
         self.port = free_port()
         command = ["storescp", "+B", "-aet", self.called, "-od", str(self._files), str(self.port)]
         environment = {**os.environ, "TCP_NODELAY": "1"}
-        self.process = Supervised("storescp", command, folder, environment, port=self.port)
+        self.process = Supervised("storescp", command, folder, environment, probe=lambda: answers(self.port))
 
     def start(self) -> None:
         """Start receiving."""
@@ -116,7 +116,9 @@ class Orthanc:
         }
         path = folder / "orthanc.json"
         path.write_text(json.dumps(settings))
-        self.process = Supervised("Orthanc", ["Orthanc", str(path)], folder, dict(os.environ), port=self.port)
+        self.process = Supervised(
+            "Orthanc", ["Orthanc", str(path)], folder, dict(os.environ), probe=lambda: answers(self.port)
+        )
 
     def start(self) -> None:
         """Start receiving."""

@@ -88,10 +88,20 @@ class Scanner(threading.Thread):
 
 
 def send_once(
-    paths: Sequence[Path], port: int, *, called: str = "ICHNODE", options: Sequence[str] = (), timeout_s: float = 120
+    paths: Sequence[Path],
+    port: int,
+    *,
+    called: str = "ICHNODE",
+    options: Sequence[str] = (),
+    timeout_s: float = 120,
+    host: str = "127.0.0.1",
+    inside: Sequence[str] = (),
 ) -> list[Path]:
-    """One association of storescu; returns the files whose C-STORE the peer answered with Success, in order."""
-    command = ["storescu", "-v", "-R", "-aet", "SCANNER", "-aec", called, *options, "127.0.0.1", str(port)]
+    """One association of storescu; returns the files whose C-STORE the peer answered with Success, in order.
+
+    inside: what to put before the command, so that it runs on another host.
+    """
+    command = [*inside, "storescu", "-v", "-R", "-aet", "SCANNER", "-aec", called, *options, host, str(port)]
     done = subprocess.run(
         [*command, *map(str, paths)],
         env={**os.environ, "TCP_NODELAY": "1"},

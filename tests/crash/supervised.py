@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 RESTART_S = 0.1  # systemd's units wait 1 s; shorter here so that more happens in the same time
@@ -18,7 +18,7 @@ LOOK_EVERY_S = 0.02
 
 
 class Supervised:
-    """One process. It counts as ready when it says READY=1 (sd_notify), or when `port` answers if one is given.
+    """One process. It counts as ready when it says READY=1 (sd_notify), or when `probe` says so if one is given.
 
     kills: SIGKILLs that hit it running. recovery_s: seconds from each kill (the first of several in a row) until it was
     ready again. unexpected: exit codes of every other end.
@@ -31,7 +31,7 @@ class Supervised:
         folder: Path,
         environment: Mapping[str, str],
         *,
-        port: int | None = None,
+        probe: Callable[[], bool] | None = None,
     ) -> None:
         self.name = name
         self.kills = 0
@@ -42,7 +42,7 @@ class Supervised:
         self._command = list(command)
         self._address = folder / f"notify-{name}"
         self._environment = {**environment, "NOTIFY_SOCKET": str(self._address)}
-        self._port = port
+        self._probe = probe
         self._log = folder / f"{name}.log"
         self._killed_at: float | None = None
         self._condemned: subprocess.Popen[bytes] | None = None
@@ -129,7 +129,7 @@ class Supervised:
         try:
             return b"READY=1" in channel.recv(4096)
         except TimeoutError:
-            return self._port is not None and not self.ready.is_set() and answers(self._port)
+            return self._probe is not None and not self.ready.is_set() and self._probe()
 
     def _note_ready(self, process: subprocess.Popen[bytes]) -> None:
         with self._lock:

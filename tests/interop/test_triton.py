@@ -4,12 +4,10 @@ backend runs the very file that `ich-node model repository` wrote, the rest of t
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,38 +21,9 @@ from ich_node.infer.bundle import load
 from ich_node.infer.engine import open_engine, triton
 from ich_node.infer.engine.self_test import self_test_input
 from ich_node.runtime.config import InferConfig, TritonConfig, default_bundle
+from tests import triton_server
 from tests.ports import free_ports
-
-SERVER = Path(__file__).with_name("tritonserver") / "server" / "pytriton" / "tritonserver"
-BACKEND = """
-import sys
-from pathlib import Path
-
-sys.path[:0] = PACKAGES
-import numpy as np
-import onnxruntime
-import triton_python_backend_utils as triton
-
-NAMES = ["logits", "cam", "features"]
-
-
-class TritonPythonModel:
-    def initialize(self, arguments):
-        graph = Path(arguments["model_repository"]) / arguments["model_version"] / "model.onnx"
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-
-    def execute(self, requests):
-        answers = []
-        for request in requests:
-            # by DLPack: the backend's own conversions read the item size of an array where NumPy 1 kept it
-            hu = np.from_dlpack(triton.get_input_tensor_by_name(request, "hu")).copy()
-            arrays = self.session.run(NAMES, {"hu": hu})
-            tensors = [triton.Tensor.from_dlpack(name, array) for name, array in zip(NAMES, arrays)]
-            answers.append(triton.InferenceResponse(output_tensors=tensors))
-        return answers
-"""
+from tests.triton_server import SERVER, repository
 
 
 @pytest.fixture(scope="module")
@@ -70,30 +39,13 @@ class Server:
     address: str
 
 
-def repository(model, folder: Path) -> Path:
-    """What the node writes for Triton, run by the Python backend; without the warm-up of a batch of whole slices."""
-    triton.write_repository(model, folder)
-    place = folder / triton.model_name(model)
-    text = (place / "config.pbtxt").read_text()
-    text = text.replace('platform: "onnxruntime_onnx"', 'backend: "python"')
-    text = re.sub(r"^model_warmup.*$", "", text, flags=re.M).replace("KIND_AUTO", "KIND_CPU")
-    (place / "config.pbtxt").write_text(text)
-    packages = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
-    (place / "1" / "model.py").write_text(BACKEND.replace("PACKAGES", repr(packages)))
-    return folder
-
-
 @contextmanager
 def running(models: Path, port: int) -> Iterator[Server]:
     """The server on a loopback port; the node has to find out itself when it is ready."""
-    libraries = os.pathsep.join(filter(None, (sysconfig.get_config_var("LIBDIR"), os.environ.get("LD_LIBRARY_PATH"))))
-    environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
-    command = [str(SERVER / "bin" / "tritonserver"), f"--model-repository={models}"]
-    command += [f"--backend-directory={SERVER / 'backends'}", f"--grpc-port={port}", "--grpc-address=127.0.0.1"]
-    command += ["--allow-http=false", "--allow-metrics=false", "--log-verbose=0", "--exit-timeout-secs=1"]
+    command = triton_server.command(models, "127.0.0.1", port)
     with (
         (models / "log").open("wb") as log,
-        subprocess.Popen(command, env=environment, stderr=log, start_new_session=True) as process,
+        subprocess.Popen(command, env=triton_server.environment(), stderr=log, start_new_session=True) as process,
     ):
         try:
             yield Server(process, f"127.0.0.1:{port}")

@@ -1,0 +1,55 @@
+"""A cluster of hosts under faults; the long form is `make cluster`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ich_node.domain.errors import StoreError
+from ich_node.store.ledger.jobs import JobStore
+from tests.cluster.network import Network, lacks
+from tests.cluster.servers import Pair
+from tests.postgresql import programs
+
+pytestmark = [pytest.mark.crash, pytest.mark.interop, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(autouse=True)
+def _able() -> None:
+    missing = lacks() or ("" if programs() else "initdb (Debian package postgresql)")
+    if missing:
+        skip = pytest.skip if missing in ("root", "network namespaces") else _missing
+        skip(f"needs {missing}")
+
+
+def _missing(what: str) -> None:
+    pytest.fail(what) if os.environ.get("ICH_NODE_REQUIRE_INTEROP") else pytest.skip(what)
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Network, Pair]]:
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)  # PostgreSQL's account goes through
+    with Network(["node", "db1", "db2"]) as network:
+        databases = Pair(network, ("db1", "db2"), tmp_path)
+        databases.start()
+        yield network, databases
+        databases.stop()
+
+
+def test_a_server_that_vanishes_without_a_word_is_given_up_and_the_other_one_is_used(tmp_path, pair):
+    network, databases = pair
+    with network.thread_inside("node"):
+        store = JobStore.open(tmp_path, url=databases.url)
+        assert store.counts() == {}
+        network.cut(
+            databases.primary.host
+        )  # no reset, no farewell: by TCP's own patience this takes a quarter of an hour
+        with pytest.raises(StoreError):
+            store.counts()
+        databases.fail_over()
+        assert store.counts() == {}
+        store.close()
