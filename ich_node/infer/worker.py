@@ -1,7 +1,7 @@
 """The infer role: claim a job, tell its story (pipeline.py), make its results durable, publish.
 
-One thread around one engine for life. READY only after checksum, self-test tensor and the execution provider that
-really runs are known. Retry is decided here and nowhere else on this side of the queue.
+One engine for life, for two studies at a time (hands.py). READY only after checksum, self-test tensor and the execution
+provider that really runs are known. Retry is decided here and nowhere else on this side of the queue.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from ich_node.domain.ledger import Job, ResultInstance
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer import bundle, identity_alone, lease, pipeline
 from ich_node.infer.engine import Engine, open_engine
+from ich_node.infer.hands import Hands, OneAtATime
 from ich_node.report import build, files
 from ich_node.report.said.reasons import english
 from ich_node.report.sr.predecessor import Predecessor
@@ -47,7 +48,6 @@ from ich_node.store.ledger.work import AHEAD_S
 from ich_node.store.routes import route
 from ich_node.store.spool import Spool
 
-POLL_S = 0.5  # for what no bell told; a stop waits for it
 SPACE_WAIT_S = 10.0  # chosen: retention and people take longer to make room than a moment
 SHORTEST_WAIT_S = 0.005  # between two looks at whether results may go out
 LONGEST_RETRY_S = 3600.0  # a reader waits for the answer: an hour is already late
@@ -64,14 +64,14 @@ log = logs.get()
 
 
 def run(config: Config, stop: service.Stop) -> None:
-    """Work until `stop` is set; the job in hand is finished first."""
+    """Work until `stop` is set; the jobs in hand are finished first."""
     model = bundle.load(config.bundle_dir)
     engine = open_engine(config.infer, model)
     engine.self_test()
     spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
     jobs = open_ledger(config, verify=True)
     name = os.environ.get(WORKER_NAME_VARIABLE, "1")
-    worker = Worker(config, model, engine, jobs, spool, time.time, name)
+    worker = Worker(config, model, OneAtATime(engine), jobs, spool, time.time, name)
     log.info("engine_ready", provider=engine.name, model=model.card.id, sha256=model.card.sha256)
     heartbeat = service.Heartbeat()
     status = f"{engine.name}, model {model.card.id} {model.card.version}"
@@ -80,10 +80,7 @@ def run(config: Config, stop: service.Stop) -> None:
             if alone and (recovered := jobs.recover(name)):
                 log.warning("jobs_recovered", count=recovered)
             service.notify("READY=1", f"STATUS={status}")
-            while not stop.is_set():
-                heartbeat.beat(status)
-                if not worker.work_once():
-                    bell.wait(POLL_S)
+            Hands(worker, jobs, stop).run(bell, lambda: heartbeat.beat(status))
     finally:
         jobs.close()
 
@@ -126,7 +123,7 @@ def ends_above_the_head(volume: Volume) -> bool:
 
 
 class Worker:
-    """One worker with its engine. clock: Unix seconds; analyse: the story to tell, pipeline.analyse."""
+    """One worker with its engine, for several threads. clock: Unix seconds; analyse: the story, pipeline.analyse."""
 
     def __init__(
         self,
@@ -151,18 +148,18 @@ class Worker:
         self._patience = Patience(config.infer.retry_base_s, LONGEST_RETRY_S)
         self._waits_until = 0.0
 
-    def work_once(self) -> bool:
-        """Do the next job, if there is one; False when the queue is empty, or the disk full."""
+    def claim(self) -> Job | None:
+        """The next job; None when the queue is empty, or the disk full."""
         if 0 < self._waits_until - self._clock() <= SPACE_WAIT_S:  # longer: the clock was put back
-            return False
-        job = self._jobs.claim(self._name)
-        if job is None:
-            return False
-        with lease.held(self._jobs, job):
-            self._work_on(job)
-        return True
+            return None
+        return self._jobs.claim(self._name)
 
-    def _work_on(self, job: Job) -> None:
+    def paths(self, job: Job) -> list[Path]:
+        """The files of a job's images."""
+        return self._spool.paths(job.series_uid, job.sop_instance_uids)
+
+    def work_on(self, job: Job) -> None:
+        """Do a claimed job, whose lease the caller renews. Raises what only a new process mends."""
         what = plan(job.attempts, self._config.infer.max_attempts)
         if isinstance(what, GiveUp):
             self._fail(job, english(Reason(Why.WORKER_DIED, times=what.failures)))
@@ -205,7 +202,7 @@ class Worker:
             self._again(job, f"internal error ({type(error).__name__})")
 
     def _analysis(self, job: Job, what: Analyse | Tell) -> Analysis:
-        paths = self._spool.paths(job.series_uid, job.sop_instance_uids)
+        paths = self.paths(job)
         if job.told is not None:
             reason = Reason(Why(job.told))
         elif isinstance(what, Tell):

@@ -7,12 +7,11 @@ from dataclasses import replace
 
 from ich_node.domain.errors import EngineFailure, Superseded
 from ich_node.domain.ledger import JobState
-from ich_node.infer import worker
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.ledger.protocols import Work
 from ich_node.store.spool import Spool
 from tests.ledger_builder import configuration, destination
-from tests.unit.infer.test_worker import FakeEngine, FakeModel, failing, positive, queue
+from tests.unit.infer.test_worker import FakeEngine, FakeModel, OneHand, failing, positive, queue
 
 
 class ListLedger:
@@ -66,7 +65,7 @@ def test_a_worker_takes_any_ledger_that_has_its_view(tmp_path):
     spool = Spool(tmp_path, 0)
 
     def one(story):
-        return worker.Worker(settings, FakeModel(), FakeEngine(), ledger, spool, time.time, "1", analyse=story)
+        return OneHand(settings, FakeModel(), FakeEngine(), ledger, spool, time.time, "1", analyse=story)
 
     assert one(failing(EngineFailure("out of memory"))).work_once()
     assert ledger.queued[0].trouble == "out of memory"

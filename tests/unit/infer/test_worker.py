@@ -68,6 +68,16 @@ class FullDatabase:
         return self._jobs.publish(*what, **named)
 
 
+class OneHand(worker.Worker):
+    """A worker that does one job after the other."""
+
+    def work_once(self):
+        job = self.claim()
+        if job is not None:
+            self.work_on(job)
+        return job is not None
+
+
 @pytest.fixture
 def settings(tmp_path):
     pacs = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 1}
@@ -98,7 +108,7 @@ def work(settings, jobs, spool, clock):
     """work(story): a worker whose pipeline is `story`; reading headers, writing and publishing are real."""
 
     def make(story, *, jobs=jobs, spool=spool, name="1"):
-        return worker.Worker(settings, FakeModel(), FakeEngine(), jobs, spool, clock, name, analyse=story)
+        return OneHand(settings, FakeModel(), FakeEngine(), jobs, spool, clock, name, analyse=story)
 
     return make
 
