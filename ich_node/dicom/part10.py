@@ -107,6 +107,15 @@ def read_sender(path: Path) -> Peer | None:
         return _file_meta(file.read(FIRST_LOOK)).sender
 
 
+def sender_address(path: Path) -> str:
+    """Where a file that the node wrote came from; empty when it does not say, or cannot be read."""
+    try:
+        sender = read_sender(path)
+    except (UnidentifiableInstance, OSError):
+        return ""
+    return sender.address if sender else ""
+
+
 # --- reading back --------------------------------------------------------------------------------------------------
 
 

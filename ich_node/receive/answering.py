@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from pydicom import Dataset
-
-from ich_node.dicom import eligibility, owner, study
-from ich_node.dicom.eligibility import Eligible, NotAnalysed, SetAside
+from ich_node.dicom import study
+from ich_node.dicom.eligibility import NotAnalysed, SetAside
 from ich_node.domain.dicom import Peer, Series
 from ich_node.domain.ledger import Job, JobState, Origin
 from ich_node.domain.reasons import Reason, Why
 from ich_node.receive.arrivals import Arrivals
-from ich_node.receive.reading import Reading
 from ich_node.receive.series import Judged
 from ich_node.report.said.reasons import english
 from ich_node.runtime import counters, logs
@@ -53,6 +50,8 @@ class Answering:
         self._judged: dict[str, list[Judged]] = {}  # study → to be acted upon
         self._waiting: dict[str, list[Judged]] = {}  # study → head CTs that cannot be analysed
         self._eligible: dict[str, bool] = {}  # series with a job → eligible
+        self.unknown: dict[str, Job] = {}
+        """Jobs of which it is to be found out whether they are eligible, by series."""
 
     def add(self, item: Judged) -> None:
         """A set of images was judged."""
@@ -108,7 +107,9 @@ class Answering:
                 self.record(item.series, item.verdict.reason, item.origin)
             elif isinstance(item.verdict, NotAnalysed):
                 self._waiting.setdefault(study_uid, []).append(item)
-            elif self._one_series_per_study and self._has_sibling(item, eligible=True):
+            elif (standing := self._is_answered(item)) is None:
+                continue
+            elif standing:
                 self.record(item.series, Reason(Why.OTHER_SERIES_ANALYSED), item.origin)
             else:
                 self._queue(item, eligible=True)
@@ -122,7 +123,7 @@ class Answering:
             if not self._arrivals.is_quiet(study_uid, item.sender):
                 continue
             assert isinstance(item.verdict, NotAnalysed)  # noqa: S101
-            if self._one_series_per_study and self._has_sibling(item, eligible=False):
+            if self._one_series_per_study and self._siblings(item):
                 self.record(item.series, item.verdict.reason, item.origin)
             else:
                 self._queue(item, eligible=False)
@@ -170,33 +171,34 @@ class Answering:
 
     # --- siblings --------------------------------------------------------------------------------------------------
 
-    def _has_sibling(self, item: Judged, eligible: bool) -> bool:
-        """Whether another series of the study, of the same patient and sender, has a job.
+    def know(self, job: Job, *, eligible: bool) -> None:
+        """What was found out about one of `unknown`."""
+        self._eligible[job.series_uid] = eligible and job.told is None
 
-        eligible: one that is really analysed.
-        """
+    def _is_answered(self, item: Judged) -> bool | None:
+        """Whether another series of the study is really analysed; None as long as that is not known."""
+        siblings = self._siblings(item) if self._one_series_per_study else []
+        analysed = [self._is_analysed(job) for job in siblings]
+        return True if True in analysed else None if None in analysed else False
+
+    def _siblings(self, item: Judged) -> list[Job]:
+        """The jobs of other series of the study, of the same patient and sender."""
         mine = item.origin
         sender = (mine.calling_ae_title, mine.calling_address)
-        for job in self._jobs.jobs_of_study(item.series.study_uid):
-            if job.series_uid == item.series.series_uid or job.state not in OPEN_STATES:
-                continue
-            theirs = (job.calling_ae_title, job.calling_address)
-            same = job.patient_hash in (None, mine.patient_hash) and theirs in ((None, None), sender)
-            if same and (not eligible or self._is_analysed(job)):
-                return True
-        return False
+        return [
+            job
+            for job in self._jobs.jobs_of_study(item.series.study_uid)
+            if job.series_uid != item.series.series_uid
+            and job.state in OPEN_STATES
+            and job.patient_hash in (None, mine.patient_hash)
+            and (job.calling_ae_title, job.calling_address) in ((None, None), sender)
+        ]
 
-    def _is_analysed(self, job: Job) -> bool:
+    def _is_analysed(self, job: Job) -> bool | None:
         """Whether a whole head is analysed by it, or will be: a part of a head stands in nobody's way."""
         if job.state in (JobState.DELIVERING, JobState.DONE) and not job.is_analysed:
             return False
         if job.series_uid not in self._eligible:  # queued before a restart
-            headers = self._headers(job)
-            self._eligible[job.series_uid] = job.told is None and isinstance(eligibility.verdict(headers), Eligible)
+            self.unknown[job.series_uid] = job
+            return None
         return self._eligible[job.series_uid]
-
-    def _headers(self, job: Job) -> list[Dataset]:
-        reading = Reading(self._spool, job.series_uid, (*eligibility.KEYWORDS, *owner.KEYWORDS))
-        for _ in reading.steps():
-            pass
-        return [image.header for image in reading.images if image.instance.name in job.sop_instance_uids]

@@ -104,8 +104,8 @@ class Arrivals:
         return self._clock() >= last_s + self._quiet_period_s
 
     def at_work(self, study_uid: str, sender: Peer | None) -> bool:
-        """Whether a series of a study is being judged, in which images of this sender are."""
-        return self._of(study_uid, sender, lambda growing, _: growing.work is not None)
+        """Whether a series of a study is being judged, in which images of this sender are that were not judged yet."""
+        return self._of(study_uid, sender, lambda growing, flow: growing.work is not None and not flow.judged)
 
     def _of(self, study_uid: str, sender: Peer | None, holds: Callable[[Growing, Flow], bool]) -> bool:
         """Whether something holds for any series of a study with images of a sender, or of one that is not known."""

@@ -2,44 +2,35 @@
 
 In: what has come (`arrivals`, which the SCP tells), what lies on disk (`sweep`). Out: rows in the ledger (`answering`).
 `tick` does the work in one thread, a moment at a time, so that a heavy series delays the others by that moment only.
-When a series is whole is said in `completeness`, whose the images are in `owners`; here the images are read and judged.
+When a series is whole is said in `completeness`, whose the images are in `owners`. Headers are read and judged in a
+child process (`judging`): no header, no word and no geometry of a stranger is looked at in this one.
 """
 
 from __future__ import annotations
 
-import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from pydicom import Dataset
-
-from ich_node.dicom import eligibility, owner
-from ich_node.dicom.eligibility import Eligible, Verdict
-from ich_node.dicom.reading import text
-from ich_node.domain.dicom import Instance, Peer, Series
+from ich_node.domain.dicom import Peer, Series
+from ich_node.domain.ledger import Job
 from ich_node.domain.reasons import Reason, Why
 from ich_node.receive import completeness
 from ich_node.receive.answering import Answering
 from ich_node.receive.arrivals import Arrivals
 from ich_node.receive.completeness import Evidence, Patience
-from ich_node.receive.owners import ImageSet, judged, parted
-from ich_node.receive.reading import Reading, same_picture
-from ich_node.receive.series import Flow, Growing, Judged, by_name, origin_of
+from ich_node.receive.inquiry import EVERYBODY, MOST_ATTEMPTS, Found, Inquiry, Outcome, Steps, named, parts
+from ich_node.receive.judging import Judging, Work
+from ich_node.receive.series import Flow, Growing, Judged
 from ich_node.receive.sweep import Sweep
+from ich_node.runtime import logs
 from ich_node.runtime.config import ReceiveConfig
 from ich_node.store.ledger.protocols import Intake
 from ich_node.store.spool import Spool
 
 SLICE_S = 0.2
-"""Seconds of reading per tick, of headers and of folders each: the heartbeat goes on between two ticks."""
-MOST_ATTEMPTS = 3
-"""At judging one series, in which the process died or hung: after that it is told without being read."""
+"""Seconds of judging per tick, and of looking into folders: the heartbeat goes on between two ticks."""
 HELD_FACTOR = 2.0
 """Idle time-outs for which results are held back at most, should nobody be there to judge their series again."""
-FADING = 0.998
-"""Of what reading has cost a sender, each tick: half of it is forgotten after half a minute."""
-AHEAD_S = 1.0
-"""CPU seconds by which a sender's reading may be ahead of that of others who wait: that of a few hundred images."""
 NOBODY: frozenset[Peer | None] = frozenset()
 
 
@@ -53,6 +44,7 @@ class Assembler:
         jobs: Intake,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
+        judging: Judging | None = None,
     ) -> None:
         self.arrivals = Arrivals(spool, config.quiet_period_s, clock)
         self._answering = Answering(spool, jobs, self.arrivals, config.one_series_per_study, clock, wall_clock)
@@ -61,16 +53,14 @@ class Assembler:
         self._jobs = jobs
         self._clock = clock
         self._wall_clock = wall_clock
-        self._spent_s: dict[str, float] = {}  # address → CPU seconds of reading lately
         self._patience = Patience(config.grace_s, config.quiet_period_s, config.idle_timeout_s)
-        self._urgent = {keyword: re.compile(pattern) for keyword, pattern in config.urgent_rule.items()}
-        self._keywords = (
-            *eligibility.KEYWORDS,
-            *completeness.KEYWORDS,
-            *owner.KEYWORDS,
-            "AccessionNumber",
-            *self._urgent,
-        )
+        self._urgent = config.urgent_rule
+        self._judging = judging or Judging(spool)
+        self._recalls: dict[str, Work] = {}  # series → that of a job which was queued before a restart
+
+    def close(self) -> None:
+        """End the processes that judge."""
+        self._judging.close()
 
     def tick(self) -> None:
         """Do what is due. Raises StoreError when the database cannot be used; the same is then due again."""
@@ -85,34 +75,34 @@ class Assembler:
         self.arrivals.forget(kept=self._answering.waiting)
 
     def _judge_due(self) -> None:
-        """Read and judge for a moment, every series in turn, but those whose senders cost much more than others."""
-        end = time.monotonic() + SLICE_S
+        """Have series judged for a moment."""
         for series_uid, growing in list(self.arrivals.series.items()):
-            if growing.work is None:
-                growing.work = self._due(series_uid, growing)
-        self._spent_s = {address: kept for address, s in self._spent_s.items() if (kept := FADING * s) > SLICE_S / 100}
+            if growing.work is None and (steps := self._due(series_uid, growing)):
+                addresses = set(map(_address, growing.flows))
+                patient = bool(self._spool.failed_judgings(series_uid))
+                growing.work = Work(series_uid, steps, addresses, patient)
+        for job in self._answering.unknown.values():
+            if job.series_uid not in self._recalls:
+                self._recalls[job.series_uid] = Work(job.series_uid, self._recall(job), [])
         at_work = [growing for growing in self.arrivals.series.values() if growing.work is not None]
-        while at_work and time.monotonic() < end:
-            most_s = min(map(self._cost_s, at_work)) + AHEAD_S
+        try:
+            self._judging.go_on([*(g.work for g in at_work if g.work), *self._recalls.values()], SLICE_S)
+        finally:
             for growing in at_work:
-                if self._cost_s(growing) <= most_s:
-                    self._step(growing)
-            at_work = [growing for growing in at_work if growing.work is not None]
+                if growing.work is not None and growing.work.done:
+                    growing.work = None
+            for series_uid in [uid for uid, work in self._recalls.items() if work.done]:
+                del self._recalls[series_uid]
+                self._answering.unknown.pop(series_uid)
 
-    def _step(self, growing: Growing) -> None:
-        assert growing.work is not None  # noqa: S101
-        spent = next(growing.work, None)
-        if spent is None:
-            growing.work = None
-        else:
-            address, seconds = spent
-            self._spent_s[address] = self._spent_s.get(address, 0.0) + seconds
+    def _recall(self, job: Job) -> Steps:
+        """Find out whether the images of a job that was queued before a restart may be analysed."""
+        self._answering.know(job, eligible=False)  # unless the answer comes
+        inquiry = Inquiry(job.series_uid, str(self._spool.directory(job.series_uid)), self._urgent)
+        yield from inquiry.read((yield from inquiry.look()))
+        self._answering.know(job, eligible=(yield from inquiry.verdict(job.sop_instance_uids)))
 
-    def _cost_s(self, growing: Growing) -> float:
-        """What the reading of images of its senders has cost lately; of several, what that of the cheapest one has."""
-        return min(self._spent_s.get(sender.address if sender else "", 0.0) for sender in growing.flows)
-
-    def _due(self, series_uid: str, growing: Growing) -> Iterator[tuple[str, float]] | None:
+    def _due(self, series_uid: str, growing: Growing) -> Steps | None:
         """What is to be done for a series now, if anything."""
         if growing.settled:
             return None
@@ -134,51 +124,57 @@ class Assembler:
         quiet_s = completeness.quiet_s(self.arrivals.evidence(series_uid, flow), self._patience)
         return not flow.judged and self._clock() >= quiet_s + self._patience.quiet_period_s
 
-    def _judge(
-        self, series_uid: str, growing: Growing, evidence: Evidence, done: Collection[Peer | None]
-    ) -> Iterator[tuple[str, float]]:
-        """Judge a series as it lies on disk now, one header a step; what comes later makes it grow again.
+    def _judge(self, series_uid: str, growing: Growing, evidence: Evidence, done: Collection[Peer | None]) -> Steps:
+        """Judge a series as it lies on disk now; what comes later makes it grow again.
 
-        Yields what a step has cost: (address of who sent the image, CPU seconds). done: the senders that have brought
-        all of their images. While there is none, only a stack that is whole by itself is judged, and its results can
-        still be cancelled.
+        done: the senders that have brought all of their images. While there is none, only a stack that is whole by
+        itself is judged, and its results can still be cancelled.
         """
         names = self._spool.sop_instance_uids(series_uid)
         if not growing.held and not growing.refused and self._seen(series_uid, names):
             growing.settled = True
             return
-        growing.reading = growing.reading or Reading(self._spool, series_uid, self._keywords)
-        failures = self._spool.begin_judging(series_uid)
-        if failures >= MOST_ATTEMPTS:
-            self._answering.tell(self._unjudged(series_uid, growing, names), Reason(Why.NOT_JUDGED))
+        failures = self._spool.failed_judgings(series_uid)
+        if failures[EVERYBODY] >= MOST_ATTEMPTS:
+            self._answering.tell(self._unjudged(growing, series_uid, names), Reason(Why.NOT_JUDGED))
             growing.settled = True
             return
-        try:
-            yield from growing.reading.steps()
-        finally:
-            self._spool.end_judging(series_uid)
-        sets = parted(growing.reading.images, same_picture)
-        found = list(zip(sets, judged(sets, lambda sender: _missing(growing, names, sender)), strict=True))
-        growing.looked = True
-        if not done:
-            if len(found) == 1 and _is_whole(*found[0]):
-                self._note(series_uid, found, completeness.publish_s(evidence, self._patience))
-            return
+        inquiry = Inquiry(series_uid, str(self._spool.directory(series_uid)), self._urgent)
+        addresses = yield from inquiry.look()
+        together, given_up = parts(addresses, failures)
+        refused = _missing(growing, names)
         going_on = growing.flows.keys() - set(done)
-        for sender in done:
-            growing.flows[sender].judged = True
-        self._note(series_uid, [each for each in found if not each[0].senders <= going_on], publish_s=0.0)
-        if not going_on:
-            self._record_rest(series_uid, growing, names, found)
-            growing.settled, growing.held, growing.reading = True, False, None
+        everything = Outcome()
+        for number, part in enumerate(together):
+            yield from inquiry.read({address: addresses[address] for address in part})
+            found = yield from inquiry.judge(part, refused, lambda: self._spool.sop_instance_uids(series_uid))
+            if not done:
+                growing.looked = True
+                if found.whole and len(together) == 1 and not given_up:
+                    self._answering.drop(series_uid)
+                    self._note(series_uid, found.sets, completeness.publish_s(evidence, self._patience))
+                    self._spool.forget_failed_judgings(series_uid)
+                return
+            if number == 0:
+                self._answering.drop(series_uid)
+            sets = [each for each in found.sets if not each.senders <= going_on]
+            self._note(series_uid, sets, publish_s=0.0)
+            for sender in done:
+                growing.flows[sender].judged |= number == len(together) - 1 or _address(sender) in part
+            everything += found
+        growing.looked = True
+        if going_on:
+            return
+        self._record_rest(series_uid, growing, names, everything, given_up)
+        growing.settled, growing.held = True, False
+        if not given_up:
+            self._spool.forget_failed_judgings(series_uid)
 
-    def _note(self, series_uid: str, found: Sequence[tuple[ImageSet, Verdict]], publish_s: float) -> None:
-        self._answering.drop(series_uid)
-        for images, verdict in found:
-            instances = tuple(by_name(image.instance) for image in images.images)
-            series = Series(images.owner.study_uid, series_uid, instances)
-            rank = 1 if self._is_urgent(images.headers) else 0
-            self._answering.add(Judged(series, origin_of(images), verdict, rank, publish_s))
+    def _note(self, series_uid: str, found: Sequence[Found], publish_s: float) -> None:
+        for each in found:
+            rank = 1 if each.is_urgent else 0
+            series = named(each.study_uid, series_uid, each.names, self._spool)
+            self._answering.add(Judged(series, each.origin, each.verdict, rank, publish_s))
 
     def _seen(self, series_uid: str, names: Sequence[str]) -> bool:
         """Whether every file of a series belongs to a row already."""
@@ -186,37 +182,33 @@ class Assembler:
         return set(names) <= {name for row in rows for name in row.sop_instance_uids}
 
     def _record_rest(
-        self, series_uid: str, growing: Growing, names: Sequence[str], found: Sequence[tuple[ImageSet, Verdict]]
+        self, series_uid: str, growing: Growing, names: Sequence[str], judged: Outcome, given_up: Collection[str]
     ) -> None:
         """Record what is in no set: copies, what was replaced, what cannot be read. It is not looked at again."""
-        judged_names = {image.instance.name for images, _ in found for image in images.images}
-        too_costly = growing.reading.left_out if growing.reading else frozenset()
-        if too_costly:
-            told = self._unjudged(series_uid, growing, sorted(too_costly))
-            self._answering.tell(told, Reason(Why.HEADERS_TOO_LARGE))
-        if rest := [name for name in names if name not in judged_names and name not in too_costly]:
-            read = {image.instance.name for image in growing.reading.images} if growing.reading else set()
-            why = Why.SENT_AGAIN if read.issuperset(rest) else Why.NOT_READABLE
-            self._answering.record(self._unjudged(series_uid, growing, rest), Reason(why))
+        if judged.unreadable:
+            logs.get().warning("series_unreadable", series=series_uid, images=len(judged.unreadable))
+        rest = set(names).difference(*(each.names for each in judged.sets))
+        given_up_names = rest & self._spool.names_from(series_uid, given_up)
+        for these, why in ((given_up_names, Why.NOT_JUDGED), (rest & judged.too_costly, Why.HEADERS_TOO_LARGE)):
+            if these:
+                self._answering.tell(self._unjudged(growing, series_uid, sorted(these)), Reason(why))
+                rest -= these
+        if rest:
+            why = Why.SENT_AGAIN if judged.read.issuperset(rest) else Why.NOT_READABLE
+            self._answering.record(self._unjudged(growing, series_uid, sorted(rest)), Reason(why))
 
-    def _unjudged(self, series_uid: str, growing: Growing, names: Sequence[str]) -> Series:
-        study_uid = next(iter(growing.studies))
-        paths = self._spool.paths(series_uid, names)
-        instances = tuple(Instance(study_uid, series_uid, "", path.stem, "", path) for path in paths)
-        return Series(study_uid, series_uid, instances)
-
-    def _is_urgent(self, headers: Sequence[Dataset]) -> bool:
-        """Whether any rule of `urgent_rule` matches, by the first header: it is the same for a whole series."""
-        return any(pattern.search(text(headers[0], keyword)) for keyword, pattern in self._urgent.items() if headers)
+    def _unjudged(self, growing: Growing, series_uid: str, names: Sequence[str]) -> Series:
+        return named(next(iter(growing.studies)), series_uid, names, self._spool)
 
 
-def _missing(growing: Growing, names: Sequence[str], sender: Peer | None) -> Reason | None:
-    """Why images of this sender were refused that did not come again."""
-    open_ones = [why for uid, why in growing.refused.items() if uid not in names and why[0] == sender]
-    if not open_ones:
-        return None
-    return Reason(Why.REFUSED_FOR_SPACE if any(for_space for _, for_space in open_ones) else Why.IMAGES_REFUSED)
+def _address(sender: Peer | None) -> str:
+    return sender.address if sender else ""
 
 
-def _is_whole(images: ImageSet, verdict: Verdict) -> bool:
-    return isinstance(verdict, Eligible) and completeness.is_whole_stack(images.headers)
+def _missing(growing: Growing, names: Collection[str]) -> dict[Peer | None, Why]:
+    """Why images of a sender were refused that did not come again."""
+    found: dict[Peer | None, Why] = {}
+    for uid, (sender, for_space) in growing.refused.items():
+        if uid not in names and found.get(sender) is not Why.REFUSED_FOR_SPACE:
+            found[sender] = Why.REFUSED_FOR_SPACE if for_space else Why.IMAGES_REFUSED
+    return found

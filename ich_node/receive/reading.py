@@ -1,13 +1,14 @@
 """The headers of one series, read a few at a time and within a budget, however many there are and whatever they hold.
 
-In: the files of a series in the spool. Out: `Image`s, in the order of arrival. What is read is kept until the reading
-goes, so that a second look at a series that has grown costs the new images only.
+In: the folder of a series in the spool. Out: `Image`s, in the order of arrival. What is read is kept until the reading
+goes, so that a second look at a series that has grown costs the new images only. Runs in the judging child (judge.py).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,11 +16,10 @@ from pydicom.uid import CTImageStorage
 
 from ich_node.dicom.elements import Shared
 from ich_node.dicom.owner import Owner
-from ich_node.dicom.part10 import MOST_ITEMS, check_header, read_header, read_sender
+from ich_node.dicom.part10 import MOST_ITEMS, check_header, read_header, sender_address
 from ich_node.domain.errors import UnidentifiableInstance
 from ich_node.receive.owners import Image
-from ich_node.runtime import logs
-from ich_node.store.spool import Spool
+from ich_node.store.layout import IMAGE
 
 SPARE_S, IMAGE_S = 10.0, 0.02
 """CPU seconds of reading for what one address brought to a series: three times what a multi-frame header of 2,000
@@ -46,49 +46,69 @@ class Share:
 class Reading:
     """Of one series. `keywords`: what is wanted of each header. clock: CPU seconds of this thread."""
 
-    def __init__(
-        self,
-        spool: Spool,
-        series_uid: str,
-        keywords: Sequence[str],
-        clock: Callable[[], float] = time.thread_time,
-    ) -> None:
-        self._spool = spool
-        self._series_uid = series_uid
+    def __init__(self, folder: Path, keywords: Sequence[str], clock: Callable[[], float] = time.thread_time) -> None:
+        self._folder = folder
         self._keywords = tuple(keywords)
         self._plain = tuple(keyword for keyword in keywords if keyword not in FRAMES)
         self._clock = clock
         self._images: dict[str, tuple[int, Image] | None] = {}  # by file name; arrival, None: unreadable
         self._shares: dict[str, Share] = {}  # by address
         self._shared = Shared()
+        self._known: set[str] = set()
 
-    def steps(self) -> Iterator[tuple[str, float]]:
-        """Read what was not read yet, one image a step, of whom has cost least; yields (address, CPU seconds)."""
-        known = {name for share in self._shares.values() for name in share.names}
-        for path in self._spool.paths(self._series_uid):
-            if path.stem not in known:
-                share = self._shares.setdefault(_address(path), Share())
+    def look(self) -> None:
+        """Look what lies in the folder by now."""
+        found: list[Path] = []
+        with suppress(FileNotFoundError):  # retention was here
+            found = sorted(path for path in self._folder.iterdir() if path.suffix == IMAGE)
+        for path in found:
+            if path.stem not in self._known:
+                share = self._shares.setdefault(sender_address(path), Share())
                 share.names.add(path.stem)
                 share.unread.append(path)
-        while open_ones := {a: share for a, share in self._shares.items() if share.unread and not share.too_costly}:
-            address = min(open_ones, key=lambda each: open_ones[each].seconds)
-            share = open_ones[address]
+                self._known.add(path.stem)
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """The addresses that brought something, with the CPU seconds that it has cost."""
+        return {address: share.seconds for address, share in self._shares.items()}
+
+    def read(self, address: str, seconds: float) -> bool:
+        """Read images of one address for about so many CPU seconds, one at least; whether more is to be read."""
+        share = self._shares.get(address, Share())
+        end = self._clock() + seconds
+        while share.unread and not share.too_costly:
             started = self._clock()
             self._read(share.unread.pop(), share)
-            spent = self._clock() - started
-            share.seconds += spent
-            yield address, spent
+            share.seconds += self._clock() - started
+            if self._clock() >= end:
+                break
+        return bool(share.unread) and not share.too_costly
 
-    @property
-    def images(self) -> list[Image]:
-        """What was read, by arrival, without what cost too much."""
-        read = [each for name, each in self._images.items() if each and name not in self.left_out]
+    def is_unread(self, addresses: Collection[str]) -> bool:
+        """Whether images of some addresses are still to be read."""
+        shares = (share for address, share in self._shares.items() if address in addresses)
+        return any(share.unread and not share.too_costly for share in shares)
+
+    def images(self, addresses: Collection[str] | None = None) -> list[Image]:
+        """What was read, by arrival, without what cost too much; all, or what came from some addresses."""
+        shares = [s for a, s in self._shares.items() if (addresses is None or a in addresses) and not s.too_costly]
+        names = set().union(*(share.names for share in shares))
+        read = [each for name, each in self._images.items() if each and name in names]
         return [image for _, image in sorted(read, key=lambda each: each[0])]
 
+    def left_out(self, addresses: Collection[str]) -> set[str]:
+        """The files of those of some addresses who cost too much."""
+        shares = [share for a, share in self._shares.items() if a in addresses and share.too_costly]
+        return set().union(*(share.names for share in shares))
+
     @property
-    def left_out(self) -> frozenset[str]:
-        """The files of those who cost too much."""
-        return frozenset(name for share in self._shares.values() if share.too_costly for name in share.names)
+    def unreadable(self) -> list[str]:
+        """The files that cannot be read."""
+        return [name for name, each in self._images.items() if each is None]
+
+    def __len__(self) -> int:
+        return len(self._images)
 
     def _read(self, path: Path, share: Share) -> None:
         self._images[path.stem] = None
@@ -102,19 +122,8 @@ class Reading:
             header = read_header(path, self._plain if plain else self._keywords, checked)
             self._shared.share(header)
             self._images[path.stem] = path.stat().st_mtime_ns, Image(instance, header, Owner.of(header))
-        except (UnidentifiableInstance, OSError) as error:
-            logs.get().warning(
-                "series_unreadable", series=self._series_uid, instance=path.stem, reason=type(error).__name__
-            )
-
-
-def _address(path: Path) -> str:
-    """Where a file came from; empty when it does not say."""
-    try:
-        sender = read_sender(path)
-    except (UnidentifiableInstance, OSError):
-        return ""
-    return sender.address if sender else ""
+        except (UnidentifiableInstance, OSError):
+            pass
 
 
 GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept")

@@ -44,6 +44,7 @@ def run(config: Config, stop: service.Stop) -> None:
     finally:
         service.notify("STOPPING=1")
         scp.stop(STOP_WITHIN_S)
+        assembler.close()
         counters.get().save(StateDir(config.state_dir).counters, now=True)
         jobs.close()
 

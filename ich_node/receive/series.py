@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ich_node.dicom.eligibility import Verdict
-from ich_node.dicom.reading import text
 from ich_node.dicom.study import Candidate
-from ich_node.domain.dicom import AETitle, Instance, Peer, Series
-from ich_node.domain.ledger import Origin, hashed
-from ich_node.receive.owners import ImageSet
-from ich_node.receive.reading import Reading
+from ich_node.domain.dicom import AETitle, Peer, Series
+from ich_node.domain.ledger import Origin
+from ich_node.receive.judging import Work
 
 
 @dataclass(slots=True)
@@ -58,8 +55,7 @@ class Growing:
     settled: bool = False
     early: int | None = None  # the job that was queued while its results may still be held back
     held: bool = False  # a job of it waits until it is judged again
-    reading: Reading | None = None
-    work: Iterator[tuple[str, float]] | None = None
+    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,19 +81,3 @@ class Judged:
     def candidate(self) -> Candidate:
         """As the choice among the series of a study sees it."""
         return Candidate(self.series.series_uid, self.verdict, len(self.series.instances))
-
-
-def by_name(instance: Instance) -> Instance:
-    """Named as its file: that of a second image under one SOP Instance UID is not the UID."""
-    return replace(instance, sop_instance_uid=instance.name)
-
-
-def origin_of(images: ImageSet) -> Origin:
-    """Whose the images are and who sent them, as the ledger keeps it: names and numbers as digests."""
-    sender, accession = images.sender, text(images.images[0].header, "AccessionNumber")
-    return Origin(
-        calling_ae_title=sender.ae_title if sender else None,
-        calling_address=sender.address if sender else None,
-        patient_hash=hashed(images.owner.patient_id),
-        accession_hash=hashed(accession) if accession else None,
-    )

@@ -33,6 +33,8 @@ CPU_TO_WALL = 20.0
 ANSWERING_S = 5.0
 """Wall seconds beyond the deadline: for the way to and fro."""
 
+PIECE = 1 << 18  # bytes, chosen: about what a socket holds
+
 PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 38, 22, 2  # linux/prctl.h, linux/seccomp.h
 AUDIT_ARCH_X86_64, ALLOW, ERRNO_EPERM = 0xC000003E, 0x7FFF0000, 0x00050001  # linux/audit.h, linux/seccomp.h
 LOAD, EQUAL, ANY_BIT, ANSWER = 0x20, 0x15, 0x45, 0x06  # linux/bpf_common.h: ld abs, jeq, jset, ret
@@ -80,6 +82,10 @@ class Child:
         """Ask something that may cost `cpu_s`; raises OSError when nobody listens."""
         self._socket.settimeout(ANSWERING_S + CPU_TO_WALL * cpu_s)
         self._socket.sendall(json.dumps(question).encode() + b"\n" + data)
+
+    def some(self) -> bytes:
+        """What has come of its answer, when `fileno` can be read; empty when it has ended. Raises OSError."""
+        return self._socket.recv(PIECE)
 
     def line(self, most: int) -> Any:
         """A line of JSON, of `most` bytes at most. Raises EOFError, OSError or ValueError."""

@@ -19,12 +19,13 @@ import os
 import shutil
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ich_node.dicom.identity import Buffer, is_uid
-from ich_node.dicom.part10 import dataset_offset, file_head, read_instance
+from ich_node.dicom.part10 import dataset_offset, file_head, read_instance, sender_address
 from ich_node.domain.dicom import AETitle, Instance, Peer
 from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
 from ich_node.runtime import logs
@@ -224,6 +225,12 @@ class Spool:
         names = [sop_instance_uid, *(f"{sop_instance_uid}~{copy}" for copy in range(2, MOST_COPIES + 1))]
         return [path for name in names if (path := folder / f"{name}{IMAGE}").exists()]
 
+    def names_from(self, series_uid: str, addresses: Collection[str]) -> set[str]:
+        """The files of a series, without their suffix, that came from some addresses."""
+        if not addresses:
+            return set()
+        return {path.stem for path in self.paths(series_uid) if sender_address(path) in addresses}
+
     def directory(self, series_uid: str) -> Path:
         """The folder of a series."""
         if not is_uid(series_uid):
@@ -277,17 +284,24 @@ class Spool:
                 found[note.stem] = (None, True)
         return found
 
-    def begin_judging(self, series_uid: str) -> int:
-        """Note that a series is being judged; returns how often that was begun and not ended, by a crash or a hang."""
-        note = self.directory(series_uid) / JUDGING
-        with suppress(OSError), note.open("ab") as file:
-            failures = file.tell()
-            file.write(b".")
-            return failures
-        return 0
+    def judging_failed(self, series_uid: str, whose: str) -> None:
+        """Note that judging a series cost the process that did it. whose: the address of the images."""
+        with suppress(OSError):
+            note = self.directory(series_uid) / JUDGING
+            with note.open("a", encoding="utf-8") as file:
+                file.write(f"{whose}\n")
+                file.flush()
+                os.fsync(file.fileno())
+            durable.sync_directory(note.parent)
 
-    def end_judging(self, series_uid: str) -> None:
-        """Judging did not kill us."""
+    def failed_judgings(self, series_uid: str) -> Counter[str]:
+        """What `judging_failed` noted: whose images → how often."""
+        with suppress(OSError, ValueError):
+            return Counter((self.directory(series_uid) / JUDGING).read_text(encoding="utf-8").splitlines())
+        return Counter()
+
+    def forget_failed_judgings(self, series_uid: str) -> None:
+        """It succeeded."""
         with suppress(OSError):
             (self.directory(series_uid) / JUDGING).unlink()
 

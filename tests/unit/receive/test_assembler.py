@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +29,9 @@ from ich_node.receive import owners as owners_module
 from ich_node.receive import reading as reading_module
 from ich_node.receive import sweep as sweep_module
 from ich_node.receive.assembler import Assembler
+from ich_node.receive.judge import Judge
+from ich_node.receive.judging import Judging
+from ich_node.runtime import caged
 from ich_node.runtime.config import ReceiveConfig
 from ich_node.store import copies
 from ich_node.store.ledger.jobs import JobStore
@@ -34,6 +40,34 @@ from ich_node.store.spool import Spool
 CT1, PACS = Peer(AETitle("CT1"), "10.0.0.1"), Peer(AETitle("PACS"), "10.0.0.2")
 STRANGER = Peer(AETitle("RED"), "10.0.0.66")
 EXPLICIT = "1.2.840.10008.1.2.1"
+
+
+class InProcess:
+    """What a judging child does, here: the tests of the child itself are in test_judging.py."""
+
+    clock = staticmethod(time.thread_time)
+
+    def __init__(self) -> None:
+        self.judge = Judge()
+        self.said = caged.READY
+        self.cpu_s = 0.0
+        self.event = os.eventfd(1)
+
+    def send(self, question: Any, data: bytes, cpu_s: float) -> None:
+        started = self.clock()
+        answer = self.judge.answer(json.loads(json.dumps(question)))
+        self.cpu_s += self.clock() - started
+        self.said += json.dumps(answer).encode() + b"\n"
+
+    def some(self) -> bytes:
+        said, self.said = self.said, b""
+        return said
+
+    def fileno(self) -> int:
+        return self.event
+
+    def end(self) -> None:
+        os.close(self.event)
 
 
 class Node:
@@ -51,8 +85,9 @@ class Node:
         self.restart()
 
     def restart(self) -> None:
+        judging = Judging(self.spool, InProcess)
         self.assembler = Assembler(
-            self.config, self.spool, self.jobs, clock=lambda: self.now, wall_clock=lambda: self.now
+            self.config, self.spool, self.jobs, lambda: self.now, lambda: self.now, judging=judging
         )
         self.assembler.tick()
 
@@ -830,6 +865,7 @@ def test_who_costs_much_reading_waits_for_those_who_cost_little(node: Node, monk
 
     monkeypatch.setattr(assembler_module.time, "monotonic", lambda: seconds[0])
     monkeypatch.setattr(reading_module.Reading.__init__, "__defaults__", (lambda: seconds[0],))  # CPU seconds
+    monkeypatch.setattr(InProcess, "clock", lambda _: seconds[0])
     monkeypatch.setattr(reading_module, "read_header", slow)
     for number in range(20):
         node.send([blank(f"9.{number}", f"1.8.{number}", "1.8")], association=100 + number, sender=STRANGER)
@@ -851,21 +887,3 @@ def test_a_series_of_thousands_of_images_does_not_hold_up_another_one(
     node.send(head())
     node.assembler.tick()
     assert [job.series_uid for job in node.rows()] == ["1.5.1"]
-
-
-def test_a_series_that_kills_the_process_is_ended_after_three_attempts(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def die(*_: object) -> None:
-        raise SystemExit
-
-    node.send(head())
-    with monkeypatch.context() as deadly:
-        deadly.setattr(reading_module, "read_header", die)
-        deadly.setattr(node.spool, "end_judging", lambda _: None)  # a killed process does not get there
-        for _ in range(3):
-            with pytest.raises(SystemExit):
-                node.after(12)
-            node.restart()
-    assert node.after(12) == ["queued"]
-    assert node.rows()[0].told == "not_judged"
