@@ -42,11 +42,12 @@ deb:  ## a Debian package with its environment: build/ich-node_VERSION_ARCH.deb
 chaos: $(VENV)/installed-dev  ## faults by the hundred; writes the table of docs/reliability.md
 	$(BIN)/python -m tests.crash.chaos --out docs/reliability.md
 
-fuzz: $(VENV)/installed-dev  ## hostile bytes to the port, hostile files to the pipeline
+fuzz: $(VENV)/installed-dev  ## hostile bytes to the port, hostile files to the pipeline, hostile frames to decoders
 	$(BIN)/python tests/integration/fuzz_receive.py --route direct --cases 50000
 	$(BIN)/python tests/integration/fuzz_receive.py --route ordinary --cases 50000
 	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_files.py --part header --cases 30000
 	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_files.py --part series --cases 2000
+	PYTHONPATH=. $(BIN)/python tests/integration/fuzz_decoders.py --cases 100000
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
