@@ -3,10 +3,10 @@
     PYTHONPATH=. python tests/integration/fuzz_decoders.py --cases 100000 [--kind NAME] [--seed N] [--first N]
 
 Every case is made from its seed and number alone. An image of 64 × 64 pixels in a compressed transfer syntax is
-damaged: any byte, a marker segment doubled, moved or cut, a size that is a lie (now and then the header tells the same one), a
-fragment too many. It goes the way of every image. What must come back are values of the size that the header says, or
-a reason; no decoder takes more CPU seconds than its frame may cost, none more memory than its limit, and this process
-takes none at all.
+damaged: any byte, a marker segment doubled, moved or cut, a size that is a lie (now and then the header tells the same
+one), a fragment too many. It goes the way of every image. What must come back are values of the size that the header
+says, or a reason; no decoder takes more CPU seconds than its frame may cost, none more memory than its limit, and this
+process takes none at all.
 """
 
 from __future__ import annotations
@@ -224,11 +224,10 @@ def cut(r: random.Random, frame: bytes) -> bytes:
 
 def told(frame: bytes, ds: Dataset) -> bytes:
     """The codestream says the size that the header says."""
-    rows, columns = ds.Rows, ds.Columns
-    frame = re.sub(
-        rb"(\xff[\xc0-\xc3\xf7]..[\x08-\x10])....", lambda m: m[1] + struct.pack(">HH", rows, columns), frame
-    )
-    return re.sub(rb"(\xff\x51....).{8}(.{8})", lambda m: m[1] + long + m[2], frame, flags=re.DOTALL)
+    short = struct.pack(">HH", ds.Rows, ds.Columns)
+    wide = struct.pack(">II", ds.Columns, ds.Rows)
+    frame = re.sub(rb"(\xff[\xc0-\xc3\xf7]..[\x08-\x10])....", lambda m: m[1] + short, frame, flags=re.DOTALL)
+    return re.sub(rb"(\xff\x51....).{8}(.{8})", lambda m: m[1] + wide + m[2], frame, flags=re.DOTALL)
 
 
 def fragmented(r: random.Random, frame: bytes) -> bytes:
