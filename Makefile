@@ -68,6 +68,11 @@ lock: $(VENV)/installed-dev  ## write the versions and hashes of everything that
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 		--output-file config/requirements.lock pyproject.toml
+	for cuda in "" cuda; do \
+		echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet --python-platform x86_64-manylinux_2_28 --generate-hashes \
+			--no-header --no-annotate --python-version 3.11 --extra postgresql --extra triton $${cuda:+--extra cuda} \
+			--output-file packaging/container$${cuda:+-cuda}.lock pyproject.toml - || exit 1; \
+	done
 
 audit: $(VENV)/installed-dev  ## known flaws of the installed packages
 	$(BIN)/python -m pip install --quiet pip-audit

@@ -110,6 +110,7 @@ def _role(name: str) -> Run:
         log = logs.get()
         stop = service.stop_on_signals()
         log.info("role_started")
+        service.begin()
         try:
             with audit.running(settings, name):
                 importlib.import_module(ROLE_MODULES[name]).run(settings, stop)

@@ -1,7 +1,8 @@
-"""What every role needs from its surroundings: a stop event, sd_notify, exit codes.
+"""What every role needs from its surroundings: a stop event, signs of life, exit codes.
 
 SIGTERM and SIGINT set the stop event; a role returns from run() soon after. Under systemd (Type=notify) a role reports
-READY, STATUS and WATCHDOG through the socket that NOTIFY_SOCKET names (sd_notify(3)); elsewhere these calls do nothing.
+READY, STATUS and WATCHDOG through the socket that NOTIFY_SOCKET names (sd_notify(3)). In a container, whose probes look
+at files, it touches the file that ICH_NODE_ALIVE names: it is there once the role is ready, and young while it lives.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 EXIT_OK = 0  # as every shell expects
 EXIT_FAILURE = 1  # as every shell expects
 EXIT_NOT_ANALYSED = 3  # chosen: neither a failure nor 2, with which argparse ends
 EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h; the units do not restart on it
+
+ALIVE_VARIABLE = "ICH_NODE_ALIVE"  # set by the manifests of packaging/kubernetes
+SIGNS_OF_LIFE = frozenset({"READY=1", "WATCHDOG=1"})
+TOUCHED_EVERY_S = 5.0  # a sixth of the shortest time after which a probe calls a role dead
 
 Stop = threading.Event
 """A role's stop event: `stop.wait(seconds)` sleeps until it is set, `stop.is_set()` asks."""
@@ -35,8 +41,16 @@ def stop_on_signals() -> Stop:
     return stop
 
 
+def begin() -> None:
+    """Before a role is ready: the sign of life of the process before it in the same container is not its own."""
+    if file := os.environ.get(ALIVE_VARIABLE):
+        Path(file).unlink(missing_ok=True)
+
+
 def notify(*lines: str) -> None:
-    """Tell systemd, e.g. notify("READY=1", "STATUS=listening"); nothing happens without systemd."""
+    """Tell systemd, e.g. notify("READY=1", "STATUS=listening"), and the probes; nothing happens without them."""
+    if (file := os.environ.get(ALIVE_VARIABLE)) and SIGNS_OF_LIFE.intersection(lines):
+        Path(file).touch()
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -48,11 +62,12 @@ def notify(*lines: str) -> None:
 
 
 class Heartbeat:
-    """Pats the watchdog at most every third of WATCHDOG_USEC; call beat() from the role's own loop, so that a hung
-    loop is noticed."""
+    """Pats the watchdog at most every third of WATCHDOG_USEC, and touches the file every few seconds; call beat() from
+    the role's own loop, so that a hung loop is noticed."""
 
     def __init__(self) -> None:
-        self._interval_s = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6 / 3
+        watchdog_s = int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6
+        self._interval_s = watchdog_s / 3 or (TOUCHED_EVERY_S if os.environ.get(ALIVE_VARIABLE) else 0.0)
         self._last = 0.0
 
     def beat(self, status: str | None = None) -> None:

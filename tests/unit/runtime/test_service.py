@@ -41,6 +41,28 @@ def test_the_heartbeat_pats_the_watchdog_no_more_often_than_needed(systemd, monk
         systemd.recv(100)
 
 
+def test_probes_see_a_file_that_is_there_once_the_role_is_ready_and_young_while_it_lives(tmp_path, monkeypatch):
+    alive = tmp_path / "alive"
+    alive.touch()
+    monkeypatch.setenv("ICH_NODE_ALIVE", str(alive))
+    service.begin()
+    service.notify("STATUS=on the way")
+    assert not alive.exists()
+    service.notify("READY=1", "STATUS=listening")
+    os.utime(alive, (0, 0))
+    service.Heartbeat().beat()
+    assert alive.stat().st_mtime > 0
+
+
+def test_the_file_is_not_touched_at_every_turn_of_a_loop(tmp_path, monkeypatch):
+    monkeypatch.setenv("ICH_NODE_ALIVE", str(tmp_path / "alive"))
+    heart = service.Heartbeat()
+    heart.beat()
+    os.utime(tmp_path / "alive", (0, 0))
+    heart.beat()
+    assert (tmp_path / "alive").stat().st_mtime == 0
+
+
 def test_sigterm_sets_the_stop_event():
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     try:
