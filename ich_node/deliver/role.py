@@ -6,16 +6,17 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Protocol
 
 from ich_node.deliver.dicom.commitment import Committer
 from ich_node.deliver.dicom.peer import DicomPeer
 from ich_node.deliver.hl7.mllp import Hl7Peer
+from ich_node.deliver.lease import Leased
+from ich_node.deliver.part import Part
 from ich_node.deliver.sender import Peer, Sender
 from ich_node.deliver.web.stow import StowPeer
 from ich_node.deliver.web.webhook import WebhookPeer
 from ich_node.domain.errors import DeliveryError
-from ich_node.runtime import logs, service
+from ich_node.runtime import host, logs, service
 from ich_node.runtime.config import Config
 from ich_node.runtime.service import Stop
 from ich_node.store.ledger.jobs import open_ledger
@@ -30,22 +31,6 @@ SILENCE_FACTOR = 4
 """A part that shows no sign of life for this many times its longest single wait hangs."""
 
 
-class Part(Protocol):
-    """Work for one destination, in a thread of its own."""
-
-    name: str
-
-    @property
-    def last_sign_of_life(self) -> float:
-        """When it last went on, time.monotonic(): SILENCE_FACTOR of its longest wait later it counts as hung."""
-
-    def run(self, stop: Stop) -> None:
-        """Work until `stop` is set; what it raises is a defect, logged and begun again."""
-
-    def interrupt(self) -> None:
-        """End whatever it waits for, from any thread."""
-
-
 def run(config: Config, stop: Stop) -> None:
     """Deliver results until `stop` is set; returns within seconds after it.
 
@@ -57,6 +42,9 @@ def run(config: Config, stop: Stop) -> None:
         lambda results, job: route(results, config.deliver, priority=job.priority, sender=job.calling_ae_title)
     )
     parts = parts_of(config, store)
+    if config.store.shared:
+        holder = host.process()
+        parts = [Leased(part, store, holder) for part in parts]
     threads = [threading.Thread(target=_keep_running, args=(part, stop), name=part.name, daemon=True) for part in parts]
     for thread in threads:
         thread.start()

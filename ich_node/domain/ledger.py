@@ -87,6 +87,30 @@ def hashed(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """What one association of one of several receivers has brought of a series. Times: Unix seconds, the ledger's.
+
+    current: whether the association's last image is of this series. first_at, last_at: of what was taken; None when it
+    was all refused. ended_at: None while the association is open.
+    refused: SOP Instance UID → whether it was for lack of space. number: grows with every change of its receiver.
+    """
+
+    receiver: str
+    association: int
+    study_uid: str
+    series_uid: str
+    ae_title: str | None
+    address: str | None
+    current: bool
+    first_at: float | None
+    last_at: float | None
+    ended_at: float | None
+    released: bool
+    refused: Mapping[str, bool]
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One series to analyse. Times are Unix seconds (UTC); `predecessor` is the job that this one corrects.
 

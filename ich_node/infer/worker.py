@@ -38,7 +38,7 @@ from ich_node.infer.hands import Hands, OneAtATime
 from ich_node.report import build, files
 from ich_node.report.said.reasons import english
 from ich_node.report.sr.predecessor import Predecessor
-from ich_node.runtime import logs, service
+from ich_node.runtime import host, logs, service
 from ich_node.runtime.config import Config
 from ich_node.runtime.patience import Patience
 from ich_node.store.layout import StateDir
@@ -71,7 +71,9 @@ def run(config: Config, stop: service.Stop) -> None:
     spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
     jobs = open_ledger(config, verify=True)
     name = os.environ.get(WORKER_NAME_VARIABLE, "1")
-    worker = Worker(config, model, OneAtATime(engine), jobs, spool, time.time, name)
+    if config.store.shared:  # there is a worker 1 on every machine
+        name = f"{host.name()}-{name}"
+    worker = Worker(config, model, OneAtATime(engine), jobs, spool, jobs.now, name)
     log.info("engine_ready", provider=engine.name, model=model.card.id, sha256=model.card.sha256)
     heartbeat = service.Heartbeat()
     status = f"{engine.name}, model {model.card.id} {model.card.version}"

@@ -6,7 +6,7 @@ memory and may be lost; what lies on disk is found by `sweep` all the same. Time
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Hashable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 
@@ -33,31 +33,44 @@ class Arrivals:
         self._spool = spool
         self._quiet_period_s = quiet_period_s
         self._clock = clock
-        self._news: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._news: SimpleQueue[Callable[[], object]] = SimpleQueue()
         self._stirred: set[tuple[str, Peer | None]] = set()
-        self._brought: dict[int, set[str]] = {}  # association → series
-        self._latest: dict[int, str] = {}  # association → the series of its last image
+        self._brought: dict[Hashable, set[str]] = {}  # association → series
+        self._latest: dict[Hashable, str] = {}  # association → the series of its last image
         self._study_last_s: dict[tuple[str, Peer | None], float] = {}
-        self._missed: dict[str | int, dict[str, tuple[Peer | None, bool]]] = {}  # series or association → refused
+        self._missed: dict[Hashable, dict[str, tuple[Peer | None, bool]]] = {}  # series or association → refused
 
     # --- hints -----------------------------------------------------------------------------------------------------
 
-    def stored(self, association: int, peer: Peer | None, study_uid: str, series_uid: str) -> None:
-        """An image has become durable."""
-        now = self._clock()
-        self._news.put(lambda: self._grow(association, peer, study_uid, series_uid, now))
+    def stored(
+        self, association: Hashable, peer: Peer | None, study_uid: str, series_uid: str, at: float | None = None
+    ) -> None:
+        """An image has become durable; at: when, now if None."""
+        moment = self._clock() if at is None else at
+        self._news.put(lambda: self._grow(association, peer, study_uid, series_uid, moment))
 
     def refused(
-        self, association: int, peer: Peer | None, series_uid: str | None, sop_instance_uid: str, for_space: bool
+        self,
+        association: Hashable,
+        peer: Peer | None,
+        series_uid: str | None,
+        sop_instance_uid: str,
+        for_space: bool,
+        study_uid: str | None = None,  # noqa: ARG002 — for several receivers
+        at: float | None = None,
     ) -> None:
         """An image was not taken."""
-        now = self._clock()
-        self._news.put(lambda: self._miss(association, peer, series_uid, sop_instance_uid, for_space, now))
+        moment = self._clock() if at is None else at
+        self._news.put(lambda: self._miss(association, peer, series_uid, sop_instance_uid, for_space, moment))
 
-    def ended(self, association: int, released: bool) -> None:
+    def moved_on(self, association: Hashable, series_uid: str) -> None:
+        """The last image of an association is no longer of this series."""
+        self._news.put(lambda: self._latest.get(association) == series_uid and self._latest.pop(association))
+
+    def ended(self, association: Hashable, released: bool, at: float | None = None) -> None:
         """An association has ended."""
-        now = self._clock()
-        self._news.put(lambda: self._end(association, released, now))
+        moment = self._clock() if at is None else at
+        self._news.put(lambda: self._end(association, released, moment))
 
     def take_in(self) -> set[tuple[str, Peer | None]]:
         """Put the news in order; the series of which something has come, or was refused, since the last time, and from
@@ -74,6 +87,10 @@ class Arrivals:
         refused = self._spool.refused(series_uid)
         self.series[series_uid] = Growing({study_uid}, Flow(now), {None: Flow(now)}, refused)
         self._study_last_s[study_uid, None] = now
+
+    def leave(self, series_uid: str) -> None:
+        """Another receiver assembles a series."""
+        self.series.pop(series_uid, None)
 
     # --- what is known ---------------------------------------------------------------------------------------------
 
@@ -135,7 +152,7 @@ class Arrivals:
 
     # --- in order --------------------------------------------------------------------------------------------------
 
-    def _grow(self, association: int, peer: Peer | None, study_uid: str, series_uid: str, now: float) -> None:
+    def _grow(self, association: Hashable, peer: Peer | None, study_uid: str, series_uid: str, now: float) -> None:
         growing = self.series.get(series_uid)
         if growing is None:
             growing = self.series[series_uid] = Growing({study_uid}, Flow(now))
@@ -151,7 +168,7 @@ class Arrivals:
 
     def _miss(
         self,
-        association: int,
+        association: Hashable,
         peer: Peer | None,
         series_uid: str | None,
         sop_instance_uid: str,
@@ -183,13 +200,13 @@ class Arrivals:
         growing.flows.setdefault(peer, Flow(now)).stirred(now)
         growing.looked, growing.settled, growing.work = False, False, None
         for study_uid in growing.studies:
-            self._study_last_s[study_uid, peer] = now
+            self._study_last_s[study_uid, peer] = max(now, self._study_last_s.get((study_uid, peer), 0.0))
         self._stirred.add((series_uid, peer))
         if growing.early is not None:
             self.to_hold.add(growing.early)
             growing.early, growing.held = None, True
 
-    def _end(self, association: int, released: bool, now: float) -> None:
+    def _end(self, association: Hashable, released: bool, now: float) -> None:
         self._latest.pop(association, None)
         for series_uid in self._brought.pop(association, ()):
             if growing := self.series.get(series_uid):

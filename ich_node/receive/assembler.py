@@ -12,19 +12,22 @@ import time
 from collections.abc import Callable, Collection, Sequence
 
 from ich_node.domain.dicom import Peer, Series
+from ich_node.domain.errors import Superseded
 from ich_node.domain.ledger import Job
 from ich_node.domain.reasons import Reason, Why
 from ich_node.receive import completeness
 from ich_node.receive.answering import Answering
-from ich_node.receive.arrivals import Arrivals
+from ich_node.receive.arrivals import REMEMBERED, Arrivals
 from ich_node.receive.completeness import Evidence, Patience
 from ich_node.receive.inquiry import EVERYBODY, MOST_ATTEMPTS, Found, Inquiry, Outcome, Steps, named, parts
 from ich_node.receive.judging import Judging, Work
+from ich_node.receive.reception import Hints
 from ich_node.receive.series import Flow, Growing, Judged
 from ich_node.receive.sweep import Sweep
+from ich_node.receive.together import Together
 from ich_node.runtime import logs
 from ich_node.runtime.config import ReceiveConfig
-from ich_node.store.ledger.protocols import Intake
+from ich_node.store.ledger.protocols import Assembly, Intake
 from ich_node.store.spool import Spool
 
 SLICE_S = 0.2
@@ -35,7 +38,7 @@ NOBODY: frozenset[Peer | None] = frozenset()
 
 
 class Assembler:
-    """See the module's text. `clock` never goes back."""
+    """See the module's text. `clock` never goes back. shared: this is the receiver of that name among several."""
 
     def __init__(
         self,
@@ -45,10 +48,14 @@ class Assembler:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         judging: Judging | None = None,
+        shared: tuple[Assembly, str] | None = None,
     ) -> None:
         self.arrivals = Arrivals(spool, config.quiet_period_s, clock)
         self._answering = Answering(spool, jobs, self.arrivals, config.one_series_per_study, clock, wall_clock)
-        self._sweep = Sweep(spool, jobs, self.arrivals, self._answering.is_waiting, clock)
+        kept_s = REMEMBERED * config.quiet_period_s
+        self._together = Together(self.arrivals, *shared, kept_s, clock) if shared else None
+        self.hints: Hints = self._together or self.arrivals
+        self._sweep = Sweep(spool, jobs, self.arrivals, self._answering.is_waiting, clock, self._assembles)
         self._spool = spool
         self._jobs = jobs
         self._clock = clock
@@ -64,6 +71,18 @@ class Assembler:
 
     def tick(self) -> None:
         """Do what is due. Raises StoreError when the database cannot be used; the same is then due again."""
+        if self._together is not None:
+            self._leave(self._together.exchange())
+        try:
+            self._go_on()
+        except Superseded:  # a study was taken over by another receiver: nothing of it was written
+            assert self._together is not None  # noqa: S101
+            self._together.doubt()
+        self.arrivals.forget(kept=self._answering.waiting)
+        if self._together is not None:
+            self._together.settle(self._answering.waiting)
+
+    def _go_on(self) -> None:
         for series_uid, sender in self.arrivals.take_in():
             self._answering.drop(series_uid, sender)
         for job_id in list(self.arrivals.to_hold):
@@ -72,7 +91,20 @@ class Assembler:
         self._sweep.go_on(SLICE_S)
         self._judge_due()
         self._answering.act()
-        self.arrivals.forget(kept=self._answering.waiting)
+
+    def _assembles(self, study_uid: str) -> bool:
+        """Whether we, among several receivers, judge a study."""
+        return self._together is None or self._together.holds(study_uid)
+
+    def _leave(self, study_uids: Collection[str]) -> None:
+        """Another receiver has taken studies over: it judges what there is of them."""
+        for series_uid, growing in list(self.arrivals.series.items()):
+            if growing.studies & set(study_uids):
+                self._answering.drop(series_uid)
+                growing.work = None
+                growing.studies -= set(study_uids)
+                if not growing.studies:
+                    self.arrivals.leave(series_uid)
 
     def _judge_due(self) -> None:
         """Have series judged for a moment."""
@@ -172,6 +204,8 @@ class Assembler:
 
     def _note(self, series_uid: str, found: Sequence[Found], publish_s: float) -> None:
         for each in found:
+            if not self._assembles(each.study_uid):
+                continue
             rank = 1 if each.is_urgent else 0
             series = named(each.study_uid, series_uid, each.names, self._spool)
             self._answering.add(Judged(series, each.origin, each.verdict, rank, publish_s))
@@ -198,7 +232,7 @@ class Assembler:
             self._answering.record(self._unjudged(growing, series_uid, sorted(rest)), Reason(why))
 
     def _unjudged(self, growing: Growing, series_uid: str, names: Sequence[str]) -> Series:
-        return named(next(iter(growing.studies)), series_uid, names, self._spool)
+        return named(min(growing.studies), series_uid, names, self._spool)
 
 
 def _address(sender: Peer | None) -> str:

@@ -19,6 +19,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -46,22 +47,29 @@ from ich_node.runtime import logs
 from ich_node.runtime.config import Config, DestinationConfig
 from ich_node.store import durable
 from ich_node.store.layout import StateDir
+from ich_node.store.ledger.jobs import LEASE_S
 from ich_node.store.ledger.proof import Report, log_settled, settle
-from ich_node.store.ledger.protocols import Ledger
+from ich_node.store.ledger.protocols import CommitmentLedger
 
+ASK_EVERY_S = LEASE_S / 6
+"""Whether we still report for a receiver that is gone."""
 MOST_PENDING, MOST_PENDING_OF_PEER = 1000, 100
 """Requests that wait for their report; a peer has a tenth of the places."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a sender asked: (SOP Class UID, SOP Instance UID) pairs. received_at: Unix seconds."""
+    """What a sender asked: (SOP Class UID, SOP Instance UID) pairs. received_at: Unix seconds.
+
+    receiver: whom of several it asked.
+    """
 
     transaction_uid: str
     ae_title: str
     address: str
     received_at: float
     references: tuple[tuple[str, str], ...]
+    receiver: str | None = None
 
     @property
     def peer(self) -> Peer:
@@ -80,12 +88,21 @@ def peer_key(peer: Peer) -> str:
 
 
 class Commitments:
-    """The handlers for the SCP, and the requests that wait. `extension` goes to Scp."""
+    """The handlers for the SCP, and the requests that wait. `extension` goes to Scp. receiver: as one of several."""
 
-    def __init__(self, config: Config, jobs: Ledger, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        config: Config,
+        jobs: CommitmentLedger,
+        clock: Callable[[], float] = time.time,
+        *,
+        receiver: str | None = None,
+    ) -> None:
         self._config = config
         self._jobs = jobs
         self._clock = clock
+        self._receiver = receiver
+        self._leases: dict[str | None, tuple[float, bool]] = {}  # other receiver → (asked at, whether we report for it)
         self._callers = CallerList(config.receive.callers)
         self._folder = StateDir(config.state_dir).commitments
         durable.make_directory(self._folder)
@@ -113,10 +130,12 @@ class Commitments:
             return INVALID_ARGUMENT, None
         if peer is None or not message.references:
             return INVALID_ARGUMENT, None
-        request = Request(message.transaction_uid, peer.ae_title, peer.address, self._clock(), message.references)
+        request = Request(
+            message.transaction_uid, peer.ae_title, peer.address, self._clock(), message.references, self._receiver
+        )
+        self.associations[request.key] = event.assoc  # before the reporter can see the request
         status = self._keep(request)
         if status == SUCCESS:
-            self.associations[request.key] = event.assoc
             self.wake.set()
         return status, None
 
@@ -133,16 +152,31 @@ class Commitments:
         return SUCCESS
 
     def pending(self) -> Iterator[Request]:
-        """The requests that wait for their report, those of all peers in turn."""
+        """The requests that wait for our report, those of all peers in turn."""
         for path in sorted(self._folder.glob("*.json"), key=lambda path: path.name[17:]):
             try:
                 fields = json.loads(path.read_text(encoding="utf-8"))
                 fields["references"] = tuple((sop_class, sop) for sop_class, sop in fields["references"])
-                yield Request(**fields)
+                request = Request(**fields)
+                if self._is_ours(request.receiver):
+                    yield request
             except FileNotFoundError:
                 continue
             except (ValueError, TypeError, KeyError):  # not written by us
                 path.rename(path.with_suffix(".unreadable"))
+
+    def _is_ours(self, receiver: str | None) -> bool:
+        """Whether we report on what that receiver was asked: it is us, or it is gone and no other one does."""
+        if self._receiver in (None, receiver):
+            return True
+        asked_at, ours = self._leases.get(receiver, (0.0, False))
+        if not asked_at <= self._clock() < asked_at + ASK_EVERY_S:
+            ours = False
+            with suppress(StoreError):  # nobody is told twice: asked again in a while
+                gone = receiver not in self._jobs.receivers()
+                ours = gone and self._jobs.take(f"commitment/{receiver or ''}", str(self._receiver), LEASE_S)
+            self._leases[receiver] = (self._clock(), ours)
+        return ours
 
     def done(self, request: Request) -> None:
         """Forget a request: it was reported, or never will be."""

@@ -48,11 +48,17 @@ class Hints(Protocol):
         """An image of a series has become durable."""
 
     def refused(
-        self, association: int, peer: Peer | None, series_uid: str | None, sop_instance_uid: str, for_space: bool
+        self,
+        association: int,
+        peer: Peer | None,
+        series_uid: str | None,
+        sop_instance_uid: str,
+        for_space: bool,
+        study_uid: str | None,
     ) -> None:
         """An image was not taken, for lack of space or because of its bytes: its sender may send it again.
 
-        series_uid: None when the dataset did not get so far as to say it.
+        series_uid, study_uid: None when the dataset did not get so far as to say it.
         """
 
     def ended(self, association: int, released: bool) -> None:
@@ -136,9 +142,10 @@ class Incoming:
         answer, uid = self._problem or Answer(SUCCESS), self._request.sop_instance_uid
         self._tell(answer)
         if answer.status in TAINTING and self._request.sop_class_uid in IMAGE_CLASSES and is_uid(uid):
-            series_uid = self._identity.series_uid if self._identity else None
+            named = (self._identity.series_uid, self._identity.study_uid) if self._identity else (None, None)
             for_space = answer.status == OUT_OF_RESOURCES
-            self._reception.hints.refused(self._request.association, self._request.peer, series_uid, uid, for_space)
+            request = self._request
+            self._reception.hints.refused(request.association, request.peer, named[0], uid, for_space, named[1])
         return answer
 
     def discard(self) -> None:

@@ -9,9 +9,10 @@ from pathlib import Path
 from ich_node.domain.errors import IchNodeError, StoreError
 from ich_node.receive.assembler import Assembler
 from ich_node.receive.commitment import Commitments
+from ich_node.receive.membership import member
 from ich_node.receive.reporting import Reporter
 from ich_node.receive.scp import Scp
-from ich_node.runtime import counters, logs, service
+from ich_node.runtime import counters, host, logs, service
 from ich_node.runtime.config import Config
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import JobStore, open_ledger
@@ -26,13 +27,26 @@ STALE_PART_S = 24 * 3600.0  # chosen: a day; nothing is written for so long
 
 def run(config: Config, stop: service.Stop) -> None:
     """Receive until `stop` is set; running C-STOREs are finished first. Raises OSError when the port is taken."""
-    spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9))
+    shared = config.store.shared
+    spool = Spool(config.state_dir, min_free_bytes=int(config.store.min_free_gb * 1e9), shared=shared)
     jobs = open_ledger(config, verify=True)
-    assembler = Assembler(config.receive, spool, jobs)
-    commitments = Commitments(config, jobs)
+    try:
+        with member(config, jobs) as name:
+            _receive(config, spool, jobs, name, stop)
+    finally:
+        jobs.close()
+
+
+def _receive(config: Config, spool: Spool, jobs: JobStore, name: str | None, stop: service.Stop) -> None:
+    """name: as one of several receivers; None: as the only one."""
+    state = StateDir(config.state_dir)
+    counted = state.counters if name is None else state.counters_of(host.name())
+    shared = None if name is None else (jobs, name)
+    assembler = Assembler(config.receive, spool, jobs, wall_clock=jobs.now, shared=shared)
+    commitments = Commitments(config, jobs, receiver=name)
     reporter = Reporter(config, spool, commitments)
     try:
-        scp = Scp(config, spool, assembler.arrivals, commitments.extension)
+        scp = Scp(config, spool, assembler.hints, commitments.extension)
     except OSError as error:
         raise IchNodeError(f"cannot listen on {config.receive.address}:{config.receive.port}: {error}") from error
     threading.Thread(target=reporter.run, args=(stop,), name="commitments", daemon=True).start()
@@ -40,13 +54,12 @@ def run(config: Config, stop: service.Stop) -> None:
     service.notify("READY=1", f"STATUS=listening on port {scp.port}")
     threading.Thread(target=_keep_house, args=(config, spool, jobs, stop), name="house-keeping", daemon=True).start()
     try:
-        _assemble(assembler, scp, stop, StateDir(config.state_dir).counters)
+        _assemble(assembler, scp, stop, counted)
     finally:
         service.notify("STOPPING=1")
         scp.stop(STOP_WITHIN_S)
         assembler.close()
-        counters.get().save(StateDir(config.state_dir).counters, now=True)
-        jobs.close()
+        counters.get().save(counted, now=True)
 
 
 def _keep_house(config: Config, spool: Spool, jobs: JobStore, stop: service.Stop) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from ich_node.dicom.eligibility import Verdict
@@ -16,14 +17,14 @@ class Flow:
     """How images came: those of a series, or those of one sender among them. See completeness.Evidence."""
 
     last_s: float
-    open: set[int] = field(default_factory=set)
+    open: set[Hashable] = field(default_factory=set)
     released_s: float | None = None
     aborted: bool = False  # one of its associations was: what that one had left comes again
     rounds: int = 0
     pauses_s: tuple[float, float] = (0.0, 0.0)  # the two longest, longest first
     judged: bool = False  # since the last one came
 
-    def came(self, association: int, now: float) -> None:
+    def came(self, association: Hashable, now: float) -> None:
         """An image came."""
         longest, second, _ = sorted((*self.pauses_s, now - self.last_s), reverse=True)
         self.pauses_s = (longest, second)
@@ -33,9 +34,9 @@ class Flow:
 
     def stirred(self, now: float) -> None:
         """An image came, or was refused."""
-        self.last_s, self.judged = now, False
+        self.last_s, self.judged = max(now, self.last_s), False
 
-    def ended(self, association: int, released: bool, now: float) -> None:
+    def ended(self, association: Hashable, released: bool, now: float) -> None:
         """An association ended."""
         if association in self.open:
             self.open.discard(association)

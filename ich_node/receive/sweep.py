@@ -22,7 +22,10 @@ SCANNED_TOGETHER = 64
 
 
 class Sweep:
-    """See the module's text. `is_waiting`: whether a series is judged already, and only its study is waited for."""
+    """See the module's text. `is_waiting`: whether a series is judged already, and only its study is waited for.
+
+    assembles: whether this receiver judges a study.
+    """
 
     def __init__(
         self,
@@ -31,12 +34,14 @@ class Sweep:
         arrivals: Arrivals,
         is_waiting: Callable[[str], bool],
         clock: Callable[[], float],
+        assembles: Callable[[str], bool],
     ) -> None:
         self._spool = spool
         self._jobs = jobs
         self._arrivals = arrivals
         self._is_waiting = is_waiting
         self._clock = clock
+        self._assembles = assembles
         self._scanned: dict[str, int] = {}  # series → modification time of its folder
         self._steps: Iterator[None] | None = None
         self._next_s = clock()
@@ -70,15 +75,20 @@ class Sweep:
             if changed:
                 known = self._jobs.images_of(list(changed))
                 for series_uid, (modified, names) in changed.items():
-                    if set(names) - known.get(series_uid, set()) and not self._is_waiting(series_uid):
-                        self._take_up(series_uid, names)
-                    self._scanned[series_uid] = modified
+                    unknown = set(names) - known.get(series_uid, set()) and not self._is_waiting(series_uid)
+                    if not unknown or self._take_up(series_uid, names):
+                        self._scanned[series_uid] = modified
             yield
         for gone in self._scanned.keys() - present:
             del self._scanned[gone]
 
-    def _take_up(self, series_uid: str, names: Sequence[str]) -> None:
+    def _take_up(self, series_uid: str, names: Sequence[str]) -> bool:
+        """Have a series judged; False when another receiver is at it, which may not live to do so."""
         for path in self._spool.paths(series_uid, names):
             with suppress(UnidentifiableInstance, OSError):
-                self._arrivals.found(series_uid, read_instance(path).study_uid)
-                return
+                study_uid = read_instance(path).study_uid
+                if not self._assembles(study_uid):
+                    return False
+                self._arrivals.found(series_uid, study_uid)
+                return True
+        return True

@@ -312,9 +312,18 @@ class StoreConfig(Section):
         pattern="^postgresql://",
         description="URL of a PostgreSQL ledger, postgresql://… without a password; none: a file in state_dir",
     )
+    shared: bool = Field(
+        False, description="several machines share state_dir and database: receivers, workers and senders on each"
+    )
     min_free_gb: float = Field(5, gt=0, description="below this much free space instances are refused with 0xA700")
     keep_days: float = Field(14, gt=0, description="finished series and results are kept for")
     max_used_gb: float | None = Field(None, gt=0, description="oldest finished go first above this; none: no quota")
+
+    @model_validator(mode="after")
+    def _one_ledger(self) -> StoreConfig:
+        if self.shared and self.database is None:
+            raise ValueError("shared: several machines need one ledger, store.database; a file serves one machine")
+        return self
 
 
 class BoardConfig(Section):

@@ -62,6 +62,14 @@ class StateDir:
         """What the receiver has counted since its start, for monitoring; nobody misses it when it is gone."""
         return self.root / "receive.json"
 
+    def counters_of(self, host: str) -> Path:
+        """The same of one of several receivers."""
+        return self.root / "receivers" / f"{host}.json"
+
+    def receiver_lock(self, name: str) -> Path:
+        """Held by the receiver of that name for as long as it lives."""
+        return self.root / "receivers" / f"{name}.lock"
+
     @property
     def database(self) -> Path:
         """The ledger."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import shutil
 import threading
 import time
@@ -47,10 +48,16 @@ REFUSED, JUDGING = ".refused", "judging"
 
 
 class Spool:
-    """The files of one node; safe for many threads. `min_free_bytes` is the watermark."""
+    """The files of one node; safe for many threads. `min_free_bytes` is the watermark.
 
-    def __init__(self, root: Path, min_free_bytes: int) -> None:
+    shared: other machines write and delete here as well.
+    """
+
+    def __init__(self, root: Path, min_free_bytes: int, *, shared: bool = False) -> None:
         """Use `root`, created with its folders as needed."""
+        self._shared = shared
+        self.token = secrets.token_hex(4)
+        """Tells our half-written files from those of other processes, on this machine and on others."""
         self._state = state = StateDir(root)
         self.incoming, self.aside, self.results = state.incoming, state.aside, state.results
         self._min_free_bytes = min_free_bytes
@@ -180,7 +187,9 @@ class Spool:
             self._recent[directory] = None
             if len(self._recent) > MOST_RECENT:
                 del self._recent[next(iter(self._recent))]
-        if directory not in self._named:  # by us or by one who did not live to fsync it
+        if self._shared:  # another machine may have deleted it, and made it again, since
+            self._sync(directory.parent)
+        elif directory not in self._named:  # by us or by one who did not live to fsync it
             self._sync(directory.parent)
             with self._lock:
                 if len(self._named) >= MOST_NAMED:
@@ -371,7 +380,7 @@ class Writer:
             self._part = None
 
     def _open(self) -> None:
-        token = f"{os.getpid()}-{threading.get_native_id()}"
+        token = f"{self._spool.token}-{threading.get_native_id()}"
         part = self._directory / f"{self._final.stem}.{token}{durable.PART}"
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         try:

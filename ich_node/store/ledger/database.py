@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -56,36 +57,67 @@ def as_store_errors() -> Iterator[None]:
         raise StoreError(f"database: {error.__cause__ or error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of revisions: the folder of their files, the table that keeps where a database stands."""
+
+    folder: Path
+    table: str
+
+    def revisions(self) -> list[str]:
+        """The revisions that this version knows, oldest first; a file begins with the number of its revision."""
+        return sorted(path.name.partition("_")[0] for path in self.folder.glob("*[0-9]_*.py"))
+
+
+CHANGES = Line(MIGRATIONS / "versions", "alembic_version")
+"""What a version that does not know it cannot work with."""
+ADDITIONS = Line(MIGRATIONS / "additions", "alembic_additions")
+"""Tables, indices and columns with a default: the version before runs beside this one on the same ledger."""
+
+
 def _migrate(engine: sa.Engine, state: StateDir) -> None:
-    known = sorted(path.name[:4] for path in MIGRATIONS.glob("versions/[0-9]*.py"))  # a file has its revision's number
-    newest = known[-1]
+    newest = CHANGES.revisions()[-1]
     with engine.begin() as db:  # one writer at a time: roles that start together do not race
         if engine.dialect.name == "postgresql":
             served().lock_schema(db)
-        current = _revision(db)
-        if current == newest:
-            return
-        if current is not None and current not in known:
+        current = _revision(db, CHANGES)
+        if current is not None and current not in CHANGES.revisions():
             raise StoreError(f"the database has schema {current}, this version knows up to {newest}: use the newer one")
-        from alembic import command  # noqa: PLC0415 — a third of a role's start, for what is hardly ever to do
-        from alembic.config import Config  # noqa: PLC0415
-
-        settings = Config()
-        settings.set_main_option("script_location", str(MIGRATIONS))
-        settings.attributes["connection"] = db
         if current is not None:
-            command.upgrade(settings, "head")
-            logs.get().info("database_migrated", before=current, now=newest)
+            for line in (CHANGES, ADDITIONS):
+                _bring_up(db, line)
             return
         # a new database, in a new state directory or in one that lost its own
         metadata.create_all(db)
-        command.stamp(settings, "head")
+        for line in (CHANGES, ADDITIONS):
+            _alembic("stamp", db, line)
         if rebuild.restore_jobs(db, state, time.time()) and engine.dialect.name == "postgresql":
             served().after_restore(db)
 
 
-def _revision(db: sa.Connection) -> str | None:
-    """The schema that a database has; None of a new one."""
-    if not sa.inspect(db).has_table("alembic_version"):
+def _bring_up(db: sa.Connection, line: Line) -> None:
+    """To the newest revision that this version knows; a line that is ahead of it stays."""
+    current, known = _revision(db, line), line.revisions()
+    if current == known[-1] or (current is not None and current not in known):
+        return
+    _alembic("upgrade", db, line)
+    logs.get().info("database_migrated", before=current, now=known[-1])
+
+
+def _alembic(command_name: str, db: sa.Connection, line: Line) -> None:
+    from alembic import command  # noqa: PLC0415 — a third of a role's start, for what is hardly ever to do
+    from alembic.config import Config  # noqa: PLC0415
+
+    settings = Config()
+    settings.set_main_option("script_location", str(MIGRATIONS))
+    settings.set_main_option("version_locations", str(line.folder))
+    settings.set_main_option("path_separator", "newline")
+    settings.attributes.update(connection=db, version_table=line.table)
+    getattr(command, command_name)(settings, "head")
+
+
+def _revision(db: sa.Connection, line: Line) -> str | None:
+    """Where a database stands; None of a new one."""
+    if not sa.inspect(db).has_table(line.table):
         return None
-    return db.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+    return db.execute(sa.text(f"SELECT version_num FROM {line.table}")).scalar()  # noqa: S608 — one of two names

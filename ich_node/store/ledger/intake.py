@@ -9,8 +9,8 @@ import sqlalchemy as sa
 
 from ich_node.domain.dicom import Series
 from ich_node.domain.ledger import Job, JobState, Origin
-from ich_node.store.ledger.rows import Rows
-from ich_node.store.ledger.tables import job
+from ich_node.store.ledger.assembly import AssemblyRows
+from ich_node.store.ledger.tables import assembly, job
 
 NOWHERE = Origin()
 
@@ -29,8 +29,8 @@ def _uid(name: str) -> str:
     return name.partition("~")[0]
 
 
-class IntakeRows(Rows):
-    """See protocols.Intake."""
+class IntakeRows(AssemblyRows):
+    """See protocols.Intake. Raises Superseded where another receiver assembles the study."""
 
     def enqueue(
         self,
@@ -48,6 +48,7 @@ class IntakeRows(Rows):
         images. told: the reason to tell instead of an analysis. publish_after: Unix seconds.
         """
         with self._write() as db:
+            self._ours(db, series.study_uid)
             self._alone(db, series.series_uid)
             revision = self._next_revision(db, series) if anew else 0
             job_id = self._insert(
@@ -84,13 +85,17 @@ class IntakeRows(Rows):
 
     def let_go(self, job_id: int, publish_after: float = 0.0) -> None:
         """The results of a job may go out from `publish_after` on: its series is whole."""
+        this: sa.ColumnElement[bool] = job.c.id == job_id
+        if self.receiver is not None:
+            this &= sa.exists().where(assembly.c.study_uid == job.c.study_uid, assembly.c.receiver == self.receiver)
         with self._write() as db:
-            db.execute(sa.update(job).where(job.c.id == job_id).values(publish_after=publish_after))
+            db.execute(sa.update(job).where(this).values(publish_after=publish_after))
         self.bells.queue.ring()
 
     def set_ineligible(self, series: Series, refusal: str, *, origin: Origin = NOWHERE) -> None:
         """Record that a series is not analysed and why; a series with a row already keeps it."""
         with self._write() as db:
+            self._ours(db, series.study_uid)
             self._alone(db, series.series_uid)
             self._insert(db, series, JobState.INELIGIBLE, origin, refusal=refusal)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ich_node.runtime.config import Config
+from ich_node.store import shared_disk
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger import database
 from ich_node.store.ledger.deliveries import LedgerRows
@@ -53,5 +54,11 @@ class JobStore(IntakeRows, WorkRows, LedgerRows, DeskRows, OverviewRows):
 
 
 def open_ledger(config: Config, *, verify: bool = False) -> JobStore:
-    """The ledger that the configuration names; see JobStore.open."""
-    return JobStore.open(config.state_dir, url=config.store.database, verify=verify)
+    """The ledger that the configuration names; see JobStore.open.
+
+    verify: also that the state directory may be shared, where it is. Raises StoreError, IchNodeError.
+    """
+    ledger = JobStore.open(config.state_dir, url=config.store.database, verify=verify)
+    if verify and config.store.shared:
+        shared_disk.require(config.state_dir, ledger)
+    return ledger

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -107,4 +108,39 @@ hurry = Table(
     metadata,
     Column("destination", Text, primary_key=True),
     Column("asked_at", Float, nullable=False),  # when an operator last said: what waits for it goes now
+)
+
+# --- for several machines: store.shared -----------------------------------------------------------------------------
+
+lease = Table(
+    "lease",
+    metadata,
+    Column("name", Text, primary_key=True),  # what is held
+    Column("holder", Text, nullable=False),  # a process: host, and a word of its own
+    Column("until", Float, nullable=False),  # by the ledger's clock: then anybody may take it
+)
+
+assembly = Table(
+    "assembly",
+    metadata,
+    Column("study_uid", Text, primary_key=True),
+    Column("receiver", Text, nullable=False, index=True),  # who judges its series, for as long as its own lease holds
+)
+
+arrival = Table(
+    "arrival",
+    metadata,
+    Column("receiver", Text, primary_key=True),
+    Column("association", Integer, primary_key=True),
+    Column("study_uid", Text, primary_key=True, index=True),
+    Column("series_uid", Text, primary_key=True),
+    Column("ae_title", Text),
+    Column("address", Text),
+    Column("current", Boolean, nullable=False),  # whether the association's last image is of this series
+    Column("first_at", Float),  # none: of this series it has only refused
+    Column("last_at", Float),
+    Column("ended_at", Float),  # none: the association is open
+    Column("released", Boolean, nullable=False),
+    Column("refused", Text, nullable=False),  # JSON: [SOP Instance UID, for space] of each
+    Column("number", Integer, nullable=False),  # of the receiver's last change to a row, always upwards
 )

@@ -70,6 +70,21 @@ class InProcess:
         os.close(self.event)
 
 
+def write(spool: Spool, ds: Dataset, sender: Peer | None) -> None:
+    """Put an image into a spool."""
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, ds)
+    spool.put(
+        series_uid=ds.SeriesInstanceUID,
+        sop_instance_uid=ds.SOPInstanceUID,
+        sop_class_uid=ds.SOPClassUID,
+        transfer_syntax_uid=EXPLICIT,
+        parts=[buffer.getvalue()],
+        sender=sender,
+    )
+
+
 class Node:
     """A spool, a job store, an assembler and a clock."""
 
@@ -93,17 +108,7 @@ class Node:
 
     def store(self, datasets: list[Dataset], association: int = 1, sender: Peer | None = CT1) -> None:
         for ds in datasets:
-            buffer = DicomBytesIO()
-            buffer.is_little_endian, buffer.is_implicit_VR = True, False
-            write_dataset(buffer, ds)
-            self.spool.put(
-                series_uid=ds.SeriesInstanceUID,
-                sop_instance_uid=ds.SOPInstanceUID,
-                sop_class_uid=ds.SOPClassUID,
-                transfer_syntax_uid=EXPLICIT,
-                parts=[buffer.getvalue()],
-                sender=sender,
-            )
+            write(self.spool, ds, sender)
             self.assembler.arrivals.stored(association, sender, ds.StudyInstanceUID, ds.SeriesInstanceUID)
 
     def release(self, association: int = 1) -> None:

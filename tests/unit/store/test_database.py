@@ -6,9 +6,10 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import inspect
 
 from ich_node.domain.errors import StoreError
-from ich_node.store.ledger import database
+from ich_node.store.ledger import database, sqlite
 from ich_node.store.ledger.tables import metadata
 
 
@@ -26,19 +27,50 @@ def test_a_damaged_database_is_named_and_what_to_do_about_it(tmp_path):
 
 def is_comparable(_item, name, kind, *_):
     """Alembic cannot read an index with an order from SQLite; that it is used is tested by the plans of the queries."""
-    return (kind, name) != ("index", "job_ready")
+    return (kind, name) not in [("index", "job_ready"), ("table", "alembic_additions")]
 
 
-def test_the_migrations_make_what_the_tables_say(tmp_path):
-    engine = database.open_database(tmp_path)
+@pytest.mark.parametrize("by", ["tables", "migrations"])
+def test_the_migrations_make_what_the_tables_say(tmp_path, by):
+    if by == "tables":
+        engine = database.open_database(tmp_path)
+    else:
+        engine = sqlite.open_engine(tmp_path / "node.db")
+        with engine.begin() as db:
+            for line in (database.CHANGES, database.ADDITIONS):
+                database._alembic("upgrade", db, line)
     with engine.connect() as db:
         context = MigrationContext.configure(db, opts={"include_object": is_comparable})
         assert compare_metadata(context, metadata) == []
     engine.dispose()
 
 
-def test_a_migration_has_the_number_of_its_file():
-    scripts = ScriptDirectory(str(database.MIGRATIONS))
-    names = sorted(path.name[:4] for path in database.MIGRATIONS.glob("versions/[0-9]*.py"))
-    assert sorted(script.revision for script in scripts.walk_revisions()) == names
-    assert scripts.get_current_head() == names[-1]
+@pytest.mark.parametrize("line", [database.CHANGES, database.ADDITIONS])
+def test_a_migration_has_the_number_of_its_file(line):
+    scripts = ScriptDirectory(str(database.MIGRATIONS), version_locations=[str(line.folder)])
+    assert sorted(script.revision for script in scripts.walk_revisions()) == line.revisions()
+    assert scripts.get_current_head() == line.revisions()[-1]
+
+
+def test_additions_come_to_a_ledger_of_the_version_before(tmp_path, ledger_url):
+    database.open_database(tmp_path, ledger_url).dispose()
+    engine = database.served().open_engine(ledger_url) if ledger_url else sqlite.open_engine(tmp_path / "node.db")
+    added = ["arrival", "assembly", "lease", "alembic_additions"]
+    with engine.begin() as db:
+        for table in added:
+            db.exec_driver_sql(f"DROP TABLE {table}")
+    database.open_database(tmp_path, ledger_url).dispose()
+    assert set(added) <= set(inspect(engine).get_table_names())
+    engine.dispose()
+
+
+def test_a_ledger_with_more_additions_than_are_known_is_worked_with_and_one_with_other_changes_is_not(tmp_path):
+    engine = database.open_database(tmp_path)
+    with engine.begin() as db:
+        db.exec_driver_sql("UPDATE alembic_additions SET version_num = 'a9999'")
+    database.open_database(tmp_path).dispose()
+    with engine.begin() as db:
+        db.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreError, match="use the newer one"):
+        database.open_database(tmp_path)
+    engine.dispose()
