@@ -38,6 +38,7 @@ RECEIVED = (
     ("instances_refused", "Instances refused, by C-STORE status.", "status"),
 )
 """What the receiver counts: name, help, label."""
+ALONE = ""  # name of a receiver that is the only one
 RECENT = 50  # newest results whose provider and stage times are looked at
 
 
@@ -125,7 +126,7 @@ class Node(Collector):
         self._studies = studies
         self._drift = trend.drift
         self._tally = trend.tally
-        self._received = counters.read(StateDir(config.state_dir).counters)
+        self._received = _received(config)
         self._now = now
 
     def collect(self) -> Iterator[Metric]:
@@ -169,20 +170,29 @@ class Node(Collector):
         yield _durations("answer_duration", text, "priority", dict(tally.answers))
 
     def _receiver(self) -> Iterator[Metric]:
-        received = self._received
-        if received is None:
+        """Of every receiver, by name where there are several: what each has counted begins anew by itself."""
+        if not self._received:
             return
+        which = [] if ALONE in self._received else ["receiver"]
         text = "When the receiver last wrote down what it has counted; it does so every few seconds."
-        yield GaugeMetricFamily("ich_node_receive_counted_timestamp_seconds", text, received.saved_at)
-        for name, text, label in RECEIVED:
-            family = CounterMetricFamily(f"ich_node_{name}", text, labels=[label] if label else [])
-            own = {value: count for (metric, value), count in received.counts.items() if metric == name}
-            for value, count in own.items() if label else [("", sum(own.values()))]:
-                family.add_metric([value] if label else [], count)
-            yield family
-        spans = {value: span for (metric, value), span in received.spans.items() if metric == "series_wait"}
+        counted = GaugeMetricFamily("ich_node_receive_counted_timestamp_seconds", text, labels=which)
+        families = [
+            CounterMetricFamily(f"ich_node_{name}", text, labels=[*which, *filter(None, [label])])
+            for name, text, label in RECEIVED
+        ]
         text = "Time from the last image of a series to its job, by what showed that it is whole."
-        yield _durations("series_wait", text, "shown_by", spans)
+        waits = HistogramMetricFamily("ich_node_series_wait_seconds", text, labels=[*which, "shown_by"])
+        for receiver, received in self._received.items():
+            who = [receiver] if which else []
+            counted.add_metric(who, received.saved_at)
+            for family, (name, _, label) in zip(families, RECEIVED, strict=True):
+                own = {value: count for (metric, value), count in received.counts.items() if metric == name}
+                for value, count in own.items() if label else [("", sum(own.values()))]:
+                    family.add_metric([*who, *([value] if label else [])], count)
+            spans = {value: span for (metric, value), span in received.spans.items() if metric == "series_wait"}
+            for value, span in sorted(spans.items()):
+                waits.add_metric([*who, value], list(span.buckets()), span.sum_s)
+        yield from (counted, *families, waits)
 
     def _trend(self) -> Iterator[Metric]:
         drift, what = self._drift, ["what"]
@@ -196,6 +206,14 @@ class Node(Collector):
         yield level
         text = "Studies in the reference that drift is judged by; not judged before it is whole."
         yield GaugeMetricFamily("ich_node_drift_reference_studies", text, len(drift.reference))
+
+
+def _received(config: Config) -> dict[str, counters.Counters]:
+    """What receivers have counted, by the name of their host; ALONE where there is one."""
+    state = StateDir(config.state_dir)
+    paths = {path.stem: path for path in state.receivers.glob("*.json")} if config.store.shared else {}
+    read = {name: counters.read(path) for name, path in (paths or {ALONE: state.counters}).items()}
+    return {name: found for name, found in sorted(read.items()) if found is not None}
 
 
 def _family(family: GaugeMetricFamily | CounterMetricFamily, values: dict[str, int] | dict[str, float]) -> Metric:

@@ -41,7 +41,7 @@ from ich_node.infer import bundle
 from ich_node.infer.engine import open_engine
 from ich_node.runtime import tls
 from ich_node.runtime.config import Config, DestinationConfig, TlsConfig
-from ich_node.store import routes
+from ich_node.store import routes, shared_disk
 from ich_node.store.ledger import database
 
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "fuse.sshfs", "afs", "ceph", "glusterfs"})
@@ -96,7 +96,10 @@ def _spool(config: Config) -> Check:
     kind = file_system_of(folder, Path("/proc/self/mounts"))
     free_gb = shutil.disk_usage(folder).free / 1e9
     detail = f"{folder}: {kind}, {free_gb:.1f} GB free, instances are refused below {config.store.min_free_gb:g} GB"
-    if kind in NETWORK_FILE_SYSTEMS:
+    if config.store.shared:
+        if why := shared_disk.unsafe(shared_disk.mount_of(folder)) or shared_disk.trouble(folder):
+            return Check("spool", False, f"{detail}; it cannot be shared: {why}")
+    elif kind in NETWORK_FILE_SYSTEMS:
         return Check("spool", False, f"{detail}; a network file system does not keep what was acknowledged")
     return Check("spool", free_gb > config.store.min_free_gb, detail)
 

@@ -62,13 +62,18 @@ class StateDir:
         """What the receiver has counted since its start, for monitoring; nobody misses it when it is gone."""
         return self.root / "receive.json"
 
+    @property
+    def receivers(self) -> Path:
+        """<host>.json and <host>.lock: counters and lock of one of several receivers."""
+        return self.root / "receivers"
+
     def counters_of(self, host: str) -> Path:
-        """The same of one of several receivers."""
-        return self.root / "receivers" / f"{host}.json"
+        """What one of several receivers has counted."""
+        return self.receivers / f"{host}.json"
 
     def receiver_lock(self, name: str) -> Path:
         """Held by the receiver of that name for as long as it lives."""
-        return self.root / "receivers" / f"{name}.lock"
+        return self.receivers / f"{name}.lock"
 
     @property
     def database(self) -> Path:
