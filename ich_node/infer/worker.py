@@ -38,7 +38,7 @@ from ich_node.infer.hands import Hands, OneAtATime
 from ich_node.report import build, files
 from ich_node.report.said.reasons import english
 from ich_node.report.sr.predecessor import Predecessor
-from ich_node.runtime import host, logs, service
+from ich_node.runtime import garbage, host, logs, service
 from ich_node.runtime.config import Config
 from ich_node.runtime.patience import Patience
 from ich_node.store.layout import StateDir
@@ -74,6 +74,7 @@ def run(config: Config, stop: service.Stop) -> None:
     if config.store.shared:  # there is a worker 1 on every machine
         name = f"{host.name()}-{name}"
     worker = Worker(config, model, OneAtATime(engine), jobs, spool, jobs.now, name)
+    garbage.look_seldom()
     log.info("engine_ready", provider=engine.name, model=model.card.id, sha256=model.card.sha256)
     heartbeat = service.Heartbeat()
     status = f"{engine.name}, model {model.card.id} {model.card.version}"

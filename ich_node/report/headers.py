@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 
 from pydicom import Dataset
 from pydicom.charset import convert_encodings
@@ -257,8 +258,9 @@ def _request(item: Dataset, source: Dataset) -> Dataset:
     return request
 
 
+@lru_cache(maxsize=1024)
 def code_item(code: Code) -> Dataset:
-    """A code as the item of a code sequence (PS3.3 8.8)."""
+    """A code as the item of a code sequence (PS3.3 8.8): the same one wherever it stands, and never changed."""
     item = Dataset()
     item.CodeValue = code.value
     item.CodingSchemeDesignator = code.scheme_designator

@@ -19,7 +19,7 @@ from ich_node.domain.findings import LABELS, ModelCard, Prediction
 from ich_node.infer.say import explain, places
 from ich_node.infer.say.headspace import HeadFrame
 from ich_node.infer.say.skull import Inside
-from ich_node.infer.see.blocks import Mask, grown, opened, shrunk
+from ich_node.infer.see.blocks import Mask, box_of, grown, opened, shrunk
 from ich_node.infer.see.heights import Array, extents_mm
 
 ANY = LABELS[0]  # the first label: any hemorrhage
@@ -170,9 +170,13 @@ def findings_of_their_own(
 
 def _explained(lit: Mask, clots: Mask) -> Mask:
     """What a lit area explains: a rim around it, and the clots that it touches as far as CLOT_BLOCKS."""
-    around = grown(lit, REACH_BLOCKS)
+    explained = np.zeros(lit.shape, np.bool_)
+    box = box_of(lit, REACH_BLOCKS + CLOT_BLOCKS)
+    around = grown(lit[box], REACH_BLOCKS)
     cross = ndimage.generate_binary_structure(3, 1)
-    return np.asarray(around | ndimage.binary_dilation(around, structure=cross, iterations=CLOT_BLOCKS, mask=clots))
+    reached = ndimage.binary_dilation(around, structure=cross, iterations=CLOT_BLOCKS, mask=clots[box])
+    explained[box] = around | reached
+    return explained
 
 
 def lit_blocks(heat: Floats, likeliest: int, threshold: float, belief: Floats) -> Mask:
@@ -184,16 +188,18 @@ def lit_blocks(heat: Floats, likeliest: int, threshold: float, belief: Floats) -
     lit = heat >= threshold
     if not lit[likeliest].any():
         lit[likeliest] = heat[likeliest] >= max(heat[likeliest].max() / 2, 1e-6)
-    parts, count = ndimage.label(lit, structure=np.ones((3, 3, 3)))
+    box = box_of(lit)
+    parts, count = ndimage.label(lit[box], structure=np.ones((3, 3, 3)))
     if count < 2:
         return np.asarray(lit, np.bool_)
-    mass = ndimage.sum_labels(heat, parts, np.arange(count + 1))
+    mass = ndimage.sum_labels(heat[box], parts, np.arange(count + 1))
     mass[0] = 0
-    believed = np.array([0, *(belief[place[0]].max() for place in ndimage.find_objects(parts))])
+    believed = np.array([0, *(belief[box[0]][place[0]].max() for place in ndimage.find_objects(parts))])
     keep = (mass >= MINOR_PART * mass.max()) & (believed >= BELIEVED * believed.max())
-    keep[np.unique(parts[likeliest])] = True
+    keep[np.unique(parts[likeliest - box[0].start])] = True
     keep[0] = False
-    return np.asarray(keep[parts], np.bool_)
+    lit[box] = keep[parts]
+    return np.asarray(lit, np.bool_)
 
 
 def blood_gate(hu: Floats) -> Floats:

@@ -21,7 +21,7 @@ def slice_heat(prediction: Prediction, label: str, index: int, crop: Crop, space
     """The CAM of `label` on stored slice `index`, float32 [rows, columns], 0 outside the skull and its rim."""
     shown = in_box(space.rim[index], crop, space)
     heat = crop.to_slice(prediction.cam[index, LABELS.index(label)], index)
-    return np.where(crop.to_slice(shown, index) >= 0.5, heat, np.float32(0))
+    return np.where(crop.from_box(shown, index) >= 0.5, heat, np.float32(0))
 
 
 def block_heat(prediction: Prediction, label: str, space: Inside, box: tuple[int, ...]) -> Heat:

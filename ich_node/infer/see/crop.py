@@ -65,10 +65,14 @@ class Crop:
         """Cells float32 [h, w] → float32 [rows, columns] on the stored CT slice, bilinear, 0 outside the box."""
         rows, columns = self.hu.shape[1:]
         box = _linear(cells.shape[0], rows) @ cells.astype(np.float32) @ _linear(cells.shape[1], columns).T
+        return self.from_box(box, slice_index)
+
+    def from_box(self, box: npt.NDArray[np.float32], slice_index: int) -> npt.NDArray[np.float32]:
+        """Pixels of the box float32 [rows, columns] → the same on the stored CT slice, 0 outside the box."""
         turned_shape = self.shape[::-1] if self.turn.transpose else self.shape
         whole = np.zeros(turned_shape, np.float32)
         row, column = (int(value) for value in self.corners[slice_index])
-        inside, source = _overlap((row, column), (rows, columns), turned_shape)
+        inside, source = _overlap((row, column), self.hu.shape[1:], turned_shape)
         whole[inside] = box[source]
         return np.ascontiguousarray(self.turn.back(whole)).astype(np.float32)
 

@@ -83,15 +83,16 @@ def _followers(padded: npt.NDArray[np.float64], level: float) -> dict[Point, Poi
     high = padded >= level
     case = high[:-1, :-1] * 8 + high[:-1, 1:] * 4 + high[1:, 1:] * 2 + high[1:, :-1] * 1
     followers: dict[Point, Point] = {}
-    for row, column in np.argwhere((case != 0) & (case != 15)):
-        for start, end in SEGMENTS[int(case[row, column])]:
+    rows, columns = np.nonzero((case != 0) & (case != 15))
+    for row, column, kind in zip(rows.tolist(), columns.tolist(), case[rows, columns].tolist(), strict=True):
+        for start, end in SEGMENTS[kind]:
             followers[_crossing(row, column, start)] = _crossing(row, column, end)
     return followers
 
 
 def _crossing(row: int, column: int, edge: int) -> Point:
     down, right, axis = EDGES[edge]
-    return int(row) + down, int(column) + right, axis
+    return row + down, column + right, axis
 
 
 def _coordinates(chain: list[Point], padded: npt.NDArray[np.float64], level: float) -> Outline:

@@ -91,7 +91,9 @@ def picture(hu: npt.NDArray[np.int16], heat: Heat | None, threshold: float, grid
 def anatomy(hu: npt.NDArray[np.int16], heat: Heat | None, threshold: float) -> Picture:
     """RGB uint8 [rows, columns, 3]: CT in the brain window, heat map and contour, no words."""
     image = np.empty((*hu.shape, 3), np.uint8)
-    image[:] = brain_window(hu)[..., None]
+    grey = brain_window(hu)
+    for channel in range(3):  # three planes one by one: a quarter of the time of one broadcast
+        image[..., channel] = grey
     if heat is not None:
         _paint(image, heat, threshold)
     return image

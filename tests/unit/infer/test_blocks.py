@@ -34,3 +34,11 @@ def test_neighbours_are_those_of_scipy_and_slices_do_not_touch(square, share, ti
         assert np.array_equal(ours(mask, times, square=square), theirs(mask, **how)), ours
         assert np.array_equal(ours(mask[0], times, square=square), theirs(mask, **how)[0])
         assert np.array_equal(mask, before)
+
+
+def test_a_box_holds_all_of_a_mask_and_its_margin_as_far_as_there_is_room():
+    mask = np.zeros((4, 9, 8), np.bool_)
+    mask[1, 3:5, 6] = mask[2, 4, 7] = True
+    assert blocks.box_of(mask) == (slice(1, 3), slice(3, 5), slice(6, 8))
+    assert mask[blocks.box_of(mask, 2)].shape == (4, 6, 4)
+    assert mask[blocks.box_of(np.zeros_like(mask), 2)].size == 0
