@@ -236,7 +236,7 @@ def _write(patient: Patient, job: Job, pacs: Spool, state_dir: Path, out: Path) 
     result: dict[str, Any] = json.loads(source.read_bytes())
     shutil.copyfile(source, folder / "result.json")
     uids = [item["sop_instance_uid"] for item in result["objects"]]
-    held = pacs.find(uids, everywhere=True)
+    held = pacs.find(uids)
     for number, uid in enumerate(uids, start=1):
         shutil.copyfile(held[uid][0], folder / f"result-{number:02d}.dcm")
     output.write(folder, previews.encode([pydicom.dcmread(held[uid][0]) for uid in uids]))

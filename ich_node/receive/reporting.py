@@ -7,7 +7,6 @@ most, so that one that does not answer holds up its own reports only. A restart 
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,8 +31,9 @@ from ich_node.dicom.part10 import read_instance
 from ich_node.dicom.pdu import Proposal
 from ich_node.dicom.requestor import request_association
 from ich_node.domain.dicom import Peer
-from ich_node.domain.errors import ConfigError, PeerUnavailable, UnidentifiableInstance
+from ich_node.domain.errors import ConfigError, PeerUnavailable, StoreError, UnidentifiableInstance
 from ich_node.receive.admission import CallerList
+from ich_node.receive.catalogue import Catalogue
 from ich_node.receive.commitment import Commitments, Request, addresses_of
 from ich_node.runtime import logs
 from ich_node.runtime.config import Config, TlsConfig
@@ -53,8 +53,6 @@ RETRY_S, GIVE_UP_S = 10.0, 24 * 3600.0  # chosen: a sender is soon back; it asks
 TICK_S = 0.2  # chosen: a stop waits for it; news ring before
 HOLD_OPEN_S = 0.5
 """On the association that asked: time for the sender to have our response before our report."""
-SEARCH_SHARE = 10
-"""A search through every folder of the spool is followed by a pause of so many times as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +68,22 @@ class Reporter:
     """Reports what is due."""
 
     def __init__(
-        self, config: Config, spool: Spool, commitments: Commitments, clock: Callable[[], float] = time.time
+        self,
+        config: Config,
+        spool: Spool,
+        commitments: Commitments,
+        catalogue: Catalogue,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._config = config
         self._spool = spool
         self._commitments = commitments
+        self._catalogue = catalogue
         self._clock = clock
         self._callers = CallerList(config.receive.callers)
         self._pool = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="commitment")
         self._speaking: dict[Peer, Future[None]] = {}
         self._not_before: dict[str, float] = {}
-        self._search_lock = threading.Lock()
-        self._search_at = 0.0
 
     def run(self, stop: Stop) -> None:
         """Report until `stop` is set."""
@@ -130,13 +132,16 @@ class Reporter:
         """What of a request that peer sent and we hold; None when that is to be looked for later."""
         uids = {sop for _, sop in request.references}
         classes = self._classes(self._spool.find(uids), request.peer)
-        if uids - classes.keys():
-            with self._search_lock:
-                began = time.monotonic()
-                if began < self._search_at:
+        try:
+            if uids - classes.keys():
+                classes |= self._classes(self._catalogue.find(uids - classes.keys()), request.peer)
+            if missing := uids - classes.keys():
+                if not self._catalogue.look(since=request.received_at):
                     return None
-                classes = self._classes(self._spool.find(uids, everywhere=True), request.peer)
-                self._search_at = time.monotonic() + SEARCH_SHARE * (time.monotonic() - began)
+                classes |= self._classes(self._catalogue.find(missing), request.peer)
+        except StoreError as error:
+            logs.get().error("database_unavailable", reason=str(error), retry_in_s=RETRY_S)
+            return None
         failed = {
             sop: CLASS_CONFLICT if sop in classes else NO_SUCH_INSTANCE
             for sop_class, sop in request.references

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ich_node.domain.errors import IchNodeError, StoreError
 from ich_node.receive.assembler import Assembler
+from ich_node.receive.catalogue import Catalogue
 from ich_node.receive.commitment import Commitments
 from ich_node.receive.membership import member
 from ich_node.receive.reporting import Reporter
@@ -44,7 +45,7 @@ def _receive(config: Config, spool: Spool, jobs: JobStore, name: str | None, sto
     shared = None if name is None else (jobs, name)
     assembler = Assembler(config.receive, spool, jobs, wall_clock=jobs.now, shared=shared)
     commitments = Commitments(config, jobs, receiver=name)
-    reporter = Reporter(config, spool, commitments)
+    reporter = Reporter(config, spool, commitments, Catalogue(spool, jobs))
     try:
         scp = Scp(config, spool, assembler.hints, commitments.extension)
     except OSError as error:

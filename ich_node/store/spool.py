@@ -230,9 +230,7 @@ class Spool:
 
     def copies(self, series_uid: str, sop_instance_uid: str) -> list[Path]:
         """All files of a series under one SOP Instance UID, by arrival."""
-        folder = self.directory(series_uid)
-        names = [sop_instance_uid, *(f"{sop_instance_uid}~{copy}" for copy in range(2, MOST_COPIES + 1))]
-        return [path for name in names if (path := folder / f"{name}{IMAGE}").exists()]
+        return _copies(self.directory(series_uid), sop_instance_uid)
 
     def names_from(self, series_uid: str, addresses: Collection[str]) -> set[str]:
         """The files of a series, without their suffix, that came from some addresses."""
@@ -246,28 +244,42 @@ class Spool:
             raise UnidentifiableInstance("a UID that cannot be a file name")
         return self.incoming / series_uid
 
-    def find(self, sop_instance_uids: Collection[str], *, everywhere: bool = False) -> dict[str, list[Path]]:
-        """Where instances lie, set aside or not, all copies, by SOP Instance UID; those not found are left out.
-
-        Looks into the folders that were written last; everywhere: into every folder, which takes time.
-        """
+    def find(self, sop_instance_uids: Collection[str]) -> dict[str, list[Path]]:
+        """Where instances lie, set aside or not, all copies, by SOP Instance UID, in the folders written last."""
         wanted = {uid for uid in sop_instance_uids if is_uid(uid)}
         found: dict[str, list[Path]] = {}
         with self._lock:
             folders = list(reversed(self._recent))
-        if everywhere:
-            folders = [entry for root in (self.incoming, self.aside) for entry in root.iterdir()]
         for folder in folders:
-            here = wanted if everywhere else wanted - found.keys()
+            here = wanted - found.keys()
             if len(here) > FEW_NAMES:  # one listing costs less than so many questions
                 with suppress(OSError):
                     here = here & {path.name.removesuffix(IMAGE) for path in folder.iterdir()}
             for uid in here:
-                first = folder / f"{uid}{IMAGE}"
-                if first.exists():
-                    copies = [folder / f"{uid}~{copy}{IMAGE}" for copy in range(2, MOST_COPIES + 1)]
-                    found.setdefault(uid, []).extend([first, *filter(Path.exists, copies)])
+                if paths := _copies(folder, uid):
+                    found[uid] = paths
         return found
+
+    def folders(self) -> Iterator[tuple[tuple[str, str], int]]:
+        """The folders of all series, set aside or not: ((folder of the state directory, series), modified in ns)."""
+        for root in (self.incoming, self.aside):
+            with os.scandir(root) as entries:
+                for entry in entries:
+                    if is_uid(entry.name):
+                        with suppress(FileNotFoundError):
+                            yield (root.name, entry.name), entry.stat().st_mtime_ns
+
+    def uids_at(self, place: tuple[str, str]) -> list[str]:
+        """The SOP Instance UIDs in one of `folders`; raises FileNotFoundError."""
+        with os.scandir(self._state.root.joinpath(*place)) as entries:
+            names = {
+                entry.name.removesuffix(IMAGE).partition("~")[0] for entry in entries if entry.name.endswith(IMAGE)
+            }
+        return sorted(names)
+
+    def copies_at(self, place: tuple[str, str], sop_instance_uid: str) -> list[Path]:
+        """All files in one of `folders` under one SOP Instance UID, by arrival."""
+        return _copies(self._state.root.joinpath(*place), sop_instance_uid)
 
     # --- what is not an image --------------------------------------------------------------------------------------
 
@@ -460,6 +472,15 @@ class _Ticket:
     def result(self) -> None:
         if self.error is not None:
             raise OSError(self.error.errno, self.error.strerror)
+
+
+def _copies(folder: Path, sop_instance_uid: str) -> list[Path]:
+    """All files in a folder under one SOP Instance UID, by arrival."""
+    first = folder / f"{sop_instance_uid}{IMAGE}"
+    if not first.exists():
+        return []
+    later = (folder / f"{sop_instance_uid}~{copy}{IMAGE}" for copy in range(2, MOST_COPIES + 1))
+    return [first, *filter(Path.exists, later)]
 
 
 def _same_dataset(one: Path, other: Path) -> bool:

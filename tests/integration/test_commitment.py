@@ -18,6 +18,7 @@ from ich_node.deliver import role as deliver_role
 from ich_node.dicom.commitment import event_information
 from ich_node.domain.dicom import AETitle, Peer
 from ich_node.domain.ledger import DeliveryState, JobState
+from ich_node.receive.catalogue import Catalogue
 from ich_node.receive.commitment import Commitments
 from ich_node.receive.reporting import Reporter
 from ich_node.receive.scp import Scp
@@ -52,7 +53,9 @@ def node(tmp_path, store):
         spool = Spool(tmp_path, 0)
         commitments = Commitments(config, store)
         scp = Scp(config, spool, NoHints(), commitments.extension, port=0)
-        thread = threading.Thread(target=Reporter(config, spool, commitments).run, args=(stop,))
+        thread = threading.Thread(
+            target=Reporter(config, spool, commitments, Catalogue(spool, store)).run, args=(stop,)
+        )
         scp.start()
         thread.start()
         running.append((scp, thread))
@@ -306,7 +309,7 @@ def test_a_request_survives_a_restart_before_its_report(tmp_path, store, wait_fo
     scp.start()
     assert ask(scp.port, [(SECONDARY_CAPTURE, HELD)]) == 0x0000
     scp.stop(2)
-    reporter = Reporter(config, spool, Commitments(config, store))
+    reporter = Reporter(config, spool, Commitments(config, store), Catalogue(spool, store))
     reporter.step()
     reporter.settle()
     assert reports.got.wait(10)
@@ -376,7 +379,7 @@ def test_a_title_that_is_a_destinations_makes_nobody_report_to_that_destination(
     scp.start()
     title = config.deliver.destinations[0].ae_title
     assert ask(scp.port, [(SECONDARY_CAPTURE, HELD)], ae_title=title, source="127.0.0.7") == 0x0000
-    reporter = Reporter(config, spool, commitments)
+    reporter = Reporter(config, spool, commitments, Catalogue(spool, store))
     reporter.step()
     reporter.settle()
     scp.stop(2)

@@ -26,6 +26,7 @@ from ich_node.deliver.dicom import scu
 from ich_node.deliver.sender import Sender
 from ich_node.deliver.web.stow import StowPeer
 from ich_node.domain.ledger import DeliveryState, JobState
+from ich_node.receive.catalogue import Catalogue
 from ich_node.receive.commitment import Commitments
 from ich_node.receive.reporting import Reporter
 from ich_node.receive.scp import Scp
@@ -154,7 +155,9 @@ def scp(tmp_path, store):
         spool = Spool(tmp_path / "node", 0)
         commitments = Commitments(config, store)
         server = Scp(config, spool, NoHints(), commitments.extension, port=port)
-        thread = threading.Thread(target=Reporter(config, spool, commitments).run, args=(stop,))
+        thread = threading.Thread(
+            target=Reporter(config, spool, commitments, Catalogue(spool, store)).run, args=(stop,)
+        )
         server.start()
         thread.start()
         running.append((server, thread))

@@ -1,4 +1,4 @@
-"""The ledger of one node, opened: all five views of protocols.py over one database."""
+"""The ledger of one node, opened: all six views of protocols.py over one database."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ich_node.store.layout import StateDir
 from ich_node.store.ledger import database
 from ich_node.store.ledger.deliveries import LedgerRows
 from ich_node.store.ledger.desk import DeskRows
+from ich_node.store.ledger.held import HeldRows
 from ich_node.store.ledger.intake import IntakeRows
 from ich_node.store.ledger.overview import OverviewRows
 from ich_node.store.ledger.protocols import Bells
@@ -22,7 +23,7 @@ LEASE_S = 30.0
 no job, and short enough that a STAT does not wait for an operator."""
 
 
-class JobStore(IntakeRows, WorkRows, LedgerRows, DeskRows, OverviewRows):
+class JobStore(IntakeRows, WorkRows, LedgerRows, DeskRows, HeldRows, OverviewRows):
     """The jobs and deliveries of one node. Safe for several threads and processes."""
 
     @classmethod

@@ -1,10 +1,11 @@
-"""Who needs what of the ledger: seven views. A role is typed by the one that it needs, so that another engine, or a
-test, has to bring no more than that. What a method guarantees stands where it is made: intake, work, deliveries, desk.
+"""Who needs what of the ledger: eight views. A role is typed by the one that it needs, so that another engine, or a
+test, has to bring no more than that. What a method guarantees stands where it is made: intake, work, deliveries,
+held, desk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -134,6 +135,15 @@ class CommitmentLedger(Ledger, Leases, Protocol):
     """A receiver's view of what it sent, and of the receivers beside it."""
 
     def receivers(self) -> set[str]: ...
+
+
+class Index(Protocol):
+    """The view of who asks for instances: which folder holds them."""
+
+    def listed(self) -> dict[tuple[str, str], int]: ...
+    def list_folders(self, found: Mapping[tuple[str, str], tuple[int, Collection[str]]]) -> None: ...
+    def unlist(self, gone: Iterable[tuple[str, str]]) -> None: ...
+    def places_of(self, sop_instance_uids: Collection[str]) -> dict[str, list[tuple[str, str]]]: ...
 
 
 class Desk(Protocol):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -143,4 +144,25 @@ arrival = Table(
     Column("released", Boolean, nullable=False),
     Column("refused", Text, nullable=False),  # JSON: [SOP Instance UID, for space] of each
     Column("number", Integer, nullable=False),  # of the receiver's last change to a row, always upwards
+)
+
+# --- where instances lie ---------------------------------------------------------------------------------------------
+
+folder = Table(
+    "folder",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", Text, nullable=False),  # incoming or set_aside
+    Column("name", Text, nullable=False),  # a Series Instance UID
+    Column("modified_ns", BigInteger, nullable=False),  # when it was listed; 0: it was being written
+    UniqueConstraint("kind", "name", name="one_place"),
+)
+
+held = Table(
+    "held",
+    metadata,
+    Column("digest", BigInteger, primary_key=True, autoincrement=False),  # of a SOP Instance UID: held.digest
+    Column("folder", Integer, ForeignKey("folder.id"), primary_key=True, autoincrement=False),
+    Index("held_of_folder", "folder"),
+    sqlite_with_rowid=False,  # a million instances take 40 MB
 )

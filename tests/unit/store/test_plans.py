@@ -86,6 +86,15 @@ def test_receiving_goes_by_indexes(store, plans):
     assert plans.scans() == {}
 
 
+def test_asking_for_instances_goes_by_indexes(store, plans):
+    store.list_folders({("incoming", "1.1"): (1, ["1.1.1", "1.1.2"])})
+    store.list_folders({("incoming", "1.1"): (2, ["1.1.1", "1.1.2", "1.1.3"])})
+    assert store.places_of(["1.1.3"]) == {"1.1.3": [("incoming", "1.1")]}
+    store.unlist([("incoming", "1.1")])
+    assert store.places_of(["1.1.3"]) == {}
+    assert plans.scans() == {}
+
+
 def test_working_goes_by_indexes(store, plans, tmp_path):
     for name in ("1.1", "1.2", "1.3", "1.4"):
         store.enqueue(series(name))

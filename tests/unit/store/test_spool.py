@@ -329,8 +329,10 @@ def test_a_series_that_is_not_there_is_empty(spool: Spool) -> None:
 
 def test_instances_are_found_wherever_they_lie(spool: Spool) -> None:
     first, second = put(spool), put(spool, "1.9.1", "1.9", aside=True)
-    wanted = ["1.2.3.4", "1.9.1", "5.5", "../1"]
-    assert spool.find(wanted) == spool.find(wanted, everywhere=True) == {"1.2.3.4": [first], "1.9.1": [second]}
+    assert spool.find(["1.2.3.4", "1.9.1", "5.5", "../1"]) == {"1.2.3.4": [first], "1.9.1": [second]}
+    assert {place for place, _ in spool.folders()} == {("incoming", "1.2.3"), ("set_aside", "1.9")}
+    assert spool.uids_at(("set_aside", "1.9")) == ["1.9.1"]
+    assert spool.copies_at(("incoming", "1.2.3"), "1.2.3.4") == [first]
 
 
 def test_only_old_parts_are_removed(spool: Spool, tmp_path: Path) -> None:
