@@ -38,14 +38,20 @@ BRAIN_HU = (20.0, 48.0)
 """Grey and white matter have about 35 and 28 HU at 120 kV; 13 heads had a median of 32 to 39, phantoms of 29 to 34."""
 LEVELS = 16  # chosen: a fifth of the 81 values from 0 to 80 HU; greys made of them are coarser
 RING_FRACTION = 0.25  # chosen: a closed skull has it in nearly all slices of the middle half
+RING_MM = 10.0  # chosen: two slabs; the lower part of a head may have no more, and not in its middle half
 METAL_HU, METAL_ML = 2500, 0.2  # chosen: denser than any bone; more than a clip or a dental filling at the edge
 
 VESSEL_HU, VESSEL_LIMIT_HU = 105, 230  # chosen: blood has 90 at most; from 230 on it is bone
 SPOT_SLICES_MM, SPOTS_PER_CM = 30.0, 2.5
 """Chosen: a hemorrhage or calcifications have few islands, along less of the head."""
-SINUS_HU, SINUS_PART_HU, SINUS_BRAIN_MM = (70.0, 80.0), (76.0, 91.0), 30.0
+SINUS_HU, SINUS_BRAIN_MM = (68.0, 78.0), 30.0
 """Lower quartile and median. Of 55 heads without contrast the highest were 65 and 68, in phantoms with a delayed phase
-the lowest 72 and 82 (docs/gates.md). Less than 30 mm of brain are near the base, where bone makes more of it."""
+the lowest 69 and 80 (docs/gates.md). Less brain than this above the skull base has too much of its bone in it."""
+CONFLUENCE_HU, CONFLUENCE_BRAIN_MM = 105.0, 60.0
+"""In the lower part of a head no more than a slab or two show the sinuses, where they join. No clot is so dense over
+4 mm (it ends at 100 HU); none of 55 heads without contrast, nor of their lower parts, had it."""
+EVEN_HU, EVEN_MM = 25.0, 20.0
+"""What differs more within 4 mm is bone in part of the slab; what reaches further to the front is the skull's vault."""
 
 ALONG_FALX_HU = 12.0
 """Where 14 to 26 mm from the inner table it is as bright, but for this, blood lies along the falx; chosen: enhanced,
@@ -56,6 +62,9 @@ and still more than of any clot. One that runs within the slab is long, but no t
 ARTERIES, ARTERIES_MM = 2, 10.0
 """Of 55 heads without contrast 8 had two such islands, along 5 mm at most; with arteries painted along their course
 into 28 of them, all had them along 10 mm and more, also in their upper half (docs/gates.md)."""
+SOME_ARTERIES_MM, WITH_SPOTS, WITH_SPOTS_MM = 4.0, 8, 14.0
+"""One slab with arteries is believed where so many bright islands lie elsewhere: of the 55 heads the 8 with one such
+slab had 6 islands at most, along 10 mm."""
 FRONT = 0.55
 """Share of the brain, from the front, in which they are counted: behind lie pineal gland and plexus, and calcify."""
 SKULL_BASE_HU, SKULL_BASE_BLOCKS = 600, 2
@@ -77,7 +86,8 @@ class Measured:
     arteries_mm: the height of the slabs with two or more thin islands of 125 HU and more in the front of the brain.
     spots, spots_mm: islands of 105 HU and more inside the brain, and the height of the slices that have them.
     sinus_hu: lower quartile and median over the slabs of the brightest 4 mm in the back midline, where the superior
-    sagittal sinus runs. noise_hu, grain: standard deviation of the noise in the brain, and its correlation at 0.9 mm.
+    sagittal sinus runs. confluence_hu: the brightest of them that is evenly so, and no bone. base: whether slabs below
+    the brain were scanned. noise_hu, grain: standard deviation of the noise in the brain, its correlation at 0.9 mm.
     metal_ml: volume above 2500 HU inside the skull.
     """
 
@@ -90,6 +100,8 @@ class Measured:
     arteries_mm: float
     brain_mm: float
     sinus_hu: tuple[float, float]
+    confluence_hu: float
+    base: bool
     noise_hu: float
     grain: float
     metal_ml: float
@@ -115,7 +127,7 @@ def judge(figures: Measured) -> tuple[Reason, ...]:
     for wrong, reason in (
         (figures.air_fraction < AIR_FRACTION, Reason(Why.NO_AIR)),
         (figures.levels < LEVELS, Reason(Why.COARSE_VALUES)),
-        (figures.ring_fraction == 0, Reason(Why.NO_SKULL)),
+        (figures.ring_fraction == 0 and figures.brain_mm < RING_MM, Reason(Why.NO_SKULL)),
         (not BRAIN_HU[0] <= figures.brain_hu <= BRAIN_HU[1], Reason(Why.BRAIN_HU, median_hu=figures.brain_hu)),
         (has_contrast(figures), Reason(Why.BRIGHT_VESSELS)),
         (is_sharp(figures), Reason(Why.SHARP_NOISE, noise_hu=figures.noise_hu)),
@@ -137,8 +149,12 @@ def has_contrast(figures: Measured) -> bool:
     """
     if figures.arteries_mm >= ARTERIES_MM:
         return True
-    limits = SINUS_HU if figures.brain_mm >= SINUS_BRAIN_MM else SINUS_PART_HU
-    if figures.sinus_hu[0] >= limits[0] and figures.sinus_hu[1] >= limits[1]:
+    if figures.arteries_mm >= SOME_ARTERIES_MM and (figures.spots >= WITH_SPOTS or figures.spots_mm >= WITH_SPOTS_MM):
+        return True
+    if figures.confluence_hu >= CONFLUENCE_HU and figures.brain_mm < CONFLUENCE_BRAIN_MM:
+        return True
+    is_part = figures.base and figures.brain_mm < SINUS_BRAIN_MM
+    if not is_part and figures.sinus_hu[0] >= SINUS_HU[0] and figures.sinus_hu[1] >= SINUS_HU[1]:
         return True
     return figures.spots_mm >= SPOT_SLICES_MM and figures.spots >= SPOTS_PER_CM * figures.brain_mm / 10
 
@@ -181,6 +197,8 @@ def measure(volume: Volume, slabs: Slabs | None = None) -> Measured:
         arteries_mm=_arteries(fine, blocks, inside, slab_mm, fine_mm),
         brain_mm=float(slab_mm[upper].sum()),
         sinus_hu=_sinus(fine[upper], inside[upper], fine_mm),
+        confluence_hu=max((_confluence(fine, at, inside[at], fine_mm) for at in upper.tolist() if at), default=0.0),
+        base=len(upper) > 0 and bool(upper[0] > 0),
         noise_hu=noise_hu,
         grain=grain,
         metal_ml=float(metal_cm2 @ slab_mm / 10),
@@ -289,6 +307,34 @@ def _sinus(fine: Floats, inside: Mask, fine_mm: tuple[float, float]) -> tuple[fl
                 ahead = max(ahead, brightest(back - falx[1], back - falx[0], column - first))
         found.append(min(best, BRAIN_HU[1]) if ahead > best - ALONG_FALX_HU else best)
     return (float(np.percentile(found, 25)), float(np.median(found))) if found else (0.0, 0.0)
+
+
+def _confluence(fine: Floats, index: int, brain: Mask, fine_mm: tuple[float, float]) -> float:
+    """The brightest 4 mm of a slab within 9 mm of the back inner table, at the midline, that are even and not of bone.
+
+    Bone that lies in a part of the slab goes on in the slab below or above, and that of the vault to the front. So the
+    lowest slab of a scan tells nothing.
+    """
+    image, size = fine[index], max(2, round(4 / fine_mm[0]))
+    near, far, aside = round(2 / fine_mm[0]), round(9 / fine_mm[0]), round(7 / fine_mm[1])
+    middle = 2 * int(np.median(np.nonzero(brain)[1]))
+    mean, brightest = ndimage.uniform_filter(image, size), ndimage.maximum_filter(image, size)
+    mean[(brightest >= VESSEL_LIMIT_HU) | (brightest - mean > EVEN_HU)] = 0
+    best, row, column = 0.0, 0, 0
+    for across in range(max(0, middle - aside), min(2 * brain.shape[1], middle + aside + 1)):
+        rows = np.flatnonzero(brain[:, across // 2])
+        back = 2 * int(rows[-1]) + 1 if len(rows) else 0
+        first = max(0, back - far)
+        line = mean[first : max(0, back - near + 1), across]
+        if line.max(initial=0.0) > best:
+            best, row, column = float(line.max()), first + int(line.argmax()), across
+    if best < CONFLUENCE_HU:
+        return best
+    around = np.s_[max(0, row - size // 2) : row + size // 2, max(0, column - size // 2) : column + size // 2]
+    beside = [fine[at][around].mean() for at in (index - 1, index + 1) if 0 <= at < len(fine)]
+    island = ndimage.label((image > 0.75 * best) & (image < VESSEL_LIMIT_HU))[0]
+    deep_mm = float(np.ptp(np.nonzero(island == island[row, column])[0])) * fine_mm[0]
+    return best if max(beside, default=0.0) < BONE_HU and deep_mm <= EVEN_MM else 0.0
 
 
 def _noise(

@@ -129,6 +129,47 @@ def test_the_great_arteries_of_the_base_alone_are_taken_for_contrast(slices, hu_
         gates.check(volume(hu[slices]))
 
 
+def with_confluence(hu_there, index=6):
+    """The head with a disc of 8 mm where the sinuses join."""
+    hu = HEAD.hu.copy()
+    back = np.flatnonzero(inside()[index][:, 128])[-1]
+    hu[index, back - 5 : back + 4, 123:134] = hu_there
+    return hu
+
+
+@pytest.mark.parametrize("hu_there", [112, 140])
+def test_sinuses_that_join_are_enough_in_the_lower_part_of_a_head(hu_there):
+    with pytest.raises(UnusableSeries, match=Why.BRIGHT_VESSELS):
+        gates.check(volume(with_confluence(hu_there)[:10]))
+
+
+def test_what_looks_like_the_confluence_is_not_taken_for_contrast():
+    assert gates.check(volume(with_confluence(90)[:10])) == ()  # as dense as a clot, or a high haematocrit
+    assert gates.check(volume(with_confluence(112))) == ()  # in a whole head the sinuses above it have a say
+    bone = with_confluence(112)
+    bone[5][with_confluence(900, 5)[5] == 900] = 300  # the occiput, which goes on below
+    assert gates.check(volume(bone[:10])) == ()
+
+
+def test_a_slab_with_arteries_is_believed_when_there_are_bright_spots_elsewhere():
+    hu, rng = HEAD.hu.copy(), np.random.default_rng(0)
+    hu[12, 100:103, 80:112] = hu[12, 101:104, 144:176] = 250
+    assert gates.check(volume(hu)) == ()
+    for index in (14, 16):
+        for row, column in rng.permutation(np.argwhere(ndimage.binary_erosion(inside()[index], iterations=8)))[:5]:
+            hu[index, row : row + 3, column : column + 3] = 300
+    with pytest.raises(UnusableSeries, match=Why.BRIGHT_VESSELS):
+        gates.check(volume(hu))
+
+
+def test_the_lower_part_of_a_head_has_its_skull_in_the_upper_slices_only():
+    face = np.random.default_rng(0).normal(40, 8, (9, *HEAD.hu.shape[1:]))
+    face[:, :40] = -1000
+    lower = volume(np.concatenate([face, HEAD.hu[12:15]]))
+    assert gates.measure(lower).ring_fraction == 0
+    assert gates.check(lower) == (Reason(Why.OPEN_SKULL),)
+
+
 def test_calcified_basal_ganglia_are_not_taken_for_contrast():
     hu = HEAD.hu.copy()
     for index in range(12, 16):
