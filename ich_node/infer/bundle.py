@@ -218,13 +218,16 @@ def smoothed(logits: Floats, half_width_mm: float, heights_mm: Array) -> Floats:
 
 
 def top_mean(logits: Floats, span_mm: float, heights_mm: Array) -> Floats:
-    """Mean [labels] of each label's highest logits [slices, labels], over slices that speak for about `span_mm`."""
+    """Mean [labels] of each label's highest logits [slices, labels], each weighing what it fills of `span_mm`.
+
+    The last one that finds room weighs what is left, so that slices of 6 mm are not averaged over more than those of 5.
+    """
     stretch = np.broadcast_to(extents_mm(heights_mm)[:, None], logits.shape)
     order = np.argsort(-logits, axis=0, kind="stable")
     stretch, highest = np.take_along_axis(stretch, order, axis=0), np.take_along_axis(logits, order, axis=0)
-    counts = np.cumsum(stretch, axis=0) - stretch / 2 < span_mm + 1e-3
-    counts[0] = True
-    return np.asarray((highest * stretch).sum(axis=0, where=counts) / stretch.sum(axis=0, where=counts), np.float32)
+    left_mm = span_mm - (np.cumsum(stretch, axis=0) - stretch)
+    weight = np.clip(left_mm, 0, stretch)
+    return np.asarray((highest * weight).sum(axis=0) / weight.sum(axis=0), np.float32)
 
 
 def load(bundle: Path) -> Model:

@@ -114,6 +114,13 @@ def test_thin_slices_of_the_same_head_say_the_same_as_thick_ones():
     assert of_thin[0] == pytest.approx(of_thick[0], abs=0.4)
 
 
+def test_the_highest_slices_are_averaged_over_the_span_and_no_more():
+    logits = np.array([0, 4, 6, 5, 0, 0], np.float32)[:, None]
+    assert top_mean(logits, 15, every(5, 6)) == pytest.approx((6 + 5 + 4) / 3)
+    assert top_mean(logits, 15, every(6, 6)) == pytest.approx((6 * 6 + 6 * 5 + 3 * 4) / 15)
+    assert top_mean(logits, 15, every(30, 6)) == pytest.approx((6 + 5) / 2)  # beyond 7.5 mm nobody looked
+
+
 def test_a_lesion_on_one_thick_slice_is_not_diluted_in_the_study():
     rule = Aggregation(slice_half_width_mm=10.0, study_half_width_mm=5.0, study_span_mm=15.0)
     logits = np.array([0, 0, 6, 0, 0], np.float32)[:, None]
