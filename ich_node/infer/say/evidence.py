@@ -153,7 +153,7 @@ def findings_of_their_own(
     Blood that lies where a type cannot is not explained by it; all of them may be passed over so, and the type is not
     known then. The first one needs no dense blood: an old or thin hemorrhage may have none.
     """
-    block_ml = space.block_mm[0] * space.block_mm[1] / 1000 * np.asarray(extents_mm(heights_mm), np.float32)
+    block_ml = _block_ml(space, heights_mm)
     own: dict[str, Mask] = {}
     explained = np.zeros(space.mask.shape, np.bool_)
     for label, lit in types.items():
@@ -200,6 +200,21 @@ def lit_blocks(heat: Floats, likeliest: int, threshold: float, belief: Floats) -
     keep[0] = False
     lit[box] = keep[parts]
     return np.asarray(lit, np.bool_)
+
+
+def beyond_types(found: Mapping[str, Evidence], space: Inside, heights_mm: Array) -> bool:
+    """Whether "any" has OWN_ML and more of what is as dense as blood where none of its types has any."""
+    own = found[ANY]
+    blood = own.clot | (own.lit & (own.weight == own.heat))
+    for label, other in found.items():
+        if label != ANY:
+            blood = blood & ~other.clot & ~grown(other.lit, REACH_BLOCKS)
+    return float(blood.sum(axis=(1, 2)) @ _block_ml(space, heights_mm)) >= OWN_ML
+
+
+def _block_ml(space: Inside, heights_mm: Array) -> npt.NDArray[np.float32]:
+    """The volume of a block on each slice, [slices]."""
+    return space.block_mm[0] * space.block_mm[1] / 1000 * np.asarray(extents_mm(heights_mm), np.float32)
 
 
 def blood_gate(hu: Floats) -> Floats:

@@ -17,7 +17,7 @@ from scipy.spatial.distance import pdist
 
 from ich_node.domain.findings import COMPARTMENTS, Laterality, Peak, Volume
 from ich_node.infer.say import headspace, lobes, skull
-from ich_node.infer.say.evidence import ANY, Evidence
+from ich_node.infer.say.evidence import ANY, Evidence, beyond_types
 from ich_node.infer.say.headspace import INFRATENTORIAL, REGIONS, HeadFrame, Template
 from ich_node.infer.say.places import VENTRICLES
 from ich_node.infer.say.skull import Inside
@@ -36,6 +36,7 @@ ONE_SIDED_PICTURE = 0.9
 """The same of one slice; chosen: more, because a reader sees at once what goes across the midline."""
 
 OPPOSITE = {Laterality.LEFT: Laterality.RIGHT, Laterality.RIGHT: Laterality.LEFT}
+IN_THE_MIDDLE = ("third ventricle", "fourth ventricle")  # there is but one of each
 BOTH_SIDES = 0.3  # chosen: a third with a margin; between this and ONE_SIDED nothing is said of the side
 SITE_SHARE = 0.25  # chosen: at most a few sites have a quarter of the evidence each
 COMPARTMENT_SHARE = 0.75  # chosen: three quarters; the tentorium is thinner than a cell of the map
@@ -79,7 +80,11 @@ def locate_all(
             (label for label in located if label != ANY), key=lambda label: -float(evidence[label].place.sum())
         )
         located[ANY] = own._replace(
-            laterality=covering(own.laterality, [place.laterality for place in types]),
+            laterality=covering(
+                own.laterality,
+                [place.laterality for place in types],
+                beyond=beyond_types(evidence, space, volume.heights_mm),
+            ),
             sites=merged([located[label].sites for label in largest_first]),
             extent_mm=max(extents, default=None),
         )
@@ -93,11 +98,17 @@ def merged(parts: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     return (*close, *whole)
 
 
-def covering(own: Laterality | None, parts: Sequence[Laterality | None]) -> Laterality | None:
-    """The side of a whole of which `parts` are known: none that contradicts one of them, None when not sure."""
-    sides = {own, *(part for part in parts if part is not None)}
+def covering(own: Laterality | None, parts: Sequence[Laterality | None], *, beyond: bool = False) -> Laterality | None:
+    """The side of a whole of which `parts` are known: none that contradicts one of them, None when not sure.
+
+    beyond: whether the whole has blood of its own, beyond that of its parts; without, its side is that of the parts.
+    """
+    known = {part for part in parts if part is not None}
+    if Laterality.BILATERAL in known or known >= OPPOSITE.keys():
+        return Laterality.BILATERAL
+    sides = known if known and len(known) == len(set(parts)) and not beyond else {own, *known}
     if None in sides or len(sides) == 1:
-        return own
+        return None if None in sides else sides.pop()
     if Laterality.MIDLINE in sides and Laterality.BILATERAL not in sides and len(sides) == 2:
         return None  # in the middle and on one side
     return Laterality.BILATERAL
@@ -159,6 +170,8 @@ def placed(
     at = frame.to_template(space.positions(weight > 0))
     said = side(at[:, 0], weight[weight > 0], one_sided)
     sites = name_sites(at, weight[weight > 0], label)
+    if said in OPPOSITE and sites[:1] and sites[0] in IN_THE_MIDDLE:
+        return Laterality.MIDLINE, sites
     if said in OPPOSITE:
         lit = evidence.lit.any(axis=(1, 2))
         everything = weight + evidence.elsewhere * (stretch * lit.astype(np.float32))[:, None, None]

@@ -119,6 +119,12 @@ def test_a_map_that_lights_a_part_of_a_clot_has_the_side_of_the_clot(head, one_s
     assert whole is not Laterality.RIGHT
 
 
+def test_the_fourth_ventricle_has_no_side(head, monkeypatch):
+    monkeypatch.setattr(locate, "name_sites", lambda *_: ("fourth ventricle",))
+    answer, _ = located(head)
+    assert answer.laterality is Laterality.MIDLINE
+
+
 def test_what_is_lit_where_the_model_does_not_believe_is_no_part_of_a_finding():
     heat = np.zeros((12, 10, 10), np.float32)
     heat[1, 2:8, 2:8] = heat[6:9, 2:8, 2:8] = 0.9
@@ -247,15 +253,32 @@ def test_the_shipped_template_is_symmetric_and_its_regions_are_probabilities():
         (Laterality.RIGHT, [Laterality.RIGHT], Laterality.RIGHT),
         (Laterality.RIGHT, [Laterality.BILATERAL], Laterality.BILATERAL),
         (Laterality.RIGHT, [Laterality.RIGHT, Laterality.LEFT], Laterality.BILATERAL),
-        (Laterality.BILATERAL, [Laterality.LEFT], Laterality.BILATERAL),
-        (Laterality.RIGHT, [Laterality.MIDLINE], None),
-        (None, [Laterality.RIGHT], None),
+        (Laterality.BILATERAL, [Laterality.LEFT], Laterality.LEFT),
+        (Laterality.RIGHT, [Laterality.MIDLINE], Laterality.MIDLINE),
+        (Laterality.RIGHT, [Laterality.MIDLINE, Laterality.RIGHT], None),
+        (None, [Laterality.RIGHT], Laterality.RIGHT),
+        (None, [Laterality.RIGHT, Laterality.BILATERAL], Laterality.BILATERAL),
+        (Laterality.BILATERAL, [Laterality.LEFT, None], Laterality.BILATERAL),
         (Laterality.LEFT, [None], Laterality.LEFT),
         (Laterality.LEFT, [], Laterality.LEFT),
     ],
 )
 def test_the_side_of_any_never_contradicts_that_of_a_type(own, parts, whole):
     assert locate.covering(own, parts) is whole
+
+
+@pytest.mark.parametrize(
+    ("own", "parts", "whole"),
+    [
+        (Laterality.BILATERAL, [Laterality.LEFT], Laterality.BILATERAL),
+        (Laterality.RIGHT, [Laterality.LEFT], Laterality.BILATERAL),
+        (Laterality.RIGHT, [Laterality.MIDLINE], None),
+        (None, [Laterality.RIGHT], None),
+        (None, [Laterality.BILATERAL], Laterality.BILATERAL),
+    ],
+)
+def test_blood_of_no_type_has_a_say_in_the_side_of_any(own, parts, whole):
+    assert locate.covering(own, parts, beyond=True) is whole
 
 
 @pytest.mark.parametrize(
