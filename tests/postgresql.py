@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -49,6 +50,34 @@ class Cluster:
         """pg_ctl on the data of this cluster, waiting until it is done."""
         self.run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", str(self.folder / "log"), *words)
 
+    @contextmanager
+    def standby(self) -> Iterator[Cluster]:
+        """A second server that follows this one, which waits for it with every commit; see `url_of`."""
+        folder = Path(tempfile.mkdtemp(prefix="pg-"))
+        if self.account:
+            shutil.chown(folder, self.account)
+        follows = Cluster(folder, self.account, self.numbers)
+        try:
+            words = ("-h", str(self.folder), "-U", "ich", "-D", str(folder / "data"), "-R", "-c", "fast", "--no-sync")
+            follows.run("pg_basebackup", *words)
+            follows.start()
+            self.tell("ALTER SYSTEM SET synchronous_standby_names = '*'")
+            self.tell("SELECT pg_reload_conf()")
+            yield follows
+        finally:
+            follows.kill()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def promote(self) -> None:
+        """From standby to primary, which waits for nobody."""
+        self.control("promote")
+
+    def kill(self) -> None:
+        """SIGKILL to every process of the server."""
+        with suppress(FileNotFoundError, ProcessLookupError):
+            pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
+            os.kill(pid, signal.SIGKILL)  # its children see that and end
+
     def start(self) -> None:
         """The server on its socket."""
         self.control("-o", " ".join(["-k", str(self.folder), "-c", "listen_addresses=''", *QUICK]), "start")
@@ -77,9 +106,14 @@ def cluster() -> Iterator[Cluster]:
         made.start()
         yield made
     finally:
-        if (folder / "data" / "postmaster.pid").exists():
-            made.control("-m", "immediate", "stop")
-        shutil.rmtree(folder)
+        made.kill()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def url_of(servers: Sequence[Cluster], url: str) -> str:
+    """The URL of one of them, for whichever takes writes."""
+    hosts = ",".join(str(server.folder) for server in servers)
+    return f"{url.replace(str(servers[0].folder), hosts)}&target_session_attrs=read-write"
 
 
 def _exists(account: str) -> bool:

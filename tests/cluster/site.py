@@ -122,14 +122,19 @@ class Site:
                 "dimse_timeout_s": 6,
                 "linger_s": 0.5,
             },
-            "store": {"state_dir": str(self.state_dir), "database": self.databases.url, "min_free_gb": 0.1},
+            "store": {
+                "state_dir": str(self.state_dir),
+                "database": self.databases.url,
+                "shared": True,
+                "min_free_gb": 0.1,
+            },
         }
 
     def _role(self, host: str, role: str) -> Supervised:
         config = self.folder / f"{host}.yaml"
         config.write_text(yaml.safe_dump(self._settings(host)))
         command = [*self.network.inside(host), sys.executable, "-m", "ich_node", role, "--config", str(config)]
-        return Supervised(host, command, self.folder, {**os.environ, "ICH_NODE_WORKER": host})
+        return Supervised(host, command, self.folder, {**os.environ, "ICH_NODE_HOST": host})
 
     def _triton(self) -> Supervised:
         models = self.folder / "models"
