@@ -55,7 +55,7 @@ def test_a_migration_has_the_number_of_its_file(line):
 def test_additions_come_to_a_ledger_of_the_version_before(tmp_path, ledger_url):
     database.open_database(tmp_path, ledger_url).dispose()
     engine = database.served().open_engine(ledger_url) if ledger_url else sqlite.open_engine(tmp_path / "node.db")
-    added = ["arrival", "assembly", "lease", "alembic_additions"]
+    added = ["held", "folder", "arrival", "assembly", "lease", "alembic_additions"]
     with engine.begin() as db:
         for table in added:
             db.exec_driver_sql(f"DROP TABLE {table}")
