@@ -138,7 +138,7 @@ def _may_be_zipped(stack: Stack) -> bool:
     if len(stack.order) < 2:
         return False
     thickness_mm = [made.thickness_mm or 0.0 for made in stack.made]
-    rotations = [(made.acquisition, made.time) for made in stack.made]
+    rotations = [(made.acquisition, made.time, made.frame_of_reference) for made in stack.made]
     in_turn = len(set(rotations)) == 2 and rotations[::2] != rotations[1::2] and rotations[:-2] == rotations[2:]
     return bool(in_turn or min(thickness_mm) > OVERLAPPING * stack.spacing_mm[0])
 

@@ -142,6 +142,8 @@ def in_turn(images, **values):
         {"AcquisitionTime": ("080000", "080130")},
         {"AcquisitionNumber": (1, 2), "AcquisitionTime": ("080000", "080130")},
         {"AcquisitionNumber": (2, 1), "InstanceNumber": (0, 0)},
+        {"FrameOfReferenceUID": ("1.2.3", "1.2.4")},
+        {"FrameOfReferenceUID": ("", "1.2.4")},
     ],
 )
 def test_rotations_that_fill_each_other_are_one_scan(values, tmp_path):
@@ -153,12 +155,19 @@ def test_rotations_that_fill_each_other_are_one_scan(values, tmp_path):
     assert np.array_equal(read_volume(paths).hu, HEAD.hu)
 
 
-def test_rotations_in_turn_between_which_the_head_moved_are_never_zipped(tmp_path):
+@pytest.mark.parametrize("values", [{"AcquisitionNumber": (1, 2)}, {"FrameOfReferenceUID": ("1.2.3", "1.2.4")}])
+def test_rotations_in_turn_between_which_the_head_moved_are_never_zipped(values, tmp_path):
     still, moved = scan(), scan(12)
-    images = in_turn([(still, moved)[number % 2][number] for number in range(24)], AcquisitionNumber=(1, 2))
+    images = in_turn([(still, moved)[number % 2][number] for number in range(24)], **values)
     paths = written(images, tmp_path, 1)
     volume = read_volume(paths)
     assert len(volume.hu) == 12
+
+
+def test_two_scans_half_a_step_apart_in_their_own_frames_of_reference_are_never_zipped(tmp_path):
+    paths = written(scan(9, up=2.5, FrameOfReferenceUID="1.2.3") + scan(), tmp_path, 1)
+    hu = read_volume(paths).hu
+    assert np.array_equal(hu, HEAD.hu) or np.array_equal(hu, np.roll(HEAD.hu, 9, axis=2))
 
 
 @pytest.mark.parametrize("name", ["two passes half a step apart", "the same images under other UIDs", "nothing tells"])
