@@ -215,10 +215,16 @@ def _holds(character: str, encodings: list[str]) -> bool:
 
 
 def _say_how_identity_was_removed(dataset: Dataset) -> None:
-    """YES needs a method beside it."""
-    if reading.text(dataset, "PatientIdentityRemoved").upper() != "YES":
-        return
-    if not dataset.get("DeidentificationMethodCodeSequence") and "DeidentificationMethod" not in dataset:
+    """YES needs a method beside it; a value that is neither YES nor NO says nothing and goes."""
+    removed = reading.text(dataset, "PatientIdentityRemoved").strip().upper()
+    for keyword in ("PatientIdentityRemoved", "DeidentificationMethodCodeSequence", "DeidentificationMethod"):
+        if keyword in dataset and not str(dataset.get(keyword) or "").strip():
+            delattr(dataset, keyword)
+    if removed in ("YES", "NO"):
+        dataset.PatientIdentityRemoved = removed
+    elif removed:
+        del dataset.PatientIdentityRemoved
+    if removed == "YES" and not {"DeidentificationMethod", "DeidentificationMethodCodeSequence"} & set(dataset.dir()):
         dataset.DeidentificationMethod = METHOD_UNKNOWN
 
 

@@ -264,6 +264,25 @@ def test_a_source_whose_identity_was_removed_without_a_word_on_how_gives_a_valid
     assert "DeidentificationMethod" not in stamped(source())
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS")
+@pytest.mark.parametrize(
+    ("said", "removed", "method"),
+    [
+        ({"DeidentificationMethod": ""}, "YES", headers.METHOD_UNKNOWN),
+        ({"DeidentificationMethod": " "}, "YES", headers.METHOD_UNKNOWN),
+        ({"DeidentificationMethodCodeSequence": []}, "YES", headers.METHOD_UNKNOWN),
+        ({"PatientIdentityRemoved": "yes"}, "YES", headers.METHOD_UNKNOWN),
+        ({"PatientIdentityRemoved": "Y"}, None, None),
+        ({"PatientIdentityRemoved": ""}, None, None),
+        ({"PatientIdentityRemoved": "no", "DeidentificationMethod": ""}, "NO", None),
+    ],
+)
+def test_what_a_source_says_in_vain_of_its_identity_does_not_spoil_the_result(said, removed, method):
+    made = stamped(source(**{"PatientIdentityRemoved": "YES", **said}))
+    assert (made.get("PatientIdentityRemoved"), made.get("DeidentificationMethod")) == (removed, method)
+    assert "DeidentificationMethodCodeSequence" not in made
+
+
 def test_west_of_greenwich_is_behind() -> None:
     assert headers.local_time(MADE_AT, source(TimezoneOffsetFromUTC="-0330")).strftime("%d %H:%M") == "20 20:00"
 
