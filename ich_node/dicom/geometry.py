@@ -33,6 +33,8 @@ AXIAL = math.cos(math.radians(45.0))
 """A plane whose normal is within 45° of the body axis counts as axial: gantry and head tilt stay far below."""
 EVEN_FRACTION, EVEN_MM = 0.1, 0.11
 """Positions are often written with one decimal, so that 0.625 mm reads 0.6, 0.7, 0.6."""
+MISSED_MM = 9.0
+"""Two usual slices are a part of the head that nobody looked at, and more than a small clot; positions are rounded."""
 GAP_FACTOR = 1.5  # half-way from one step to two: a slice is missing from there on
 UNIT_TOLERANCE, SQUARE_TOLERANCE = 0.1, 0.05
 """How far direction cosines may be from unit length and from a right angle: some senders write two decimals."""
@@ -430,6 +432,9 @@ def _gaps(distances: Array, step_mm: float) -> tuple[tuple[int, float], ...]:
 
 def _spacing_warnings(distances: Array, gaps: tuple[tuple[int, float], ...]) -> list[Reason]:
     found = [Reason(Why.GAP, missing_mm=missing, below=index + 1, above=index + 2) for index, missing in gaps]
+    missing_mm = sum(missing for _, missing in gaps)
+    if missing_mm >= MISSED_MM:
+        found = [Reason(Why.GAPS, count=len(gaps), missing_mm=missing_mm)]
     usual = np.delete(distances, [index for index, _ in gaps])
     if len(usual) and not _even(usual):
         found.append(Reason(Why.UNEVEN, smallest_mm=float(usual.min()), largest_mm=float(usual.max())))

@@ -64,7 +64,8 @@ def text(header: Dataset, keyword: str) -> str:
 def numbers(header: Dataset, keyword: str) -> list[float]:
     """The values of an attribute as finite numbers, a decimal comma understood; [] when one of them is none."""
     found = []
-    for value in texts(header, keyword) or _raw_texts(header, keyword):
+    values = texts(header, keyword) or _raw_texts(header, keyword)
+    for value in "\\".join(values).split("\\") if values else ():  # under a VR of one text they are one value
         try:
             number = float(value.replace(",", ".") if "." not in value else value)
         except ValueError:

@@ -74,6 +74,7 @@ class Why(StrEnum):
     COVERS_TOO_MUCH = "covers_too_much", "coverage_mm", "limit_mm"
     SLICES_MISSING = "slices_missing", "gap_mm"
     GAP = "gap", "missing_mm", "below", "above"
+    GAPS = "gaps", "count", "missing_mm"
     THICK_PART = "thick_part", "thickness_mm"
     UNEVEN = "uneven", "smallest_mm", "largest_mm"
     TILT = "tilt", "degrees"

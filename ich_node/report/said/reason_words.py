@@ -243,6 +243,12 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
                 "gap of {missing_mm:.0f} mm between slices {below} and {above}",
                 "Lücke von {missing_mm:.0f} mm zwischen den Schichten {below} und {above}",
             )
+        case Why.GAPS:
+            return Words(
+                "{missing_mm:.0f} mm of the head were not looked at: slices are missing (gaps: {count})",
+                "{missing_mm:.0f} mm des Kopfes wurden nicht beurteilt: es fehlen Schichten (Lücken: {count})",
+                AGAIN,
+            )
         case Why.THICK_PART:
             return Words(
                 "some slices are {thickness_mm:g} mm thick: thin blood may be averaged away in them",

@@ -17,7 +17,7 @@ TECHNICAL = frozenset(
 )
 """Warnings about the series, for those who send it: they do not stand beside the answer."""
 
-PARTIAL = frozenset({Why.VERTEX_NOT_COVERED, Why.BASE_NOT_COVERED})
+PARTIAL = frozenset({Why.VERTEX_NOT_COVERED, Why.BASE_NOT_COVERED, Why.GAPS})
 """Warnings that say which part of the head was not covered: a negative says so in its first line."""
 
 

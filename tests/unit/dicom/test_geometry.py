@@ -96,10 +96,17 @@ def test_the_affine_maps_indices_to_the_positions():
 
 
 def test_a_missing_slice_is_a_gap_with_its_place():
-    found = stack([header((0, 0, 5 * index)) for index in range(20) if index not in (7, 8)])
-    assert found.gaps == ((6, 10.0),)
-    assert found.missing_mm == 10
-    assert [english(warning) for warning in found.warnings] == ["gap of 10 mm between slices 7 and 8"]
+    found = stack([header((0, 0, 5 * index)) for index in range(20) if index != 7])
+    assert found.gaps == ((6, 5.0),)
+    assert found.missing_mm == 5
+    assert [english(warning) for warning in found.warnings] == ["gap of 5 mm between slices 7 and 8"]
+
+
+@pytest.mark.parametrize(("lost", "gaps"), [((7, 8), 1), ((3, 9, 15), 3)])
+def test_two_missing_slices_are_a_part_of_the_head_that_was_not_looked_at(lost, gaps):
+    found = stack([header((0, 0, 5 * index)) for index in range(20) if index not in lost])
+    expected = f"{5 * len(lost)} mm of the head were not looked at: slices are missing (gaps: {gaps})"
+    assert [english(warning) for warning in found.warnings] == [expected]
 
 
 def test_a_change_of_spacing_is_not_a_gap():

@@ -172,6 +172,15 @@ def test_a_number_is_finite_or_absent(value, number):
     assert reading.number(header, "ImageComments") == number
 
 
+@pytest.mark.parametrize("vr", ["DS", "ST", "LT", "LO", "UN"])
+def test_numbers_under_another_vr_of_text_are_numbers(vr):
+    header = Dataset()
+    tag = BaseTag(0x00200032)
+    written = b"-120\\-98,5\\12.25 "
+    header._dict[tag] = RawDataElement(tag, vr, len(written), written, 0, False, True)
+    assert reading.numbers(header, "ImagePositionPatient") == [-120, -98.5, 12.25]
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_values_that_can_not_be_read_are_dropped_also_within_sequences() -> None:
     unreadable = {0x00200013: ("IS", b"inf"), 0x00280010: ("US", b"\1"), 0x00100010: ("??", b"x")}

@@ -104,6 +104,12 @@ def test_any_without_a_type_says_that_the_type_is_uncertain():
     assert said(findings=findings, key_slices=()).explanation.startswith("The type is uncertain.")
 
 
+def test_a_negative_with_lost_slices_says_so_in_its_first_lines():
+    page = said("negative", warnings=(Reason(Why.GAPS, count=3, missing_mm=15.0),))
+    assert page.headline == ENGLISH.not_suspected_in_part
+    assert page.explanation.startswith("15 mm of the head were not looked at: slices are missing (gaps: 3).")
+
+
 @pytest.mark.parametrize("priority", Priority)
 def test_every_priority_has_a_series_description_to_sort_by(priority):
     assert said(priority=priority).series_description == f"ICH TRIAGE {priority.value}"
