@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Container, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,15 @@ def studies(root: Path, among: Container[int] | None = None) -> Iterator[Study]:
     for number, (patient, group) in enumerate(groupby(rows, key=lambda row: row["patient"])):
         if among is None or number in among:
             yield _study(root, patient, sorted(group, key=lambda row: int(row["slice"])))
+
+
+def in_turn(root: Path) -> list[int]:
+    """The numbers of all patients, those with and without hemorrhage in turn for as long as there are both."""
+    with (root / "labels.csv").open(newline="", encoding="utf-8-sig") as stream:
+        groups = groupby(csv.DictReader(stream), key=lambda row: row["patient"])
+        ill = [any(float(row[LABELS[0]]) for row in rows) for _, rows in groups]
+    turns = zip_longest(np.flatnonzero(ill).tolist(), np.flatnonzero(np.logical_not(ill)).tolist())
+    return [number for turn in turns for number in turn if number is not None]
 
 
 def _study(root: Path, patient: str, rows: list[dict[str, str]]) -> Study:

@@ -8,6 +8,7 @@ seen nothing. Only calibration and thresholds come from CT-ICH, each fold's from
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -18,29 +19,31 @@ import torch
 from ich_node.training.learn import crossval, default
 from ich_node.training.learn.recipe import FOLDS, Recipe, Workshop
 
-FOLDER = "left_out"  # of the predictions, beside those out of fold
 
-
-def measure(shop: Workshop, recipe: Recipe, network: str) -> dict[str, Any]:
-    """Figures of one network, of OUT/networks, on every patient; its predictions are kept on disk."""
+def measure(shop: Workshop, recipe: Recipe, weights: Path) -> dict[str, Any]:
+    """Figures of the network in the file `weights` on every patient; its predictions are kept in OUT."""
+    default.keep_real(shop)
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    network = default.network_from(weights, recipe.second.size)
+    folder = f"left_out_{digest[:8]}"  # beside those out of fold; another network's are never taken for this one's
     for fold in range(FOLDS):
-        crossval.predict(shop, recipe, default.network_of(shop, recipe, network), fold, FOLDER)
-    found = crossval.read_predictions(shop, FOLDER)
+        crossval.predict(shop, recipe, network, fold, folder)
+    found = crossval.read_predictions(shop, folder)
     names = np.unique(found["patient"])
     labels = np.stack([found["label"][found["patient"] == name].max(axis=0) for name in names])
-    return crossval.measured(found, names, labels)
+    return {"weights_sha256": digest, **crossval.measured(found, names, labels)}
 
 
 def main() -> None:
     """Measure, and write the figures as JSON."""
     parser = argparse.ArgumentParser(prog="python -m ich_node.training.evaluate.left_out", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the data, as `train` has them")
-    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="what `train` wrote: networks and pool")
-    parser.add_argument("--network", required=True, metavar="NAME", help="weights that have seen no patient")
+    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="where predictions are kept")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="weights that saw no patient")
     parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="the figures, as JSON")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    found = measure(Workshop(arguments.root, arguments.out), Recipe(), arguments.network)
+    found = measure(Workshop(arguments.root, arguments.out), Recipe(), arguments.weights)
     arguments.figures.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -16,6 +16,7 @@ import torch
 from ich_node.domain.findings import LABELS
 from ich_node.infer.see.crop import Crop, crop_stack
 from ich_node.phantom import lesions, lookalikes
+from ich_node.phantom.habit import PLAIN, Habit
 from ich_node.phantom.head import calcify
 from ich_node.phantom.lesions import Scene
 from ich_node.phantom.scanner import density, scan
@@ -50,19 +51,29 @@ def _scan(
     head: Head, label: str | None, rng: np.random.Generator
 ) -> tuple[Crop, npt.NDArray[np.float64], npt.NDArray[np.float32]]:
     """A scan, where its slices lie, and its slice labels [slices, 6]."""
+    scene = scene_of(head, label, rng)
+    protocol = random_protocol(head, rng)
+    taken = scan(scene, protocol, rng)
+    box = crop_stack(taken.hu, (protocol.spacing_mm, protocol.pixel_mm, protocol.pixel_mm))
+    return box, np.array(protocol.positions_mm), labels_of(taken.mask, protocol.pixel_mm)
+
+
+def scene_of(head: Head, label: str | None, rng: np.random.Generator, habit: Habit = PLAIN) -> Scene:
+    """The head with two look-alikes and, where there is room for one, a hemorrhage of type `label`."""
     scene = Scene(head, density(head, rng))
     calcify(scene, rng)
     for kind in rng.choice(lookalikes.KINDS, 2, replace=False):
         lookalikes.add(scene, str(kind), rng)
     for _ in range(6):
-        if label is None or lesions.add(scene, label, rng):
+        if label is None or lesions.add(scene, label, rng, habit=habit):
             break
-    protocol = random_protocol(head, rng)
-    taken = scan(scene, protocol, rng)
-    present = taken.mask.sum(axis=(2, 3)) * protocol.pixel_mm**2 >= SMALLEST_MM2
-    labels = np.concatenate([present.any(axis=1, keepdims=True), present], axis=1).astype(np.float32)
-    box = crop_stack(taken.hu, (protocol.spacing_mm, protocol.pixel_mm, protocol.pixel_mm))
-    return box, np.array(protocol.positions_mm), labels
+    return scene
+
+
+def labels_of(masks: npt.NDArray[np.bool_], pixel_mm: float) -> npt.NDArray[np.float32]:
+    """Slice labels [slices, 6] of exact masks [slices, 5, rows, columns]."""
+    present = masks.sum(axis=(2, 3)) * pixel_mm**2 >= SMALLEST_MM2
+    return np.concatenate([present.any(axis=1, keepdims=True), present], axis=1).astype(np.float32)
 
 
 def _figures(

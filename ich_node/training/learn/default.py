@@ -51,12 +51,17 @@ def prepare(shop: Workshop, recipe: Recipe, workers: int) -> None:
     """Heads, the CT-ICH pool and what can be painted on; nothing is trained on heads that are not those of people."""
     scans.heads(shop.data / "head_label_maps", shop.heads)
     guard.examine(shop, recipe)
-    if not shop.real.exists():
-        save(ct_ich.pool(shop.data / "ct_ich"), shop.real)
+    keep_real(shop)
     path = shop.out / "canvases.npz"
     if not path.exists():
         found = canvases(load(shop.real), workers)
         np.savez_compressed(path, index=found.index, depth=found.depth, ventricles=found.ventricles)
+
+
+def keep_real(shop: Workshop) -> None:
+    """The CT-ICH pool, on disk."""
+    if not shop.real.exists():
+        save(ct_ich.pool(shop.data / "ct_ich"), shop.real)
 
 
 def train(shop: Workshop, recipe: Recipe, device: torch.device, workers: int) -> None:
@@ -190,8 +195,13 @@ def _record(shop: Workshop, recipe: Recipe, device: torch.device) -> None:
 
 def network_of(shop: Workshop, recipe: Recipe, name: int | str) -> Network:
     """A finished network, on the CPU."""
-    network = Network(recipe.second.size, pretrained=False)
-    network.load_state_dict(_wide(torch.load(shop.network(name), map_location="cpu", weights_only=True)))
+    return network_from(shop.network(name), recipe.second.size)
+
+
+def network_from(weights: Path, size: int) -> Network:
+    """The network whose weights are in a file, on the CPU, in evaluation mode; it looks at `size` pixels."""
+    network = Network(size, pretrained=False)
+    network.load_state_dict(_wide(torch.load(weights, map_location="cpu", weights_only=True)))
     network.eval()
     return network
 

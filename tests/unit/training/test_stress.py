@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch", reason="needs the extra [train]")
+from ich_node.phantom.head import head
 from ich_node.phantom.lesions import TYPES
+from ich_node.training.data import ct_ich
 from ich_node.training.evaluate import changes, stress
 from ich_node.training.learn.recipe import Workshop
 
@@ -120,23 +122,40 @@ def test_every_change_is_scored_on_every_study_and_drawn(tmp_path):
     assert (tmp_path / "stress.png").stat().st_size > 10_000
 
 
-def test_the_sets_take_turns_between_bleeding_and_well_so_that_a_short_run_has_both():
-    names = [network for network, _ in stress.phantoms()]
-    assert set(names) == {stress.BUNDLE}
-    made_for = [study.args[0] for _, study in stress.phantoms()]
-    assert made_for[1::2] == [None] * (len(made_for) // 2)
-    assert set(made_for[::2]) == set(TYPES)
+def test_the_sets_take_turns_between_bleeding_and_well_so_that_a_short_run_has_both(tmp_path, monkeypatch):
+    heads = ["one", "other"]
+    monkeypatch.setattr(stress.scans, "heads", lambda maps, cache: [])
+    monkeypatch.setattr(stress.scans, "kept_back", lambda cache: heads)
+    made_for = [study.args[:2] for study in stress.phantoms(Workshop(tmp_path, tmp_path))]
+    assert [label for _, label in made_for[1::2]] == [None] * (len(made_for) // 2)
+    assert {*made_for[::2]} == {(head, label) for head in heads for label in TYPES}
+
+
+def test_patients_take_turns_too(tmp_path):
+    rows = "".join(f"{name},{any_}\n" for name, any_ in (("a", 0), ("b", 0), ("b", 1), ("c", 1), ("d", 1)))
+    (tmp_path / "labels.csv").write_text(f"patient,any\n{rows}")
+    assert ct_ich.in_turn(tmp_path) == [1, 0, 2, 3]
+
+
+def test_a_phantom_is_a_whole_head_in_slices_of_5_mm_and_bleeds_as_it_says():
+    anatomy = head(np.random.default_rng(3))
+    ill, well = stress._phantom(anatomy, "epidural", 4), stress._phantom(anatomy, None, 5)
+    for study in (ill, well):
+        assert study.spacing_mm[0] == 5
+        assert 130 < len(study.hu) * study.spacing_mm[0] < 230
+    assert ill.labels[:, :2].max(axis=0).tolist() == [1, 1]
+    assert well.labels.max() == 0
 
 
 def test_a_run_that_was_cut_short_goes_on(tmp_path, monkeypatch):
     asked = []
 
-    def few():
+    def few(shop):
         for name in "abc":
-            yield stress.BUNDLE, lambda name=name: asked.append(name) or made(name, name == "a")
+            yield lambda name=name: asked.append(name) or made(name, name == "a")
 
     monkeypatch.setattr(stress, "phantoms", few)
-    monkeypatch.setattr(stress, "OrtEngine", lambda graph, provider: BrightestPixel())
+    monkeypatch.setattr(stress, "OrtEngine", lambda graph, provider, threads: BrightestPixel())
     shop = Workshop(tmp_path, tmp_path)
     model = SimpleNamespace(graph=b"", manifest=SAID)
     assert stress.measure(shop, stress.PHANTOMS, model, minutes=-1) == []
