@@ -93,13 +93,13 @@ def hounsfield(
     return np.round(np.clip(hu, -1024, 3071)).astype(np.int16)
 
 
-def pool(root: Path) -> Pool:
+def pool(root: Path, spacing_mm: tuple[float, float, float] = SPACING_MM) -> Pool:
     """All slices as a training pool; `patient` counts the patients in the order of labels.csv."""
-    return joined([_pool_of(study, number) for number, study in enumerate(studies(root))])
+    return joined([_pool_of(study, number, spacing_mm) for number, study in enumerate(studies(root))])
 
 
-def _pool_of(study: Study, number: int) -> Pool:
-    box = crop_stack(study.hu, SPACING_MM)
+def _pool_of(study: Study, number: int, spacing_mm: tuple[float, float, float]) -> Pool:
+    box = crop_stack(study.hu, spacing_mm)
     count = len(study.hu)
     bits = np.zeros((count, PIXELS // 2, PIXELS // 2), np.uint8)
     known = np.zeros((count, len(LABELS)), np.float32)

@@ -29,9 +29,10 @@ THICKER = 0.3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Drawn:
-    """Slices before augmentation. hu: float32 [n, P, P]. masks: float32 [n, 6, P/2, P/2], "any" first.
+    """Slices before augmentation. hu: float32 [n, P, P], or [n, c, P, P] with others beside them.
 
-    labels, trust, known: [n, 6]; trust is 0 where a label is in doubt, known 1 where the mask may be trusted.
+    masks: float32 [n, 6, P/2, P/2], "any" first. labels, trust, known: [n, 6]; trust is 0 where a label is
+    in doubt, known 1 where the mask may be trusted.
     """
 
     hu: Tensor
@@ -43,7 +44,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """hu: float32 [n, 1, size, size]. cells: share of a CAM cell that is lesion, [n, 6, g, g]. Others: see Drawn."""
+    """hu: float32 [n, c, size, size]. cells: share of a CAM cell that is lesion, [n, 6, g, g]. Others: see Drawn."""
 
     hu: Tensor
     labels: Tensor
@@ -129,7 +130,11 @@ class Draw:
 
     def take(self, count: int, dice: Dice) -> Drawn:
         """See Source."""
-        return self.shelf.drawn(self.indices(count, dice))
+        return self.at(self.indices(count, dice), dice)
+
+    def at(self, index: Tensor, dice: Dice) -> Drawn:  # noqa: ARG002 — those that mix slices throw them
+        """The slices at `index` as this source hands them out."""
+        return self.shelf.drawn(index)
 
 
 class Real(Draw):
@@ -142,9 +147,9 @@ class Real(Draw):
         alike = (pool.patient[above] == pool.patient) & (pool.labels[above, 0] == 0) & (pool.labels[:, 0] == 0)
         self.above = torch.from_numpy(np.where(alike, above, number)).to(device)
 
-    def take(self, count: int, dice: Dice) -> Drawn:
-        """See Source."""
-        index = self.indices(count, dice)
+    def at(self, index: Tensor, dice: Dice) -> Drawn:
+        """See Draw; some are mixed with the next one."""
+        count = len(index)
         found = self.shelf.drawn(index)
         share = dice.uniform(count, 1, 1, high=0.4) * dice.some(count, 1, 1, share=THICKER)
         hu = torch.lerp(found.hu, self.shelf.hu(self.above[index]), share)
@@ -186,7 +191,7 @@ def _spread(bits: Tensor) -> Tensor:
 
 
 def _sampled(hu: Tensor, masks: Tensor, size: int, dice: Dice) -> tuple[Tensor, Tensor]:
-    """Turned, shifted, gently bent head boxes [n, 1, size, size] and the lesion share of every CAM cell.
+    """Turned, shifted, gently bent head boxes [n, channels, size, size] and the lesion share of every CAM cell.
 
     The share is doubled and clipped: a half-full cell counts as full.
     """
@@ -199,7 +204,7 @@ def _sampled(hu: Tensor, masks: Tensor, size: int, dice: Dice) -> tuple[Tensor, 
         straight = functional.affine_grid(turn, [n, 1, pixels, pixels], align_corners=False)
         return straight + fine.permute(0, 2, 3, 1)
 
-    image = functional.grid_sample(hu[:, None] + 1024, grid(size), align_corners=False) - 1024
+    image = functional.grid_sample(hu.reshape(n, -1, *hu.shape[-2:]) + 1024, grid(size), align_corners=False) - 1024
     inside = functional.grid_sample(masks, grid(size // STRIDE * 4), align_corners=False)
     return image, (functional.avg_pool2d(inside, 4) * 2).clamp(0, 1)
 
@@ -220,7 +225,7 @@ def _affine(n: int, dice: Dice) -> Tensor:
 
 
 def exposed(hu: Tensor, dice: Dice) -> Tensor:
-    """Other kernels, doses and calibrations, pictures that went through 8-bit windows; HU [n, 1, size, size]."""
+    """Other kernels, doses and calibrations, pictures that went through 8-bit windows; HU [n, c, size, size]."""
     n, size = len(hu), hu.shape[-1]
 
     def some(share: float) -> Tensor:

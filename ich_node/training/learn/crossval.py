@@ -106,7 +106,7 @@ def measured(
         "slice_any_auc": str(slice_auc),
         "study_any_auc": str(study_auc),
         **_by_height(found, names, study_labels, studies),
-        "slice_auc_by_type": _by_type(found["label"], smooth),
+        "slice_auc_by_type": by_type(found["label"], smooth),
         "ece_any": round(metrics.ece(found["label"][:, 0], p_slice[:, 0]), 4),
         "weighted_log_loss": round(metrics.weighted_log_loss(found["label"], p_slice), 4),
         "study_weighted_log_loss": round(metrics.weighted_log_loss(study_labels, p_study), 4),
@@ -150,7 +150,8 @@ def at_threshold(
     }
 
 
-def _by_type(labels: npt.NDArray[np.floating], logits: npt.NDArray[np.floating]) -> dict[str, str]:
+def by_type(labels: npt.NDArray[np.floating], logits: npt.NDArray[np.floating]) -> dict[str, str]:
+    """Slice AUC of every type, with its slices."""
     found = {}
     for index, label in enumerate(LABELS[1:], start=1):
         count = int(labels[:, index].sum())

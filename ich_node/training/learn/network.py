@@ -53,14 +53,17 @@ class Network(nn.Module):
 
     def look(self, hu: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One look at float HU [batch, 1, size, size] that already have the network's size: logits, cam, features."""
-        low, width = cast(Tensor, self.low), cast(Tensor, self.width)
-        image = ((hu - low) / width).clamp(0, 1) * 2 - 1
-        fine, middle, coarse = self._levels(image.contiguous(memory_format=torch.channels_last))
+        fine, middle, coarse = self._levels(self.colours(hu).contiguous(memory_format=torch.channels_last))
         pyramid = self.lateral[2](coarse)
         for level, lateral, fuse in zip((middle, fine), (self.lateral[1], self.lateral[0]), self.fuse, strict=True):
             pyramid = fuse(lateral(level) + functional.interpolate(pyramid, size=level.shape[2:], mode="nearest"))
         cam = self.cam(self.dropout(pyramid))
         return log_mean_exp(cam), cam, pyramid.mean(dim=(2, 3))
+
+    def colours(self, hu: Tensor) -> Tensor:
+        """The windows, as what the backbone sees: −1 … 1 [batch, 3, size, size]."""
+        low, width = cast(Tensor, self.low), cast(Tensor, self.width)
+        return ((hu - low) / width).clamp(0, 1) * 2 - 1
 
     def _levels(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The backbone's features at strides 8, 16 and 32."""

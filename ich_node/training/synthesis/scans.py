@@ -80,6 +80,16 @@ def contents(rng: np.random.Generator) -> Contents:
 
 def draw(anatomy: Head, rng: np.random.Generator) -> Pool:
     """Make one scan of a head and keep its slices that teach something: all with a lesion, some of the others."""
+    pool, bleeds = whole(anatomy, rng)
+    ill = pool.labels[:, 0] > 0
+    height = np.arange(len(ill)) / len(ill)
+    end = (height < 0.4) | (height > 0.85)  # base and vertex, where bone looks like blood
+    share = np.where(end, 0.4, 0.25) if bleeds else np.where(end, 0.9, 0.55)
+    return pool.take(np.flatnonzero((ill | (rng.uniform(size=len(ill)) < share)) & ~pool.doubtful))
+
+
+def whole(anatomy: Head, rng: np.random.Generator) -> tuple[Pool, bool]:
+    """One scan of a head, foot to head, and whether it was to bleed."""
     wanted = contents(rng)
     scene = Scene(anatomy, density(anatomy, rng))
     calcify(scene, rng)
@@ -91,12 +101,7 @@ def draw(anatomy: Head, rng: np.random.Generator) -> Pool:
     taken = scan(scene, protocol, rng)
     box = crop_stack(taken.hu, (protocol.spacing_mm, protocol.pixel_mm, protocol.pixel_mm))
     masks = np.stack([[box.to_box(one, i) for one in masks] for i, masks in enumerate(taken.mask)]).astype(np.bool_)
-    pool = pool_of(box, masks)
-    ill = pool.labels[:, 0] > 0
-    height = np.arange(len(ill)) / len(ill)
-    end = (height < 0.4) | (height > 0.85)  # base and vertex, where bone looks like blood
-    share = np.where(end, 0.4, 0.25) if wanted.labels else np.where(end, 0.9, 0.55)
-    return pool.take(np.flatnonzero((ill | (rng.uniform(size=len(ill)) < share)) & ~pool.doubtful))
+    return pool_of(box, masks), bool(wanted.labels)
 
 
 def random_protocol(anatomy: Head, rng: np.random.Generator) -> Protocol:
@@ -153,10 +158,11 @@ def chunk(number: int, seed: int, files: list[Path], known: dict[Path, Head] | N
     """Chunk `number` of the synthetic pool: always the same slices for the same seed and heads."""
     rng = np.random.default_rng([seed, number])
     known = {} if known is None else known
-    return joined([draw(_head(rng, files, known), rng) for _ in range(SCANS_PER_CHUNK)])
+    return joined([draw(drawn_head(rng, files, known), rng) for _ in range(SCANS_PER_CHUNK)])
 
 
-def _head(rng: np.random.Generator, files: list[Path], known: dict[Path, Head]) -> Head:
+def drawn_head(rng: np.random.Generator, files: list[Path], known: dict[Path, Head]) -> Head:
+    """A head from formulas or one of `files`; a few of these are kept in `known`."""
     if not files or rng.uniform() < FORMULA_SHARE:
         return head(rng)
     path = files[int(rng.integers(len(files)))]
