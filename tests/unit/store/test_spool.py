@@ -19,7 +19,8 @@ from ich_node.dicom.part10 import read_instance
 from ich_node.domain.dicom import AETitle, Peer
 from ich_node.domain.errors import SpoolFull, UnidentifiableInstance
 from ich_node.store import spool as spool_module
-from ich_node.store.spool import MOST_COPIES, GroupCommit, Spool
+from ich_node.store.group_commit import GroupCommit
+from ich_node.store.spool import MOST_COPIES, Spool
 
 CT, EXPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2.1"
 
