@@ -9,6 +9,7 @@ import tracemalloc
 import warnings
 import zlib
 from collections import Counter
+from functools import cache
 from io import BytesIO
 
 import pytest
@@ -256,19 +257,15 @@ def test_elements_without_end_have_one() -> None:
 
 def mutated(r: random.Random, transfer_syntax: str) -> bytes:
     """A dataset with elements doubled, moved, forged and damaged."""
-    ds = patient()
-    if r.random() < 0.5:
-        ds.update(nested(r.random() < 0.5, r.randrange(1, 4)))
-    parts = [encoded(ds[tag : tag + 1], transfer_syntax) for tag in ds.keys()]  # noqa: SIM118
-    parts.append(encoded(_pixels(), transfer_syntax))
+    shape = (r.random() < 0.5, r.randrange(1, 4)) if r.random() < 0.5 else None
+    parts = [*_base(transfer_syntax, shape)]
     for _ in range(r.randrange(4)):
         match r.randrange(6):
             case 0:
                 parts.insert(r.randrange(len(parts) + 1), r.choice(parts))
             case 1:
-                forged = Dataset()
-                forged.add_new(r.choice(list(TWICE)), "UI", "1.2.3.4.5")
-                parts.insert(r.randrange(len(parts) + 1), encoded(forged, transfer_syntax))
+                tag = r.choice(list(TWICE))
+                parts.insert(r.randrange(len(parts) + 1), _forged(tag, transfer_syntax))
             case 2:
                 r.shuffle(parts)
             case 3:
@@ -292,10 +289,21 @@ def mutated(r: random.Random, transfer_syntax: str) -> bytes:
     return b"".join(parts)
 
 
-def _pixels() -> Dataset:
-    ds = Dataset()
+@cache
+def _base(transfer_syntax: str, shape: tuple[bool, int] | None) -> tuple[bytes, ...]:
+    """The elements of an honest dataset; shape: of its sequences, see `nested`."""
+    ds = patient()
+    if shape is not None:
+        ds.update(nested(*shape))
     ds.add_new(0x7FE00010, "OW", bytes(16))
-    return ds
+    return tuple(encoded(ds[tag : tag + 1], transfer_syntax) for tag in ds.keys())  # noqa: SIM118
+
+
+@cache
+def _forged(tag: int, transfer_syntax: str) -> bytes:
+    ds = Dataset()
+    ds.add_new(tag, "UI", "1.2.3.4.5")
+    return encoded(ds, transfer_syntax)
 
 
 def as_pydicom_reads(number: int) -> str:
