@@ -7,6 +7,7 @@ import time
 import traceback
 from pathlib import Path
 
+from ich_node.deliver.customs import Customs, Inspected
 from ich_node.deliver.dicom.commitment import Committer
 from ich_node.deliver.dicom.peer import DicomPeer
 from ich_node.deliver.hl7.mllp import Hl7Peer
@@ -19,6 +20,7 @@ from ich_node.domain.errors import DeliveryError
 from ich_node.runtime import host, logs, service
 from ich_node.runtime.config import Config
 from ich_node.runtime.service import Stop
+from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import open_ledger
 from ich_node.store.ledger.protocols import Ledger
 from ich_node.store.routes import route
@@ -59,17 +61,14 @@ def run(config: Config, stop: Stop) -> None:
 
 def parts_of(config: Config, store: Ledger) -> list[Part]:
     """A sender per destination, and a committer where Storage Commitment is wanted."""
-    bell = store.bells.owed
-    parts: list[Part] = []
-    for destination in config.deliver.destinations:
-        parts.append(Sender(destination.name, config.deliver, store, DicomPeer(config, destination), bell))
-        if destination.commitment:
-            parts.append(Committer(config, destination, store))
-    peers: list[tuple[str, Peer]] = [(to.name, Hl7Peer(config, to)) for to in config.deliver.hl7]
+    bell, customs = store.bells.owed, Customs(StateDir(config.state_dir), store)
+    peers: list[tuple[str, Peer]] = [(to.name, DicomPeer(config, to)) for to in config.deliver.destinations]
+    peers += [(to.name, Hl7Peer(config, to)) for to in config.deliver.hl7]
     peers += [(to.name, WebhookPeer(config, to)) for to in config.deliver.webhooks]
     peers += [(to.name, StowPeer(config, to)) for to in config.deliver.dicomweb]
-    parts += [Sender(name, config.deliver, store, peer, bell) for name, peer in peers]
-    return parts
+    senders = [Sender(name, config.deliver, store, Inspected(peer, customs), bell) for name, peer in peers]
+    committers = [Committer(config, to, store) for to in config.deliver.destinations if to.commitment]
+    return [*senders, *committers]
 
 
 def _keep_running(part: Part, stop: Stop) -> None:

@@ -32,6 +32,7 @@ def deliver(tmp_path, store, wait_for):
         def owe(files):
             listed = [{"sop_class_uid": f.sop_class_uid, "sop_instance_uid": f.sop_instance_uid} for f in files]
             result = {"priority": priority, "findings": [], "disclaimer": "Research.", "objects": listed}
+            result["study_instance_uid"] = "1.2.3"
             files[0].path.with_name("result.json").write_text(json.dumps(result))
             return route(files, config.deliver, priority=priority, sender=None)
 
