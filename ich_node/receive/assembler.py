@@ -34,6 +34,8 @@ SLICE_S = 0.2
 """Seconds of judging per tick, and of looking into folders: the heartbeat goes on between two ticks."""
 HELD_FACTOR = 2.0
 """Idle time-outs for which results are held back at most, should nobody be there to judge their series again."""
+AHEAD_EVERY_S = 0.2
+"""Seconds between two readings of a series that still comes in: what came since the last one is read at its end."""
 NOBODY: frozenset[Peer | None] = frozenset()
 
 
@@ -64,6 +66,7 @@ class Assembler:
         self._urgent = config.urgent_rule
         self._judging = judging or Judging(spool)
         self._recalls: dict[str, Work] = {}  # series → that of a job which was queued before a restart
+        self._ahead: dict[str, tuple[float, Work]] = {}  # series → when it was read last while it came in
 
     def close(self) -> None:
         """End the processes that judge."""
@@ -113,12 +116,14 @@ class Assembler:
                 addresses = set(map(_address, growing.flows))
                 patient = bool(self._spool.failed_judgings(series_uid))
                 growing.work = Work(series_uid, steps, addresses, patient)
+                self._ahead.pop(series_uid, None)
         for job in self._answering.unknown.values():
             if job.series_uid not in self._recalls:
                 self._recalls[job.series_uid] = Work(job.series_uid, self._recall(job), [])
         at_work = [growing for growing in self.arrivals.series.values() if growing.work is not None]
         try:
-            self._judging.go_on([*(g.work for g in at_work if g.work), *self._recalls.values()], SLICE_S)
+            works = [*(g.work for g in at_work if g.work), *self._recalls.values()]
+            self._judging.go_on(works or self._read_ahead(), SLICE_S)
         finally:
             for growing in at_work:
                 if growing.work is not None and growing.work.done:
@@ -126,6 +131,28 @@ class Assembler:
             for series_uid in [uid for uid, work in self._recalls.items() if work.done]:
                 del self._recalls[series_uid]
                 self._answering.unknown.pop(series_uid)
+
+    def _read_ahead(self) -> list[Work]:
+        """While there is nothing to judge: read what has come of series that go on, so that at their end that is done.
+
+        A hint for the child, which keeps what it has read; judging relies on nothing of it.
+        """
+        coming = {uid: each for uid, each in self.arrivals.series.items() if each.flow.open and each.work is None}
+        self._ahead = {uid: ahead for uid, ahead in self._ahead.items() if uid in coming}
+        for series_uid, growing in coming.items():
+            read_s, work = self._ahead.get(series_uid, (0.0, None))
+            if (work is None or work.done) and growing.flow.last_s > read_s and self._clock() >= read_s + AHEAD_EVERY_S:
+                self._ahead[series_uid] = (
+                    self._clock(),
+                    Work(series_uid, self._headers(series_uid), set(map(_address, growing.flows))),
+                )
+        return [work for _, work in self._ahead.values() if not work.done]
+
+    def _headers(self, series_uid: str) -> Steps:
+        """Have the headers read of all that lies there, unless one of them has cost a child its life."""
+        if not self._spool.failed_judgings(series_uid):
+            inquiry = Inquiry(series_uid, str(self._spool.directory(series_uid)), self._urgent)
+            yield from inquiry.read((yield from inquiry.look()))
 
     def _recall(self, job: Job) -> Steps:
         """Find out whether the images of a job that was queued before a restart may be analysed."""

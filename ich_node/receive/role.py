@@ -20,7 +20,8 @@ from ich_node.store.ledger.jobs import JobStore, open_ledger
 from ich_node.store.retention import SpaceKeeper
 from ich_node.store.spool import Spool
 
-TICK_S = 0.1  # chosen: the assembler is woken ten times a second: a series closes that much late at most
+TICK_S, IDLE_S = 0.1, 0.5
+"""How often the assembler looks while series come in, and while none does; the end of an association wakes it."""
 RETRY_S = 5.0  # chosen: a full or locked disk lasts longer than a moment; images wait in the spool meanwhile
 STOP_WITHIN_S = 20.0  # chosen: an image under way arrives within; the unit allows 60
 STALE_PART_S = 24 * 3600.0  # chosen: a day; nothing is written for so long
@@ -55,7 +56,7 @@ def _receive(config: Config, spool: Spool, jobs: JobStore, name: str | None, sto
     service.notify("READY=1", f"STATUS=listening on port {scp.port}")
     threading.Thread(target=_keep_house, args=(config, spool, jobs, stop), name="house-keeping", daemon=True).start()
     try:
-        _assemble(assembler, scp, stop, counted)
+        _assemble(assembler, scp, stop, counted, shared=name is not None)
     finally:
         service.notify("STOPPING=1")
         scp.stop(STOP_WITHIN_S)
@@ -69,11 +70,16 @@ def _keep_house(config: Config, spool: Spool, jobs: JobStore, stop: service.Stop
     SpaceKeeper(config, jobs).run(stop)
 
 
-def _assemble(assembler: Assembler, scp: Scp, stop: service.Stop, counted: Path) -> None:
-    """Tick until `stop` is set. A database that is locked or full must not stop reception: it is tried again."""
+def _assemble(assembler: Assembler, scp: Scp, stop: service.Stop, counted: Path, *, shared: bool) -> None:
+    """Tick until `stop` is set. A database that is locked or full must not stop reception: it is tried again.
+
+    shared: other receivers may have news for us.
+    """
     heartbeat = service.Heartbeat()
     next_s = 0.0
-    while not stop.wait(TICK_S):
+    while not stop.is_set():
+        scp.news.wait(TICK_S if shared or assembler.arrivals.growing else IDLE_S)
+        scp.news.clear()
         if not scp.alive:
             raise IchNodeError("the thread that accepts connections has ended")
         associations, series = scp.admission.open_associations(), assembler.arrivals.growing

@@ -83,6 +83,8 @@ class Extension:
     handlers: tuple[tuple[Any, Callable[..., Any]], ...] = ()
 
 
+ACCEPT_S = 0.5
+"""How often who waits for connections looks up: a stop waits for it, and strangers' connections are closed then."""
 MOST_REGISTERED = 512
 """Storage classes that nobody knows and that the ordinary route learns; the direct one needs to learn none."""
 _registered: set[str] = set()
@@ -144,8 +146,10 @@ class Scp:
         self.admission = Admission(config.receive, config.ae_title)
         self.reception = Reception(spool, hints, config.receive.max_instance_mb << 20)
         _config.LOG_HANDLER_LEVEL = "none"  # they quote datasets
+        self.news = threading.Event()
+        """Set when an association has ended: what it brought may be whole."""
         self._server = self._make_server(config, extension, config.receive.port if port is None else port)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="accept", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(ACCEPT_S,), name="accept", daemon=True)
 
     @property
     def port(self) -> int:
@@ -249,6 +253,7 @@ class Scp:
     def _on_released(self, event: evt.Event) -> None:
         counters.get().add("associations_released")
         self._hints.ended(id(event.assoc), released=True)
+        self.news.set()
         audit.get().association_ended(id(event.assoc))
 
     def _on_aborted(self, event: evt.Event) -> None:
@@ -264,4 +269,5 @@ class Scp:
                 count=count,
             )
         self._hints.ended(id(event.assoc), released=False)
+        self.news.set()
         audit.get().association_ended(id(event.assoc))

@@ -90,7 +90,7 @@ def _migrate(engine: sa.Engine, state: StateDir) -> None:
         # a new database, in a new state directory or in one that lost its own
         metadata.create_all(db)
         for line in (CHANGES, ADDITIONS):
-            _alembic("stamp", db, line)
+            _stamp(db, line)
         if rebuild.restore_jobs(db, state, time.time()) and engine.dialect.name == "postgresql":
             served().after_restore(db)
 
@@ -100,11 +100,19 @@ def _bring_up(db: sa.Connection, line: Line) -> None:
     current, known = _revision(db, line), line.revisions()
     if current == known[-1] or (current is not None and current not in known):
         return
-    _alembic("upgrade", db, line)
+    _upgrade(db, line)
     logs.get().info("database_migrated", before=current, now=known[-1])
 
 
-def _alembic(command_name: str, db: sa.Connection, line: Line) -> None:
+def _stamp(db: sa.Connection, line: Line) -> None:
+    """Say of a new database that it has the newest revision, in Alembic's words but without loading it."""
+    number = sa.Column("version_num", sa.String(32), nullable=False)
+    table = sa.Table(line.table, sa.MetaData(), number, sa.PrimaryKeyConstraint(number, name=f"{line.table}_pkc"))
+    table.create(db)
+    db.execute(table.insert().values(version_num=line.revisions()[-1]))
+
+
+def _upgrade(db: sa.Connection, line: Line) -> None:
     from alembic import command  # noqa: PLC0415 — a third of a role's start, for what is hardly ever to do
     from alembic.config import Config  # noqa: PLC0415
 
@@ -113,7 +121,7 @@ def _alembic(command_name: str, db: sa.Connection, line: Line) -> None:
     settings.set_main_option("version_locations", str(line.folder))
     settings.set_main_option("path_separator", "newline")
     settings.attributes.update(connection=db, version_table=line.table)
-    getattr(command, command_name)(settings, "head")
+    command.upgrade(settings, "head")
 
 
 def _revision(db: sa.Connection, line: Line) -> str | None:

@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from ich_node.domain.ledger import DeliveryState, DeliveryTally, JobState
 from ich_node.store.ledger.rows import Rows
@@ -41,6 +40,8 @@ class OverviewRows(Rows):
             delivery.c.cause
         )  # SQLite: of the row that max() found (lang_select, bare columns)
         if self._is_served:
+            from sqlalchemy.dialects.postgresql import aggregate_order_by  # noqa: PLC0415 — for who has that server
+
             cause = sa.func.array_agg(aggregate_order_by(cause, delivery.c.updated_at.desc()))[1].label("cause")
         last = sa.func.max(delivery.c.updated_at).label("last")
         return delivery.c.destination, delivery.c.state, sa.func.count().label("number"), cause, last

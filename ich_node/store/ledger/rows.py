@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from ich_node.domain.errors import NoSuchJob
 from ich_node.domain.ledger import (
@@ -28,6 +28,9 @@ from ich_node.domain.ledger import (
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger import database
 from ich_node.store.ledger.protocols import Bells
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 from ich_node.store.ledger.tables import delivery, job
 
 URGENCY = {"STAT": 0, "HIGH": 1}
@@ -65,7 +68,11 @@ class Rows:
 
     def _insert_new(self, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
         """An INSERT that knows ON CONFLICT, in the words of the engine."""
-        return postgresql.insert(table) if self._is_served else sqlite.insert(table)
+        if self._is_served:
+            from sqlalchemy.dialects import postgresql  # noqa: PLC0415 — for who has that server
+
+            return postgresql.insert(table)
+        return sqlite.insert(table)
 
     def _alone(self, db: sa.Connection, series_uid: str) -> None:
         """Nobody else makes a job of this series until the end of the transaction."""

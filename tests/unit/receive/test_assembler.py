@@ -892,3 +892,39 @@ def test_a_series_of_thousands_of_images_does_not_hold_up_another_one(
     node.send(head())
     node.assembler.tick()
     assert [job.series_uid for job in node.rows()] == ["1.5.1"]
+
+
+def test_headers_are_read_while_a_series_comes_in_and_never_twice(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    check = reading_module.check_header
+    monkeypatch.setattr(reading_module, "check_header", lambda path: (read.append(path.stem), check(path))[1])
+    images = head()
+    node.store(images[:20])
+    node.after(1)
+    assert len(read) == 20
+    node.store(images[20:])
+    node.after(1)
+    assert sorted(read) == sorted(image.SOPInstanceUID for image in images)
+    assert not node.rows()
+    node.release()
+    node.after(30)
+    assert len(node.rows()) == 1
+    assert len(read) == len(images)
+
+
+def test_what_is_judged_goes_before_what_is_read_ahead(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+    answer = Judge.answer
+
+    def tell(judge: Judge, question: dict[str, Any]) -> dict[str, Any]:
+        asked.append((Path(question["folder"]).name, question["do"]))
+        return answer(judge, question)
+
+    monkeypatch.setattr(Judge, "answer", tell)
+    node.store(head("1.6.1", "1.6"), association=2)
+    node.send(head())
+    node.assembler.tick()
+    assert {series for series, _ in asked} == {"1.5.1"}
+    node.after(1)
+    assert ("1.6.1", "read") in asked
+    assert ("1.6.1", "judge") not in asked

@@ -38,7 +38,7 @@ def test_the_migrations_make_what_the_tables_say(tmp_path, by):
         engine = sqlite.open_engine(tmp_path / "node.db")
         with engine.begin() as db:
             for line in (database.CHANGES, database.ADDITIONS):
-                database._alembic("upgrade", db, line)
+                database._upgrade(db, line)
     with engine.connect() as db:
         context = MigrationContext.configure(db, opts={"include_object": is_comparable})
         assert compare_metadata(context, metadata) == []
