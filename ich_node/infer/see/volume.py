@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -108,9 +109,12 @@ def _one_scan(places: list[tuple[Image, Plane]], stack: Stack) -> Stack:
         others = {index for place, kept in zip(candidates, numbers, strict=True) for index in place} - {
             place[kept] for place, kept in zip(candidates, numbers, strict=True)
         }
-    elif _may_be_zipped(stack):
-        start = rivals.parity([_hu_or_nothing(*places[index]) for index in stack.order])
-        others = set() if start is None else set(stack.order) - set(stack.order[start::2])
+    elif may_be_zipped := _may_be_zipped(stack):
+        inside = [stack.order[place] for place in may_be_zipped]
+        start = rivals.parity([_hu_or_nothing(*places[index]) for index in inside])
+        if start is not None and len(inside) < len(stack.order):  # the scan that goes on beyond is the whole one
+            start = 0 if may_be_zipped[0] > 0 else (len(inside) - 1) % 2
+        others = set() if start is None else set(inside) - set(inside[start::2])
     if not others:
         return stack
     left = [index for index in range(len(places)) if index not in others]
@@ -133,14 +137,15 @@ def _several(stack: Stack, others: set[int]) -> tuple[Reason, ...]:
     return (Reason(Why.SEVERAL_UNNAMED, images=len(others)),)
 
 
-def _may_be_zipped(stack: Stack) -> bool:
-    """Whether two scans half a step apart look like one: slices overlap by half, or come from two rotations in turn."""
-    if len(stack.order) < 2:
-        return False
-    thickness_mm = [made.thickness_mm or 0.0 for made in stack.made]
+def _may_be_zipped(stack: Stack) -> range:
+    """Places where two scans half a step apart look like one: slices overlap by half, or two rotations are in turn."""
+    everywhere = range(len(stack.order))
     rotations = [(made.acquisition, made.time, made.frame_of_reference) for made in stack.made]
-    in_turn = len(set(rotations)) == 2 and rotations[::2] != rotations[1::2] and rotations[:-2] == rotations[2:]
-    return bool(in_turn or min(thickness_mm) > OVERLAPPING * stack.spacing_mm[0])
+    if len(set(rotations)) == 2 and rotations[::2] != rotations[1::2] and rotations[:-2] == rotations[2:]:
+        return everywhere
+    thinnest_mm = min(made.thickness_mm or 0.0 for made in stack.made)
+    wide = [-1, *np.flatnonzero(thinnest_mm <= OVERLAPPING * stack.distances_mm), len(stack.order) - 1]
+    return max((everywhere[below + 1 : above + 1] for below, above in pairwise(wide)), key=len)
 
 
 def _hu_or_nothing(image: Image, plane: Plane) -> Hu:

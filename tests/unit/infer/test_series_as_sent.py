@@ -164,6 +164,13 @@ def test_rotations_in_turn_between_which_the_head_moved_are_never_zipped(values,
     assert len(volume.hu) == 12
 
 
+@pytest.mark.parametrize("part", [slice(4, 18), slice(0, 12), slice(10, 24)])
+def test_a_part_scanned_again_half_a_step_apart_leaves_the_whole_scan_whole(part, tmp_path):
+    paths = written(scan() + scan(9, up=2.5)[part], tmp_path, 1)
+    assert judged(paths) == eligibility.Eligible()
+    assert np.array_equal(read_volume(paths).hu, HEAD.hu)
+
+
 def test_two_scans_half_a_step_apart_in_their_own_frames_of_reference_are_never_zipped(tmp_path):
     paths = written(scan(9, up=2.5, FrameOfReferenceUID="1.2.3") + scan(), tmp_path, 1)
     hu = read_volume(paths).hu
