@@ -406,7 +406,11 @@ def _to_hu(
     if nothing is not None:
         hu[nothing] = AIR_HU
     if hu.dtype != np.int16:
-        hu[np.greater(hu, HIGHEST_HU)] = AIR_HU
+        beyond = np.greater(hu, HIGHEST_HU)
+        if whole_step and stored.dtype == np.uint16:  # not −2000 alone: fat and air too may be written so
+            hu[beyond] -= 1 << 16
+            beyond = np.greater(hu, HIGHEST_HU)
+        hu[beyond] = AIR_HU
     np.copyto(hu, AIR_HU, where=np.less(hu, AIR_HU))  # a sixth of what maximum and clip take
     return np.asarray(hu, np.int16)
 

@@ -240,6 +240,15 @@ def test_negative_air_in_unsigned_cells_is_air_without_any_padding_value(series,
     assert (volume.hu[:, :8] == -1024).all() and np.array_equal(volume.hu[:, 8:], HEAD.hu[:, 8:])
 
 
+def test_hu_written_as_they_are_into_unsigned_cells_are_understood(series):
+    """Not air alone is negative then: fat, and half of the noise of water."""
+    for path in series:
+        dataset = pydicom.dcmread(path)
+        hu = dataset.pixel_array.astype(np.int32) + int(dataset.RescaleIntercept)
+        rewrite(path, PixelData=hu.astype("<i2").tobytes(), BitsStored=16, HighBit=15, RescaleIntercept="0")
+    assert np.array_equal(read_volume(series).hu, HEAD.hu)
+
+
 @pytest.mark.parametrize(
     "comma", ["PixelSpacing", "ImagePositionPatient", "RescaleIntercept", "ImageOrientationPatient"]
 )
