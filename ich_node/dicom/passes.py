@@ -63,8 +63,8 @@ KEYS: tuple[tuple[str, Callable[[Made], object]], ...] = (
     ("frame_of_reference", lambda made: made.frame_of_reference),
 )
 """In this order: what matters most for the answer first, then time, then what may differ within one scan."""
-FILLING = ("acquisition", "time", "frame_of_reference")
-"""Attributes of which two values may fill each other's gaps: rotations in turn, or a UID written into every second."""
+NEVER_FILLING = ("contrast", "spectral", "sharp")
+"""Slices with these fill no gaps of others. What else differs may: rotations in turn, a UID in every second slice."""
 IN_TIME = ("temporal", "acquisition", "time")
 """Attributes whose order is that of the scan, and which may have a value for every slice."""
 
@@ -131,7 +131,7 @@ def _split(members: list[int], heights_mm: Array, made: Sequence[Made]) -> list[
             groups.setdefault(value_of(made[index]), []).append(index)
         if len(groups) < 2 or (len(groups) > MOST_PASSES and name not in IN_TIME):
             continue
-        thick = made if name in FILLING else ()
+        thick = made if name not in NEVER_FILLING else ()
         runs = _runs([groups[value] for value in sorted(groups)], heights_mm, thick)  # type: ignore[type-var]
         if 1 < len(runs) <= MOST_PASSES:
             return [one for run in runs for one in _split(run, heights_mm, made)]

@@ -118,6 +118,7 @@ class Why(StrEnum):
     FRAMES_WITHOUT_POSITION = "frames_without_position"
     FRAMES_UNREADABLE = "frames_unreadable"
     TOO_LARGE = "too_large", "count", "rows", "columns"
+    UNLIKE_NEIGHBOURS = "unlike_neighbours"
 
     # what the pixels show
     NO_AIR = "no_air"

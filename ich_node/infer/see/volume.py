@@ -33,10 +33,17 @@ AHEAD = 4
 TOO_COSTLY, MOST_COSTLY = Reason(Why.PIXELS_TOO_COSTLY), 2
 """A damaged slice or two may cost a decoder its life; a series with more of them is an attack or worthless."""
 
+AIR_BELOW_HU, MUCH_AIR, NO_AIR, BLANK = -500, 0.1, 0.1, 0.995
+"""Chosen: round a head lies air, of which there is about as much on the next slice. A slice with a tenth of it is
+shifted in its values, and one that is nothing else is blank, unless it lies above the head."""
+
 OVERLAPPING = 1.4
 """A slice that much thicker than the step to the next overlaps it by nearly half, or belongs to another scan."""
 MAX_VOXELS = 1 << 29
 """One GiB of HU: 2,000 slices of 512², 500 of 1024². Beyond the slabs nothing is made of every voxel."""
+
+
+Places = tuple[list[tuple[Image, Plane]], Hu]
 
 
 def read_volume(paths: Sequence[Path]) -> Volume:
@@ -57,7 +64,7 @@ def volume_of(opened: Sequence[Image], unreadable: Counter[Reason], planes_of: P
             raise UnusableSeries(_most_common(reasons))
         stack = geometry.stack_of([plane for _, plane in places])
         stack = _one_scan(places, stack)
-        slices, hu = _read([places[index] for index in stack.order], reasons)
+        slices, hu = _like_neighbours(*_read([places[index] for index in stack.order], reasons), reasons)
         left_out = stack.left_out_warnings
         if len(slices) < len(stack.order):  # drawn up again around the slices that could not be decoded
             stack = geometry.stack_of([plane for _, plane in slices])
@@ -140,7 +147,7 @@ def _several(stack: Stack, others: set[int]) -> tuple[Reason, ...]:
 def _may_be_zipped(stack: Stack) -> range:
     """Places where two scans half a step apart look like one: slices overlap by half, or two rotations are in turn."""
     everywhere = range(len(stack.order))
-    rotations = [(made.acquisition, made.time, made.frame_of_reference) for made in stack.made]
+    rotations = [replace(made, instance=None) for made in stack.made]
     if len(set(rotations)) == 2 and rotations[::2] != rotations[1::2] and rotations[:-2] == rotations[2:]:
         return everywhere
     thinnest_mm = min(made.thickness_mm or 0.0 for made in stack.made)
@@ -156,7 +163,7 @@ def _hu_or_nothing(image: Image, plane: Plane) -> Hu:
         return np.full(plane.shape, pixels.AIR_HU, np.int16)
 
 
-def _read(slices: list[tuple[Image, Plane]], reasons: Counter[Reason]) -> tuple[list[tuple[Image, Plane]], Hu]:
+def _read(slices: list[tuple[Image, Plane]], reasons: Counter[Reason]) -> Places:
     """The slices whose pixels can be decoded, and their HU [slices, rows, columns]."""
     rows, columns = slices[0][1].shape
     if len(slices) * rows * columns > MAX_VOXELS:
@@ -174,6 +181,20 @@ def _read(slices: list[tuple[Image, Plane]], reasons: Counter[Reason]) -> tuple[
     if not good:
         raise UnusableSeries(_most_common(reasons))
     return good, hu[: len(good)]
+
+
+def _like_neighbours(slices: list[tuple[Image, Plane]], hu: Hu, reasons: Counter[Reason]) -> Places:
+    """Slices and HU without those that are blank, or that another rescale made no HU, between others that are."""
+    air = np.array([np.mean(image[::8, ::8] < AIR_BELOW_HU) for image in hu])
+    beside = np.array([np.median(np.delete(air[max(0, at - 2) : at + 3], min(at, 2))) for at in range(len(air))])
+    below, above = np.concatenate([[1], air[:-1]]), np.concatenate([air[1:], [1]])
+    blank = (air > BLANK) & (np.maximum(below, above) < BLANK - MUCH_AIR)
+    wrong = (beside > MUCH_AIR) & (air < NO_AIR * beside) | blank
+    kept = np.flatnonzero(~wrong)
+    if len(kept) in (0, len(slices)) or len(kept) < len(slices) / 2:  # then it is the gates' business
+        return slices, hu
+    reasons[Reason(Why.UNLIKE_NEIGHBOURS)] += len(slices) - len(kept)
+    return [slices[at] for at in kept], hu[kept]
 
 
 def _decoded(slices: Sequence[tuple[Image, Plane]]) -> Iterator[Hu | Reason]:

@@ -397,6 +397,11 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
             return Words(
                 "the description of the frames cannot be read", "die Beschreibung der Frames ist nicht lesbar", SCANNER
             )
+        case Why.UNLIKE_NEIGHBOURS:
+            return Words(
+                "blank, or values that do not fit those of the slices beside it",
+                "leer, oder die Werte passen nicht zu denen der Schichten daneben",
+            )
         case Why.TOO_LARGE:
             return Words(
                 "{count} images of {rows} × {columns} pixels are more than a head CT has",

@@ -15,7 +15,7 @@ from pydicom.uid import generate_uid
 
 from ich_node.dicom import eligibility
 from ich_node.domain.errors import UnusableSeries
-from ich_node.domain.reasons import Why
+from ich_node.domain.reasons import Reason, Why
 from ich_node.infer import pipeline
 from ich_node.infer.see import pixels
 from ich_node.infer.see.volume import read_volume
@@ -144,6 +144,11 @@ def in_turn(images, **values):
         {"AcquisitionNumber": (2, 1), "InstanceNumber": (0, 0)},
         {"FrameOfReferenceUID": ("1.2.3", "1.2.4")},
         {"FrameOfReferenceUID": ("", "1.2.4")},
+        {"ConvolutionKernel": ("H31s", "H30s")},
+        {"ImageType": (["ORIGINAL", "PRIMARY", "AXIAL"], ["ORIGINAL", "PRIMARY", "AXIAL", "HELIX"])},
+        {"SliceThickness": ("5", "4.8")},
+        {"KVP": ("120", "119.9")},
+        {"TemporalPositionIdentifier": (1, 2)},
     ],
 )
 def test_rotations_that_fill_each_other_are_one_scan(values, tmp_path):
@@ -155,7 +160,14 @@ def test_rotations_that_fill_each_other_are_one_scan(values, tmp_path):
     assert np.array_equal(read_volume(paths).hu, HEAD.hu)
 
 
-@pytest.mark.parametrize("values", [{"AcquisitionNumber": (1, 2)}, {"FrameOfReferenceUID": ("1.2.3", "1.2.4")}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"AcquisitionNumber": (1, 2)},
+        {"FrameOfReferenceUID": ("1.2.3", "1.2.4")},
+        {"ConvolutionKernel": ("H31s", "H30s")},
+    ],
+)
 def test_rotations_in_turn_between_which_the_head_moved_are_never_zipped(values, tmp_path):
     still, moved = scan(), scan(12)
     images = in_turn([(still, moved)[number % 2][number] for number in range(24)], **values)
@@ -229,6 +241,28 @@ def test_two_scans_that_no_header_tells_apart_are_never_mixed(moved, tmp_path):
     assert any(np.array_equal(found[0].hu, one) for one in whole)
     assert all(np.array_equal(one.hu, found[0].hu) for one in found)
     assert Why.SEVERAL_UNNAMED in [warning.code for warning in found[0].warnings]
+
+
+@pytest.mark.parametrize("values", [{"RescaleIntercept": "0"}, {"PixelData": bytes(2 * 96 * 96)}])
+def test_a_slice_whose_values_are_those_of_no_head_is_left_out_and_named(values, tmp_path):
+    images = scan()
+    for keyword, value in values.items():
+        setattr(images[12], keyword, value)
+    volume = read_volume(written(images, tmp_path, 1))
+    assert np.array_equal(volume.hu, np.delete(HEAD.hu, 12, axis=0))
+    assert [warning.code for warning in volume.warnings] == [Why.LEFT_OUT, Why.GAP]
+    assert Reason(Why.UNLIKE_NEIGHBOURS) in dict(volume.warnings[0].values).values()
+
+
+def test_slices_of_air_above_a_head_are_no_blank_slices(tmp_path):
+    images = scan()
+    for number in (1, 2):
+        air = copy.deepcopy(PLAIN[-1])
+        air.PixelData = bytes(2 * 96 * 96)
+        x, y, z = (float(value) for value in PLAIN[-1].ImagePositionPatient)
+        air.ImagePositionPatient = [x, y, z + 5 * number]
+        images.append(air)
+    assert len(read_volume(written(images, tmp_path, 1)).hu) == 26
 
 
 def test_unlike_images_at_each_place_in_no_order_are_a_reason(tmp_path):
