@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs man deb pictures bench attack chaos fuzz figures lock audit sbom clean
+.PHONY: help demo test lint docs man deb pictures bench attack chaos cluster fuzz figures lock audit sbom clean
 
 help:  ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -41,6 +41,9 @@ deb:  ## a Debian package with its environment: build/ich-node_VERSION_ARCH.deb
 
 chaos: $(VENV)/installed-dev  ## faults by the hundred; writes the table of docs/reliability.md
 	$(BIN)/python -m tests.crash.chaos --out docs/reliability.md
+
+cluster: $(VENV)/installed-dev  ## hosts in network namespaces and 500 faults; writes the table of docs/reliability.md
+	$(BIN)/python -m tests.cluster.chaos --out docs/reliability.md
 
 fuzz: $(VENV)/installed-dev  ## hostile bytes to the port, hostile files to the pipeline, hostile frames to decoders
 	$(BIN)/python tests/integration/fuzz_receive.py --route direct --cases 50000

@@ -34,6 +34,7 @@ class Cluster:
     folder: Path
     account: str | None
     numbers: Iterator[int]
+    settings: Sequence[str]
 
     def url(self) -> str:
         """A new, empty place for one ledger: a schema of its own."""
@@ -56,7 +57,7 @@ class Cluster:
         folder = Path(tempfile.mkdtemp(prefix="pg-"))
         if self.account:
             shutil.chown(folder, self.account)
-        follows = Cluster(folder, self.account, self.numbers)
+        follows = Cluster(folder, self.account, self.numbers, self.settings)
         try:
             words = ("-h", str(self.folder), "-U", "ich", "-D", str(folder / "data"), "-R", "-c", "fast", "--no-sync")
             follows.run("pg_basebackup", *words)
@@ -80,7 +81,7 @@ class Cluster:
 
     def start(self) -> None:
         """The server on its socket."""
-        self.control("-o", " ".join(["-k", str(self.folder), "-c", "listen_addresses=''", *QUICK]), "start")
+        self.control("-o", " ".join(["-k", str(self.folder), "-c", "listen_addresses=''", *self.settings]), "start")
 
     def run(self, program: str, *words: str) -> str:
         """One of its programs, as its account: it refuses to run as root."""
@@ -94,13 +95,13 @@ class Cluster:
 
 
 @contextmanager
-def cluster() -> Iterator[Cluster]:
-    """A new cluster, running until the block ends."""
+def cluster(settings: Sequence[str] = QUICK) -> Iterator[Cluster]:
+    """A new cluster, running until the block ends. settings: options of its server."""
     folder = Path(tempfile.mkdtemp(prefix="pg-"))  # a socket's path is short
     account = ("postgres" if _exists("postgres") else "nobody") if os.geteuid() == 0 else None
     if account:
         shutil.chown(folder, account)
-    made = Cluster(folder, account, count())
+    made = Cluster(folder, account, count(), settings)
     try:
         made.run("initdb", "-D", str(folder / "data"), "-U", "ich", "-A", "trust", "--no-sync", "-E", "UTF8")
         made.start()

@@ -49,6 +49,14 @@ class Found:
     seconds: float
     unexpected: dict[str, list[int]]
 
+    @property
+    def broken(self) -> list[str]:
+        """Which promises were not kept, in words; empty when all were."""
+        found = [f"{host}: {what}" for host, verdict in self.verdicts.items() for what in _broken(verdict)]
+        found += [f"published twice: {self.told_twice}"] if self.told_twice else []
+        found += [f"databases that take writes: {self.in_charge}"] if len(self.in_charge) != 1 else []
+        return found
+
     def rows(self) -> Iterator[str]:
         """The rows of the table."""
         for name, count in self.counts.items():
@@ -149,6 +157,17 @@ class Chaos:
             self._wait(1, 4)
         finally:
             self._site.start_pacs1()
+
+
+def _broken(verdict: Verdict) -> list[str]:
+    wrong = {
+        "acknowledged images lost": verdict.lost,
+        "results missing": verdict.missing,
+        "results doubled": verdict.doubled,
+    }
+    found = [f"{len(items)} {what}, e.g. {items[0]}" for what, items in wrong.items() if items]
+    found += [f"{verdict.unfinished} jobs not ended"] if verdict.unfinished else []
+    return found + ([f"{verdict.failed} jobs failed"] if verdict.failed else [])
 
 
 def run(folder: Path, faults: int, seed: int, *, scanners: int = 1, longest_pause_s: float = 4.0) -> Found:

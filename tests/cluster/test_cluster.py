@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,15 @@ import pytest
 
 from ich_node.domain.errors import StoreError
 from ich_node.store.ledger.jobs import JobStore
+from tests.cluster import faults
 from tests.cluster.network import Network, lacks
 from tests.cluster.servers import Pair
+from tests.crash.faults import scratch
+from tests.interop.conftest import require
 from tests.postgresql import programs
+from tests.triton_server import SERVER
 
+SEED = 7
 pytestmark = [pytest.mark.crash, pytest.mark.interop, pytest.mark.timeout(600)]
 
 
@@ -53,3 +59,16 @@ def test_a_server_that_vanishes_without_a_word_is_given_up_and_the_other_one_is_
         databases.fail_over()
         assert store.counts() == {}
         store.close()
+
+
+def test_a_cluster_under_faults_loses_and_doubles_nothing():
+    if not SERVER.exists():
+        _missing("needs a tritonserver: tests/interop/tritonserver/install.sh")
+    require("storescu", "Orthanc")
+    folder = scratch("cluster")
+    found = faults.run(folder, 6, SEED, longest_pause_s=1)
+    assert found.broken == []
+    assert found.series > 0
+    assert all(verdict.owed > 0 for verdict in found.verdicts.values())
+    assert sum(found.counts.values()) == 6
+    shutil.rmtree(folder)
