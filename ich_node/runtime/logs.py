@@ -37,6 +37,7 @@ EVENTS = frozenset(
         "series_unreadable",
         # infer
         "engine_ready",
+        "gpu_memory_full",
         "job_finished",
         "job_retried",
         "job_failed",
@@ -47,6 +48,8 @@ EVENTS = frozenset(
         "delivery_postponed",
         "delivery_refused",
         "delivery_failed",
+        "delivery_taken_over",
+        "delivery_lease_lost",
         "commitment_requested",
         "commitment_finished",
         # board

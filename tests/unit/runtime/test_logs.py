@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 import threading
+from pathlib import Path
 
 import pytest
 import structlog
@@ -44,3 +47,20 @@ def test_a_line_of_another_thread_carries_the_role(capsys):
     thread.start()
     thread.join()
     assert json.loads(capsys.readouterr().err)["role"] == "deliver"
+
+
+def test_every_event_that_the_code_logs_is_known():
+    package = Path(logs.__file__).resolve().parents[1]
+    calls = (node for path in package.rglob("*.py") for node in ast.walk(ast.parse(path.read_text())))
+    found = {
+        node.args[0].value
+        for node in calls
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("debug", "info", "warning", "error", "exception")
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+        and re.search(r"\blog\b|_log\b|logs\.get\(\)", ast.unparse(node.func.value))
+    }
+    assert len(found) > 30
+    assert found <= logs.EVENTS
