@@ -72,13 +72,15 @@ def check_delivery_move(old: DeliveryState, new: DeliveryState) -> None:
 class Origin:
     """Where a series came from, to find its job by; None: not known.
 
-    patient_hash, accession_hash: `hashed` of Patient ID and Accession Number: the database holds neither.
+    patient_hash, accession_hash: `hashed` of Patient ID and Accession Number: the database holds neither. site: the
+    group of callers that takes turns and has a quota; None: the address does.
     """
 
     calling_ae_title: str | None = None
     calling_address: str | None = None
     patient_hash: str | None = None
     accession_hash: str | None = None
+    site: str | None = None
 
 
 def hashed(text: str) -> str:

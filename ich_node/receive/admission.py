@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ich_node.domain.dicom import Peer
 from ich_node.runtime.config import CallerConfig, ReceiveConfig
 
 PENDING_FACTOR = 2
@@ -87,6 +88,13 @@ class CallerList:
             for caller, networks in self._callers
             if fnmatch.fnmatchcase(calling_ae_title, caller.ae_title) and any(parsed in network for network in networks)
         ]
+
+    def site_of(self, peer: Peer | None) -> str:
+        """The site that a peer belongs to: that of the first entry which names one, else its address."""
+        if peer is None or not peer.address:
+            return ""
+        named = (caller.site for caller in self.matching(peer.ae_title, peer.address) if caller.site)
+        return next(named, peer.address)
 
 
 class Slot:

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 from ich_node.domain.dicom import Peer, Series
 from ich_node.domain.errors import Superseded
 from ich_node.domain.ledger import Job
 from ich_node.domain.reasons import Reason, Why
 from ich_node.receive import completeness
+from ich_node.receive.admission import CallerList
 from ich_node.receive.answering import Answering
 from ich_node.receive.arrivals import REMEMBERED, Arrivals
 from ich_node.receive.completeness import Evidence, Patience
 from ich_node.receive.inquiry import EVERYBODY, MOST_ATTEMPTS, Found, Inquiry, Outcome, Steps, named, parts
 from ich_node.receive.judging import Judging, Work
 from ich_node.receive.reception import Hints
-from ich_node.receive.series import Flow, Growing, Judged
+from ich_node.receive.series import Flow, Growing, Judged, sender_of
 from ich_node.receive.sweep import Sweep
 from ich_node.receive.together import Together
 from ich_node.runtime import logs
@@ -64,6 +66,7 @@ class Assembler:
         self._wall_clock = wall_clock
         self._patience = Patience(config.grace_s, config.quiet_period_s, config.idle_timeout_s)
         self._urgent = config.urgent_rule
+        self._callers = CallerList(config.callers)
         self._judging = judging or Judging(spool)
         self._recalls: dict[str, Work] = {}  # series → that of a job which was queued before a restart
         self._ahead: dict[str, tuple[float, Work]] = {}  # series → when it was read last while it came in
@@ -234,8 +237,9 @@ class Assembler:
             if not self._assembles(each.study_uid):
                 continue
             rank = 1 if each.is_urgent else 0
+            origin = replace(each.origin, site=self._callers.site_of(sender_of(each.origin)))
             series = named(each.study_uid, series_uid, each.names, self._spool)
-            self._answering.add(Judged(series, each.origin, each.verdict, rank, publish_s))
+            self._answering.add(Judged(series, origin, each.verdict, rank, publish_s))
 
     def _seen(self, series_uid: str, names: Sequence[str]) -> bool:
         """Whether every file of a series belongs to a row already."""

@@ -88,11 +88,11 @@ class Answer:
 class Reception:
     """Takes instances in, from many associations at a time."""
 
-    def __init__(self, spool: Spool, hints: Hints, max_instance_bytes: int) -> None:
+    def __init__(self, spool: Spool, hints: Hints, max_instance_bytes: int, shares: Shares | None = None) -> None:
         self.spool = spool
         self.hints = hints
         self.max_instance_bytes = max_instance_bytes
-        self.shares = Shares()
+        self.shares = shares or Shares()
         self.refusals = Told(lines=20)
         """One line per refused instance, but for a peer that is refused without end."""
         self._held = 0
@@ -197,7 +197,11 @@ class Incoming:
         elif identity.sop_instance_uid != self._request.sop_instance_uid:
             self._refuse(DATASET_MISMATCH, "SOP Instance of dataset and request differ")
         elif refusal := self._reception.shares.refusal(
-            self._address, identity.series_uid, self._reception.spool.room(), aside=aside
+            self._request.peer,
+            identity.series_uid,
+            self._reception.spool.room(),
+            aside=aside,
+            has_begun=lambda: self._reception.spool.has_begun(identity.series_uid),
         ):
             self._refuse(OUT_OF_RESOURCES, refusal)
         else:
@@ -225,7 +229,7 @@ class Incoming:
         except UnidentifiableInstance as error:
             self._refuse(CANNOT_UNDERSTAND, str(error))
         else:
-            self._reception.shares.took(self._address, self._identity.series_uid, self._size)
+            self._reception.shares.took(self._request.peer, self._identity.series_uid, self._size)
             self._audit(self._identity, path)
             kind = "image" if self._identity.sop_class_uid in IMAGE_CLASSES else "set aside"
             counters.get().add("instances_received", kind)

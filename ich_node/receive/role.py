@@ -56,7 +56,7 @@ def _receive(config: Config, spool: Spool, jobs: JobStore, name: str | None, sto
     service.notify("READY=1", f"STATUS=listening on port {scp.port}")
     threading.Thread(target=_keep_house, args=(config, spool, jobs, stop), name="house-keeping", daemon=True).start()
     try:
-        _assemble(assembler, scp, stop, counted, shared=name is not None)
+        _assemble(assembler, scp, jobs, None if name is None else host.name(), counted, stop)
     finally:
         service.notify("STOPPING=1")
         scp.stop(STOP_WITHIN_S)
@@ -70,15 +70,17 @@ def _keep_house(config: Config, spool: Spool, jobs: JobStore, stop: service.Stop
     SpaceKeeper(config, jobs).run(stop)
 
 
-def _assemble(assembler: Assembler, scp: Scp, stop: service.Stop, counted: Path, *, shared: bool) -> None:
+def _assemble(
+    assembler: Assembler, scp: Scp, jobs: JobStore, receiver: str | None, counted: Path, stop: service.Stop
+) -> None:
     """Tick until `stop` is set. A database that is locked or full must not stop reception: it is tried again.
 
-    shared: other receivers may have news for us.
+    receiver: our host among several, which may have news for us.
     """
     heartbeat = service.Heartbeat()
     next_s = 0.0
     while not stop.is_set():
-        scp.news.wait(TICK_S if shared or assembler.arrivals.growing else IDLE_S)
+        scp.news.wait(TICK_S if receiver or assembler.arrivals.growing else IDLE_S)
         scp.news.clear()
         if not scp.alive:
             raise IchNodeError("the thread that accepts connections has ended")
@@ -89,6 +91,7 @@ def _assemble(assembler: Assembler, scp: Scp, stop: service.Stop, counted: Path,
             continue
         try:
             assembler.tick()
+            scp.reception.shares.look(jobs, receiver)
         except StoreError as error:
             logs.get().error("database_unavailable", reason=str(error), retry_in_s=RETRY_S)
             next_s = time.monotonic() + RETRY_S

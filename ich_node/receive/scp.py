@@ -32,6 +32,7 @@ from ich_node.receive.association_request import NO_CLASS, Proposal
 from ich_node.receive.door import Handler, MakeSocket, Server
 from ich_node.receive.fast_path import FastSocket
 from ich_node.receive.reception import SUCCESS, Hints, Reception, StoreRequest
+from ich_node.receive.shares import Shares
 from ich_node.receive.transport import MOST_MESSAGE_BYTES, BoundedSocket, MessageMemory, Stream, peer_of
 from ich_node.runtime import audit, counters, logs, tls
 from ich_node.runtime.config import CallerConfig, Config
@@ -144,7 +145,7 @@ class Scp:
         self._config = config.receive
         self._hints = hints
         self.admission = Admission(config.receive, config.ae_title)
-        self.reception = Reception(spool, hints, config.receive.max_instance_mb << 20)
+        self.reception = Reception(spool, hints, config.receive.max_instance_mb << 20, Shares(config.receive))
         _config.LOG_HANDLER_LEVEL = "none"  # they quote datasets
         self.news = threading.Event()
         """Set when an association has ended: what it brought may be whole."""

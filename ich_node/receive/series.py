@@ -59,6 +59,12 @@ class Growing:
     work: Work | None = None
 
 
+def sender_of(origin: Origin) -> Peer | None:
+    """Who sent it, where that is known."""
+    title, address = origin.calling_ae_title, origin.calling_address
+    return Peer(AETitle(title), address) if title is not None and address is not None else None
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
     """A set of images with its verdict, until the study's other series are judged, or until the study is quiet.
@@ -75,8 +81,7 @@ class Judged:
     @property
     def sender(self) -> Peer | None:
         """Who sent the images, or the first of them."""
-        title, address = self.origin.calling_ae_title, self.origin.calling_address
-        return Peer(AETitle(title), address) if title is not None and address is not None else None
+        return sender_of(self.origin)
 
     @property
     def candidate(self) -> Candidate:

@@ -67,6 +67,9 @@ class CallerConfig(Section):
         None, description="its port for Storage Commitment reports; none: they go on the association that asked"
     )
 
+    site: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="callers of one site take turns together; none: by address"
+    )
     services: tuple[Service, ...] = Field(("echo", "store", "commitment"), description="what it may do")
     certificate: str | None = Field(
         None,
@@ -91,6 +94,14 @@ class CallerConfig(Section):
         return networks
 
 
+class SiteConfig(Section):
+    """What one site may take of the node, whichever receiver it calls: above it images are refused with 0xA700."""
+
+    name: str = Field(description="as in callers[].site")
+    max_gb: float | None = Field(None, gt=0, description="received from it in twelve hours; none: no quota")
+    max_queued: int | None = Field(None, ge=1, description="its jobs that wait for a worker; none: no quota")
+
+
 class ReceiveConfig(Section):
     """The Storage SCP and series assembly."""
 
@@ -99,6 +110,7 @@ class ReceiveConfig(Section):
     callers: tuple[CallerConfig, ...] = Field(
         (CallerConfig(ae_title="*"),), description="who may open associations; by default any AE title from loopback"
     )
+    sites: tuple[SiteConfig, ...] = Field((), description="quotas of the sites that callers belong to")
     check_called_ae_title: bool = Field(True, description="reject associations that call another AE title")
     also_called: tuple[AE, ...] = Field((), description="further AE titles that this node answers to")
     tls: TlsConfig | None = Field(None, description="none: plain TCP")
@@ -125,6 +137,16 @@ class ReceiveConfig(Section):
     def _certificates(self) -> ReceiveConfig:
         if self.tls is None and any(caller.certificate for caller in self.callers):
             raise ValueError("callers are bound to certificates, but there is no tls")
+        return self
+
+    @model_validator(mode="after")
+    def _known_sites(self) -> ReceiveConfig:
+        names = [site.name for site in self.sites]
+        if len(set(names)) != len(names):
+            raise ValueError("two sites have the same name")
+        for name in names:
+            if name not in {caller.site for caller in self.callers}:
+                raise ValueError(f"sites: no caller is of site {name}")
         return self
 
     @field_validator("urgent_rule")

@@ -121,6 +121,10 @@ class Spool:
         head = file_head(sop_class_uid, sop_instance_uid, transfer_syntax_uid, sender)
         return Writer(self, directory, sop_instance_uid, head)
 
+    def has_begun(self, series_uid: str) -> bool:
+        """Whether something of a series is there, or on its way."""
+        return (self.incoming / series_uid).exists()
+
     def room(self) -> float:
         """Free bytes as a multiple of the watermark: 1 is none."""
         status = os.statvfs(self.incoming)

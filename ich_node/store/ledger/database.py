@@ -100,7 +100,7 @@ def _bring_up(db: sa.Connection, line: Line) -> None:
     current, known = _revision(db, line), line.revisions()
     if current == known[-1] or (current is not None and current not in known):
         return
-    _upgrade(db, line)
+    _alembic("upgrade", db, line)
     logs.get().info("database_migrated", before=current, now=known[-1])
 
 
@@ -112,7 +112,7 @@ def _stamp(db: sa.Connection, line: Line) -> None:
     db.execute(table.insert().values(version_num=line.revisions()[-1]))
 
 
-def _upgrade(db: sa.Connection, line: Line) -> None:
+def _alembic(command_name: str, db: sa.Connection, line: Line, revision: str = "head") -> None:
     from alembic import command  # noqa: PLC0415 — a third of a role's start, for what is hardly ever to do
     from alembic.config import Config  # noqa: PLC0415
 
@@ -121,7 +121,7 @@ def _upgrade(db: sa.Connection, line: Line) -> None:
     settings.set_main_option("version_locations", str(line.folder))
     settings.set_main_option("path_separator", "newline")
     settings.attributes.update(connection=db, version_table=line.table)
-    command.upgrade(settings, "head")
+    getattr(command, command_name)(settings, revision)
 
 
 def _revision(db: sa.Connection, line: Line) -> str | None:

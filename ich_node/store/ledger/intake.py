@@ -157,7 +157,7 @@ class IntakeRows(AssemblyRows):
                 refusal=refusal,
                 created_at=now,
                 updated_at=now,
-                **asdict(origin),
+                **asdict(origin) | {"site": origin.site or origin.calling_address},
             )
             .on_conflict_do_nothing(index_elements=["series_uid", "input_digest", "revision"])
             .returning(job.c.id)

@@ -16,6 +16,7 @@ from ich_node.store.ledger.held import HeldRows
 from ich_node.store.ledger.intake import IntakeRows
 from ich_node.store.ledger.overview import OverviewRows
 from ich_node.store.ledger.protocols import Bells
+from ich_node.store.ledger.sites import SiteRows
 from ich_node.store.ledger.work import WorkRows
 
 LEASE_S = 30.0
@@ -23,7 +24,7 @@ LEASE_S = 30.0
 no job, and short enough that a STAT does not wait for an operator."""
 
 
-class JobStore(IntakeRows, WorkRows, LedgerRows, DeskRows, HeldRows, OverviewRows):
+class JobStore(IntakeRows, WorkRows, LedgerRows, DeskRows, HeldRows, OverviewRows, SiteRows):
     """The jobs and deliveries of one node. Safe for several threads and processes."""
 
     @classmethod

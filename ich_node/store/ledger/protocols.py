@@ -84,6 +84,13 @@ class Assembly(Protocol):
     def settle(self, study_uids: Collection[str], seen: Mapping[str, int]) -> set[str]: ...
 
 
+class Sites(Protocol):
+    """The view of quotas: what of each site waits, and what other receivers have got of it."""
+
+    def queued_by_site(self) -> dict[str, int]: ...
+    def exchange_shares(self, receiver: str, shares: Mapping[str, int], lately_s: float) -> dict[str, int]: ...
+
+
 class Work(Protocol):
     """A worker's view: jobs are claimed for a while, then published or given back."""
 

@@ -64,6 +64,9 @@ job = Table(
     Column("calling_address", Text),
     Column("patient_hash", Text, index=True),
     Column("accession_hash", Text, index=True),
+    Column("site", Text),  # whose turn it is: a group of callers, or an address; none: not known
+    Column("served", Integer),  # number of the turn in which it was last claimed
+    Column("died", Integer),  # its worker died with it: until that turn its site lets others pass
     Column("created_at", Float, nullable=False),
     Column("updated_at", Float, nullable=False),
     UniqueConstraint("series_uid", "input_digest", "revision", name="same_input_never_twice"),
@@ -72,6 +75,9 @@ job = Table(
     Index("job_of_series", "series_uid", "state"),
     Index("job_of_predecessor", "predecessor", **_where("predecessor IS NOT NULL")),  # for the foreign key
     Index("one_running_of_series", "series_uid", unique=True, **_where("state = 'running'")),
+    Index("job_served", "served"),
+    Index("job_turn", "site", "served"),
+    Index("job_died", "site", "died", **_where("died IS NOT NULL")),
     sqlite_autoincrement=True,  # an id names a results folder: never used again
 )
 
@@ -126,6 +132,15 @@ assembly = Table(
     metadata,
     Column("study_uid", Text, primary_key=True),
     Column("receiver", Text, nullable=False, index=True),  # who judges its series, for as long as its own lease holds
+)
+
+share = Table(
+    "share",
+    metadata,
+    Column("receiver", Text, primary_key=True),
+    Column("site", Text, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),  # that it has got of the site lately
+    Column("told_at", Float, nullable=False),
 )
 
 arrival = Table(

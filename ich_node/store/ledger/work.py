@@ -25,8 +25,10 @@ LONGEST_HOLD_S = 3600.0  # chosen: far beyond the minutes that results are ever 
 
 
 CLAIM_TRIES = 5  # chosen: each time another worker has taken a job, so some worker goes on
-MOST_SENDERS = 4096
-"""Addresses whose turn is remembered; a hospital has a few dozen."""
+LOOKED_AT = 16
+"""Jobs that other workers may be taking in the same moment: as many workers as may be at it."""
+DEATH_TURNS = 20
+"""Jobs of others that pass when a job has cost its worker its life: a fresh one takes as long as about so many."""
 
 
 class _Taken(Exception):
@@ -36,17 +38,13 @@ class _Taken(Exception):
 class WorkRows(Rows):
     """See protocols.Work."""
 
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self._served: dict[str | None, None] = {}  # addresses of senders whose job was claimed, the last one last
-
     def claim(self, worker: str) -> Job | None:
-        """Take the next job that is ready: urgent rank first, then the senders in turn. Counts the attempt.
+        """Take the next job that is ready: urgent rank first, then the sites in turn. Counts the attempt.
 
-        The jobs of one sender go first in, first out; one that was begun before and not finished, as when it cost its
-        worker its life, queues up behind the others. A job waits while another one of its series runs, so that a
-        corrected result knows its predecessor. A job whose worker was not heard of within its lease is ready again, the
-        attempt stays counted.
+        A site is a group of callers by configuration, or an address. The jobs of one go first in, first out; one that
+        was begun before and not finished, as when it cost its worker its life, queues up behind the others. A job waits
+        while another one of its series runs, so that a corrected result knows its predecessor. A job whose worker was
+        not heard of within its lease is ready again, the attempt stays counted.
         """
         now = self._clock()
         running = job.alias()
@@ -61,7 +59,7 @@ class WorkRows(Rows):
             if not any(db.execute(sa.select(job.c.id).where(where).limit(1)).first() for where in (ready, lost)):
                 return None
         with self._write() as db:
-            silent = {**FREE, "trouble": "its worker was not heard of"}
+            silent = {**FREE, "trouble": "its worker was not heard of", "died": _turn() + DEATH_TURNS}
             db.execute(self._moved(JobState.RUNNING, JobState.QUEUED, **silent).where(over))
         tried: list[int] = []
         for _ in range(CLAIM_TRIES):
@@ -71,39 +69,47 @@ class WorkRows(Rows):
 
     def _claim(self, worker: str, ready: sa.ColumnElement[bool], now: float, tried: list[int]) -> Job | None:
         claimed = {"worker": worker, "lease_until": now + self._lease_s, "predecessor": _predecessor()}
-        counted = {"attempts": job.c.attempts + 1, "claims": job.c.claims + 1}
+        counted = {"attempts": job.c.attempts + 1, "claims": job.c.claims + 1, "served": _turn() + 1}
         with self._write() as db:
-            chosen = self._next(db, ready, tried)
-            if chosen is None:
+            job_id = self._next(db, ready, tried)
+            if job_id is None:
                 return None
-            job_id, sender = chosen
             tried.append(job_id)
-            still = sa.select(job.c.id).where(ready, job.c.id == job_id).with_for_update(skip_locked=True)
-            if db.execute(still).scalar() is None:
-                raise _Taken
             try:
                 self._move_job(db, job_id, JobState.QUEUED, JobState.RUNNING, **claimed, **counted)
             except sa.exc.IntegrityError as error:
                 raise _Taken from error
-            self._served.pop(sender, None)
-            self._served[sender] = None
-            if len(self._served) > MOST_SENDERS:
-                del self._served[next(iter(self._served))]
             return self._job(db, job_id)
 
-    def _next(
-        self, db: sa.Connection, ready: sa.ColumnElement[bool], tried: Collection[int]
-    ) -> tuple[int, str | None] | None:
-        """The job whose turn it is, and its sender: of the highest rank, of who was served longest ago."""
+    def _next(self, db: sa.Connection, ready: sa.ColumnElement[bool], tried: Collection[int]) -> int | None:
+        """The job whose turn it is, held: of the highest rank, of the site that was served longest ago."""
         since = sa.case((job.c.attempts > 0, job.c.updated_at), else_=job.c.created_at).label("since")
-        query = sa.select(job.c.id, job.c.rank, job.c.calling_address, since).where(ready)
+        query = sa.select(job.c.id, job.c.rank, job.c.site, since).where(ready)
         rows = [row for row in db.execute(query.order_by(job.c.rank.desc(), job.c.id)) if row.id not in tried]
-        turn = {address: number for number, address in enumerate(self._served)}
         first = [row for row in rows if row.rank == rows[0].rank]
-        if not first:
-            return None
-        chosen = min(first, key=lambda row: (turn.get(row.calling_address, -1), row.since, row.id))
-        return chosen.id, chosen.calling_address
+        sites = sorted({row.site or "" for row in first})
+        turn = self._turns(db, sites) if len(sites) > 1 else {}
+        first.sort(key=lambda row: (turn.get(row.site or "", 0), row.since, row.id))
+        for row in first[:LOOKED_AT]:
+            free = sa.select(job.c.id).where(ready, job.c.id == row.id).with_for_update(skip_locked=True)
+            if db.execute(free).scalar() is not None:
+                return int(row.id)
+        return None
+
+    def _turns(self, db: sa.Connection, sites: Sequence[str]) -> dict[str, int]:
+        """When each site was served last, as the number of that turn: the lowest is the next.
+
+        A site whose job cost a worker its life lets the others pass for DEATH_TURNS turns.
+        """
+        turns = {}
+        for site in sites:
+            mine = job.c.site == site if site else job.c.site.is_(None)
+            lasts = [
+                db.execute(sa.select(n).where(mine, n.is_not(None)).order_by(n.desc()).limit(1)).scalar()
+                for n in (job.c.served, job.c.died)
+            ]
+            turns[site] = max(last or 0 for last in lasts)
+        return turns
 
     def renew(self, claimed: Job) -> bool:
         """The worker is at it: the lease starts afresh. False when the job is no longer its own."""
@@ -117,7 +123,7 @@ class WorkRows(Rows):
         The caller knows that it is dead. The attempt stays counted.
         """
         with self._write() as db:
-            died = {**FREE, "trouble": "the worker restarted"}
+            died = {**FREE, "trouble": "the worker restarted", "died": _turn() + DEATH_TURNS}
             moved = self._moved(JobState.RUNNING, JobState.QUEUED, **died)
             return db.execute(moved.where(job.c.worker == worker)).rowcount
 
@@ -175,6 +181,12 @@ class WorkRows(Rows):
                 place()
             self._finish_if_settled(db, claimed.id)
         self.bells.owed.ring()
+
+
+def _turn() -> sa.ScalarSelect[Any]:
+    """The number of the last turn that any site had."""
+    earlier = job.alias()
+    return sa.select(sa.func.coalesce(sa.func.max(earlier.c.served), 0)).scalar_subquery()
 
 
 def _held(claimed: Job) -> sa.ColumnElement[bool]:
