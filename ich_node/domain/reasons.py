@@ -132,6 +132,9 @@ class Why(StrEnum):
     VERTEX_NOT_COVERED = "vertex_not_covered", "coverage_mm"
     BASE_NOT_COVERED = "base_not_covered", "coverage_mm"
 
+    # the model
+    SEQUENCE_HEAD = "sequence_head"
+
     # an earlier answer
     STAT_BEFORE = "stat_before"
 

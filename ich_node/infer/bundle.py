@@ -1,5 +1,8 @@
 """The bundle: ich.onnx beside its manifest ich.yaml, and what the numbers of the manifest make of the network's output.
 
+A bundle may carry a second graph, sequence.onnx, that reads what the network said about the slices of a series and
+answers with the logits that count for the study. The maps and the slices stay those of the network.
+
 In: logits and CAM of one series, slices from foot to head. Out: `Prediction`. Every clinical number (calibration,
 aggregation, thresholds) is read from the manifest; there is none in the code.
 """
@@ -24,6 +27,7 @@ from ich_node.infer.see.heights import Array, extents_mm, steps_mm
 
 GRAPH = "ich.onnx"
 MANIFEST = "ich.yaml"
+SEQUENCE = "sequence.onnx"
 
 Floats = npt.NDArray[np.float32]
 
@@ -112,11 +116,25 @@ class Tolerance(Part):
 
 
 class SelfTest(Part):
-    """What the network answers to the self-test's input: logits and CAM peaks, both [slices, labels]."""
+    """What the network answers to the self-test's input: logits and CAM peaks, both [slices, labels].
+
+    sequence: what the sequence head makes of it [slices, labels], where the bundle has one.
+    """
 
     logits: tuple[Numbers, ...]
     cam_peak: tuple[Numbers, ...]
+    sequence: tuple[Numbers, ...] | None = None
     tolerance: Tolerance
+
+
+class SequenceHead(Part):
+    """A graph over the slices of a series, with the SHA-256 of its file.
+
+    features float32 [1, slices, F] and logits float32 [1, slices, labels] of the network, foot to head → corrected
+    float32 [1, slices, labels].
+    """
+
+    sha256: str
 
 
 def _the_labels(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -139,6 +157,7 @@ class Manifest(Part):
     stat_at: str
     cam: Cam
     self_test: SelfTest | None = None
+    sequence: SequenceHead | None = None
     notice: str = ""
     opset: int = 0
     data: tuple[dict[str, Any], ...] = ()
@@ -152,12 +171,25 @@ class Manifest(Part):
             raise ValueError(f"no operating point {', '.join(sorted(missing))}")
         return self
 
+    @model_validator(mode="after")
+    def _head_is_tested(self) -> Self:
+        if self.sequence is not None and (self.self_test is None or self.self_test.sequence is None):
+            raise ValueError("a sequence head without its answer in the self-test")
+        return self
+
+    @property
+    def identity(self) -> str:
+        """The SHA-256 of the network or, with a sequence head, of both hashes: other weights are another model."""
+        if self.sequence is None:
+            return self.sha256
+        return hashlib.sha256(f"{self.sha256}\n{self.sequence.sha256}".encode()).hexdigest()
+
     def card(self) -> ModelCard:
         """What the rest of the node needs to know."""
         return ModelCard(
             id=self.id,
             version=self.version,
-            sha256=self.sha256,
+            sha256=self.identity,
             labels=self.labels,
             thresholds={label: self.operating_points[self.present_at].thresholds[label] for label in LABELS},
             stat_threshold=self.operating_points[self.stat_at].thresholds["any"],
@@ -174,27 +206,33 @@ class Manifest(Part):
 
 @dataclass(frozen=True)
 class Model:
-    """A verified bundle. graph: the bytes of ich.onnx, whose SHA-256 the manifest states."""
+    """A verified bundle. graph, sequence: the bytes of its ONNX files, whose SHA-256 the manifest states."""
 
     manifest: Manifest
     graph: bytes
+    sequence: bytes | None = None
 
     @cached_property
     def card(self) -> ModelCard:
         """What the rest of the node needs to know of the manifest."""
         return self.manifest.card()
 
-    def predict(self, logits: Floats, cam: Floats, heights_mm: Array) -> Prediction:
+    def predict(self, logits: Floats, cam: Floats, heights_mm: Array, sequence: Floats | None = None) -> Prediction:
         """Calibrated probabilities of a series from logits [slices, 6] and cam [slices, 6, h, w], foot to head.
 
-        `heights_mm`: where the slices lie along the body [slices]. Raises ModelError when a value is not finite.
+        `heights_mm`: where the slices lie along the body [slices]. `sequence`: what the sequence head made of the
+        logits [slices, 6]; the study's probability comes from it. Raises ModelError when a value is not finite, or
+        when the bundle has a head and the engine did not run it.
         """
+        if (sequence is None) != (self.sequence is None):
+            raise ModelError("the engine and the bundle do not agree on a sequence head")
+        of_study = logits if sequence is None else sequence
         if not (np.isfinite(logits).all() and np.isfinite(cam).all()):
             raise ModelError("the model's output holds values that are not finite")
         rule, calibration = self.manifest.aggregation, self.manifest.calibration
         return Prediction(
             slice_probability=calibration.slice.probability(rule.slices(logits, heights_mm)),
-            study_probability=calibration.study.probability(rule.study(logits, heights_mm)),
+            study_probability=calibration.study.probability(rule.study(of_study, heights_mm)),
             cam=calibration.slice.probability(cam.swapaxes(1, 3)).swapaxes(1, 3),
         )
 
@@ -234,7 +272,6 @@ def load(bundle: Path) -> Model:
     """Read and verify the bundle in the folder `bundle`. Raises ModelError when it is not what its manifest says."""
     try:
         said = yaml.safe_load((bundle / MANIFEST).read_text(encoding="utf-8"))
-        graph = (bundle / GRAPH).read_bytes()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ModelError(f"the model bundle in {bundle} cannot be read: {error}") from error
     if not isinstance(said, dict):
@@ -244,16 +281,29 @@ def load(bundle: Path) -> Model:
     except ValidationError as error:
         holes = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         raise ModelError(f"{bundle / MANIFEST} is not a complete manifest: {holes}") from error
-    found = hashlib.sha256(graph).hexdigest()
-    if found != manifest.sha256:
-        raise ModelError(f"{bundle / GRAPH} has SHA-256 {found}, its manifest says {manifest.sha256}")
-    return Model(manifest, graph)
+    head = manifest.sequence
+    sequence = None if head is None else _verified(bundle / SEQUENCE, head.sha256)
+    return Model(manifest, _verified(bundle / GRAPH, manifest.sha256), sequence)
+
+
+def _verified(path: Path, sha256: str) -> bytes:
+    """The bytes of a file of the bundle. Raises ModelError when they are not those that the manifest means."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"the model bundle in {path.parent} cannot be read: {error}") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise ModelError(f"{path} has SHA-256 {found}, its manifest says {sha256}")
+    return content
 
 
 def info(bundle: Path) -> list[str]:
     """What the manifest says about the bundle, one line each, for people. Raises ModelError."""
     said = load(bundle).manifest
     lines = [f"{said.id} {said.version}: {said.notice}", f"SHA-256 {said.sha256}, opset {said.opset}"]
+    if said.sequence is not None:
+        lines.append(f"sequence head, SHA-256 {said.sequence.sha256}: the study's probability comes from it")
     for name, point in said.operating_points.items():
         limits = ", ".join(f"{label} {value:.3f}" for label, value in point.thresholds.items())
         lines.append(f"{name}: {limits}")

@@ -22,7 +22,7 @@ from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Analysis, Coverage, ModelCard
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.bundle import Model
-from ich_node.infer.engine import Engine
+from ich_node.infer.engine import Engine, Output
 from ich_node.infer.say import key_slices, locate, skull, triage
 from ich_node.infer.say.evidence import gather
 from ich_node.infer.see import gates, pixels
@@ -59,7 +59,7 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         with watch("model"):
             box = crop(thick)
             said = engine.run(box.hu)
-            prediction = model.predict(said.logits, said.cam, thick.heights_mm)
+            prediction = model.predict(said.logits, said.cam, thick.heights_mm, said.sequence)
         with watch("explanation"):
             space = skull.inside(thick, box)
             coverage = skull.coverage(thick, space)
@@ -89,12 +89,17 @@ def analyse(paths: Sequence[Path], model: Model, engine: Engine, config: Config)
         prediction=slabs.prediction_back(prediction),
         key_slices=slabs.key_slices_back(keys, findings),
         survey=tuple(int(slabs.middles[slab]) for slab in survey),
-        warnings=(*_ends(coverage), *warnings),
+        warnings=(*_ends(coverage), *_beyond_the_maps(said), *warnings),
         coverage=coverage,
         brain_hu=figures.brain_hu,
         noise_hu=figures.noise_hu,
         timings_s=watch.seconds,
     )
+
+
+def _beyond_the_maps(said: Output) -> tuple[Reason, ...]:
+    """What a reader must know where the probability is not that of the maps alone."""
+    return () if said.sequence is None else (Reason(Why.SEQUENCE_HEAD),)
 
 
 def _ends(coverage: Coverage) -> tuple[Reason, ...]:

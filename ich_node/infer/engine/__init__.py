@@ -23,13 +23,15 @@ class Output(NamedTuple):
     """What the network says about n slices.
 
     logits: float32 [n, 6]. cam: float32 [n, 6, h, w], logits of cells. features: float32 [n, F].
-    provider: what ran this time, for people and for result.json.
+    provider: what ran this time, for people and for result.json. sequence: float32 [n, 6], what the bundle's sequence
+    head makes of these slices as one series, None without one.
     """
 
     logits: Floats
     cam: Floats
     features: Floats
     provider: str
+    sequence: Floats | None = None
 
 
 class Engine(Protocol):
@@ -46,7 +48,7 @@ class Engine(Protocol):
         ...
 
     def run(self, hu: npt.NDArray[np.int16]) -> Output:
-        """HU [slices, rows, columns] → one answer per slice, in their order.
+        """HU [slices, rows, columns] of one series, foot to head → one answer per slice, in their order.
 
         Raises EngineFailure when the runtime fails, ModelError when the output is not finite or has another shape.
         """
@@ -62,7 +64,10 @@ def checked(answer: Output, slices: int) -> Output:
     if answer.logits.shape != (slices, len(LABELS)) or answer.cam.shape[:2] != answer.logits.shape:
         shapes = f"{answer.logits.shape} and {answer.cam.shape}"
         raise ModelError(f"the model answered with shapes {shapes} to {slices} slices")
-    if not all(np.isfinite(array).all() for array in (answer.logits, answer.cam, answer.features)):
+    corrected = answer.logits if answer.sequence is None else answer.sequence
+    if corrected.shape != answer.logits.shape:
+        raise ModelError(f"the sequence head answered with shape {corrected.shape} to {slices} slices")
+    if not all(np.isfinite(array).all() for array in (answer.logits, answer.cam, answer.features, corrected)):
         raise ModelError("the model's output holds values that are not finite")
     return answer
 
@@ -81,4 +86,4 @@ def open_engine(config: InferConfig, model: Model) -> Engine:
         return TritonEngine(config.triton, model)
     from ich_node.infer.engine.ort import OrtEngine  # noqa: PLC0415 — whoever only names the seam loads no runtime
 
-    return OrtEngine(model.graph, model.manifest.self_test, config.provider, config.threads)
+    return OrtEngine(model.graph, model.manifest.self_test, config.provider, config.threads, model.sequence)

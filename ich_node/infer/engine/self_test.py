@@ -35,6 +35,10 @@ def difference(run: Callable[[npt.NDArray[np.int16]], Output], test: SelfTest, t
     if expected[0].shape != answer.logits.shape or expected[1].shape != peak.shape:
         raise ModelError("the self-test of the manifest has another shape than the model's output")
     found = float(max(np.abs(answer.logits - expected[0]).max(), np.abs(peak - expected[1]).max()))
+    if test.sequence is not None:
+        if answer.sequence is None:
+            raise ModelError(f"{answer.provider} did not run the sequence head")
+        found = max(found, float(np.abs(answer.sequence - np.asarray(test.sequence)).max()))
     if not found <= tolerance:
         raise ModelError(f"self-test on {answer.provider}: off by {found:.2e}, tolerance {tolerance:.0e}")
     return found

@@ -80,7 +80,9 @@ class TritonEngine:
 
 
 def model_name(model: Model) -> str:
-    """What the model is called on a server."""
+    """What the model is called on a server. Raises ModelError for a bundle with a sequence head, which none runs."""
+    if model.sequence is not None:
+        raise ModelError("a bundle with a sequence head runs on infer.engine: onnxruntime only, not on Triton")
     return f"ich_{model.card.sha256[:HASH_DIGITS]}"
 
 

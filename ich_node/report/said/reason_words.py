@@ -447,6 +447,12 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
                 "the skull is closed in few slices (craniectomy?)",
                 "der Schädel ist in wenigen Schichten geschlossen (Kraniektomie?)",
             )
+        case Why.SEQUENCE_HEAD:
+            return Words(
+                "the probability of the study also rests on how the slices follow each other, which no map shows",
+                "die Wahrscheinlichkeit der Untersuchung beruht auch darauf, wie die Schichten aufeinander folgen; "
+                "das zeigt keine Karte",
+            )
         case Why.VERTEX_NOT_COVERED:
             return Words(
                 "the scan ends inside the head: the part up to the vertex was not looked at "

@@ -234,10 +234,7 @@ def _curves(
     heat = explain.in_box(explain.block_heat(prediction, LABELS[ANY], space, box.hu.shape[1:])[index], box, space)
 
     def score(images: npt.NDArray[np.int16]) -> npt.NDArray[np.floating]:
-        logits, cam = engine.run(images)[:2]
-        here = np.zeros(1)
-        alone = [model.predict(logits[i : i + 1], cam[i : i + 1], here) for i in range(len(images))]
-        return np.array([prediction.slice_probability[0, ANY] for prediction in alone])
+        return model.manifest.calibration.slice.probability(engine.run(images).logits)[:, ANY]
 
     return faithfulness.curves(box.hu[index], heat, inside > 0, score, np.random.default_rng(index))
 

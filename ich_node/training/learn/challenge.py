@@ -1,7 +1,8 @@
 """`ich-node train --data rsna`: network, sequence head, calibration, score, submission and bundle from the RSNA set.
 
 One fold of the patients is kept from the network; half of its patients fit sequence head and calibration, and the other
-half is only scored. What the manifest says about the bundle comes from that last part.
+half is only scored. What the manifest says about the bundle comes from that last part. The sequence head goes into the
+bundle when studies are told apart better with it, by heads that had not seen them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ich_node.domain.findings import LABELS
 from ich_node.training.data import ct_ich, rsna
 from ich_node.training.data.pool import MARGIN, PIXELS
 from ich_node.training.evaluate import metrics
@@ -46,9 +46,13 @@ class Answers:
     logits: npt.NDArray[np.float32]
     features: npt.NDArray[np.float32]
 
+    def of(self, chosen: npt.NDArray[np.bool_]) -> Answers:
+        """The answers for the chosen slices."""
+        return Answers(self.logits[chosen], self.features[chosen])
+
 
 def run(root: Path, out: Path, settings: Settings, *, version: str, device: str = "auto") -> dict[str, Any]:
-    """Train on the set in `root`; bundle, sequence.onnx and submission.csv in `out`. The manifest."""
+    """Train on the set in `root`; bundle and submission.csv in `out`. The manifest."""
     start = time.monotonic()
     where = device_of(device)
     labels = rsna.read_labels(root / "stage_2_train.csv")
@@ -63,7 +67,6 @@ def run(root: Path, out: Path, settings: Settings, *, version: str, device: str 
     answers = predict(network, data, kept, where)
     fitted = np.isin(data.pool.patient[kept], np.unique(data.pool.patient[kept])[::2])
     head = sequence.train(_series(data, kept, answers, fitted), steps=settings.sequence_steps, seed=settings.seed)
-    sequence.export(head, out / "sequence.onnx")
     manifest = _bundle(network.to("cpu"), data, kept, answers, fitted, head, settings, out / "bundle", version, start)
     if (root / "stage_2_test").is_dir():
         _submit(root, out, network.to(where), head, where)
@@ -94,6 +97,36 @@ def _series(
     return [Series(answers.features[part], answers.logits[part], labels[part]) for part in parts]
 
 
+def _in_sequence(
+    head: sequence.SequenceHead, data: rsna.Data, index: npt.NDArray[np.intp], answers: Answers
+) -> npt.NDArray[np.float32]:
+    """What a head makes of the answers for the slices at `index`, in their order: logits [n, 6]."""
+    corrected = np.empty_like(answers.logits)
+    for name in np.unique(data.series[index]):
+        own = np.flatnonzero(data.series[index] == name)
+        one = Series(answers.features[own], answers.logits[own], data.pool.labels[index[own]])
+        corrected[own] = sequence.apply(head, one)
+    return corrected
+
+
+def _crossed(
+    data: rsna.Data, index: npt.NDArray[np.intp], answers: Answers, settings: Settings
+) -> npt.NDArray[np.float32] | None:
+    """Corrected logits of the slices at `index`, each patient's by a head that was fitted to the other half of them.
+
+    None where there is but one patient.
+    """
+    half = np.isin(data.pool.patient[index], np.unique(data.pool.patient[index])[::2])
+    if half.all():
+        return None
+    corrected = np.empty_like(answers.logits)
+    for own in (half, ~half):
+        others = _series(data, index, answers, ~own)
+        head = sequence.train(others, steps=settings.sequence_steps, seed=settings.seed)
+        corrected[own] = _in_sequence(head, data, index[own], answers.of(own))
+    return corrected
+
+
 def _studies(
     data: rsna.Data, index: npt.NDArray[np.intp], logits: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
@@ -122,24 +155,16 @@ def _bundle(
     start: float,
 ) -> dict[str, Any]:
     """Calibrate on the fitted half, score the other one, and write the bundle."""
-    smooth, studies, truth = _studies(data, kept[fitted], answers.logits[fitted])
+    smooth, plain, truth = _studies(data, kept[fitted], answers.logits[fitted])
     slice_scaling = calibrate.fit(smooth, data.pool.labels[kept[fitted]])
+    crossed = _crossed(data, kept[fitted], answers.of(fitted), settings)
+    with_head = plain if crossed is None else _studies(data, kept[fitted], crossed)[1]
+    carried = _loss(with_head, truth) < _loss(plain, truth)
+    studies = with_head if carried else plain
     study_scaling = calibrate.fit(studies, truth)
     points = calibrate.operating_points(study_scaling.probability(studies), truth)
-    scored = ~fitted
-    smooth, _, _ = _studies(data, kept[scored], answers.logits[scored])
-    labels = data.pool.labels[kept[scored]]
-    p = slice_scaling.probability(smooth)
-    corrected = np.concatenate([sequence.apply(head, one) for one in _series(data, kept, answers, scored)])
-    ordered = np.concatenate([one.labels for one in _series(data, kept, answers, scored)])
-    patients = data.pool.patient[kept[scored]]
-    figures = {
-        "patients": len(np.unique(patients)),
-        "slices": len(labels),
-        "slice_any_auc": str(metrics.bootstrap_auc_by_patient(labels[:, 0], smooth[:, 0], patients)),
-        "weighted_log_loss": round(metrics.weighted_log_loss(labels, p), 4),
-        "weighted_log_loss_sequence_head": round(metrics.weighted_log_loss(ordered, 1 / (1 + np.exp(-corrected))), 4),
-    }
+    figures = _scored(data, kept[~fitted], answers.of(~fitted), head, slice_scaling)
+    figures["sequence_head_in_the_bundle"] = carried
     facts = {
         "data": [
             {
@@ -166,7 +191,36 @@ def _bundle(
         points=points,
         cam_threshold=0.5,
         facts=facts,
+        head=head if carried else None,
     )
+
+
+def _loss(studies: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> float:
+    """Log loss of studies after their own calibration."""
+    return metrics.weighted_log_loss(truth, calibrate.fit(studies, truth).probability(studies))
+
+
+def _scored(
+    data: rsna.Data,
+    index: npt.NDArray[np.intp],
+    answers: Answers,
+    head: sequence.SequenceHead,
+    scaling: calibrate.Scaling,
+) -> dict[str, Any]:
+    """Figures of slices and studies that nothing was fitted to, with the sequence head and without."""
+    labels, patients = data.pool.labels[index], data.pool.patient[index]
+    smooth, plain, truth = _studies(data, index, answers.logits)
+    corrected = _in_sequence(head, data, index, answers)
+    with_head = _studies(data, index, corrected)[1]
+    return {
+        "patients": len(np.unique(patients)),
+        "slices": len(labels),
+        "slice_any_auc": str(metrics.bootstrap_auc_by_patient(labels[:, 0], smooth[:, 0], patients)),
+        "study_any_auc": f"{metrics.auc(truth[:, 0], plain[:, 0]):.3f}",
+        "study_any_auc_sequence_head": f"{metrics.auc(truth[:, 0], with_head[:, 0]):.3f}",
+        "weighted_log_loss": round(metrics.weighted_log_loss(labels, scaling.probability(smooth)), 4),
+        "weighted_log_loss_sequence_head": round(metrics.weighted_log_loss(labels, 1 / (1 + np.exp(-corrected))), 4),
+    }
 
 
 def _submit(root: Path, out: Path, network: Network, head: sequence.SequenceHead, device: torch.device) -> None:
@@ -174,9 +228,5 @@ def _submit(root: Path, out: Path, network: Network, head: sequence.SequenceHead
     data = rsna.prepare(root / "stage_2_test", None, out / "prepared")
     everything = np.arange(len(data.pool))
     answers = predict(network, data, everything, device)
-    p = np.empty((len(everything), len(LABELS)))
-    for name in np.unique(data.series):
-        own = np.flatnonzero(data.series == name)
-        one = Series(answers.features[own], answers.logits[own], data.pool.labels[own])
-        p[own] = 1 / (1 + np.exp(-sequence.apply(head, one)))
+    p = 1 / (1 + np.exp(-_in_sequence(head, data, everything, answers).astype(np.float64)))
     rsna.write_submission(out / "submission.csv", data.ids, p)

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
+from torch import Tensor
 
 import onnx
 from ich_node.domain.findings import DISCLAIMER, LABELS
-from ich_node.infer.bundle import GRAPH, MANIFEST
+from ich_node.infer.bundle import GRAPH, MANIFEST, SEQUENCE
 from ich_node.infer.engine.ort import OrtEngine
 from ich_node.infer.engine.self_test import self_test_input
-from ich_node.training.learn import calibrate
+from ich_node.training.learn import calibrate, sequence
 from ich_node.training.learn.network import SHARPNESS, STRIDE, WINDOWS_HU, Network
 
 OPSET = 18  # chosen: what every ONNX Runtime since 1.14 runs
@@ -89,8 +90,11 @@ def write_bundle(
     points: Mapping[str, Any],
     cam_threshold: float,
     facts: Mapping[str, Any],
+    head: sequence.SequenceHead | None = None,
 ) -> dict[str, Any]:
-    """Write ich.onnx and ich.yaml into `folder`; the manifest. `facts`: data, training, metrics.
+    """Write ich.onnx and ich.yaml into `folder`, and sequence.onnx where there is a `head` over the slices.
+
+    The manifest comes back. `facts`: data, training, metrics.
 
     Raises ValueError when torch and ONNX differ by more than 1e-4 or the file is larger than 30 MB.
     """
@@ -135,10 +139,12 @@ def write_bundle(
         "cam": {"stride": STRIDE, "threshold": round(cam_threshold, 3)},
         "self_test": {
             "input": "ich_node.infer.engine.self_test: two head boxes of exact integers",
-            "logits": [[round(float(v), 6) for v in row] for row in logits],
-            "cam_peak": [[round(float(v), 6) for v in row] for row in cam.amax(dim=(2, 3))],
+            "logits": _rounded(logits),
+            "cam_peak": _rounded(cam.amax(dim=(2, 3))),
+            **({} if head is None else {"sequence": _rounded(sequence.of_series(head, features, logits))}),
             "tolerance": {"cpu": 1e-3, "cuda": 2e-2},
         },
+        **_head_of(head, folder),
         "parity_torch_onnx": float(f"{difference:.2e}"),
         **facts,
         "intended_use": INTENDED_USE,
@@ -150,5 +156,19 @@ def write_bundle(
     return manifest
 
 
+def _head_of(head: sequence.SequenceHead | None, folder: Path) -> dict[str, Any]:
+    """Write the sequence head; what the manifest says about it."""
+    if head is None:
+        (folder / SEQUENCE).unlink(missing_ok=True)
+        return {}
+    sequence.export(head, folder / SEQUENCE)
+    digest = hashlib.sha256((folder / SEQUENCE).read_bytes()).hexdigest()
+    return {"sequence": {"file": SEQUENCE, "sha256": digest, "rule": "its logits count for the study, never for a map"}}
+
+
 def _lists(scaling: calibrate.Scaling) -> dict[str, list[float]]:
     return {name: [round(value, 5) for value in getattr(scaling, name)] for name in ("scale", "bias")}
+
+
+def _rounded(rows: Tensor) -> list[list[float]]:
+    return [[round(float(value), 6) for value in row] for row in rows]

@@ -1,8 +1,8 @@
 """A head over the slices of a series: what the neighbours say, added to what the slice itself says.
 
 A small bidirectional GRU reads features and logits of the frozen network from foot to head and answers with a
-correction of the logits. It scores and exports on its own (sequence.onnx); the node keeps to the logits that the CAM
-explains.
+correction of the logits. In the bundle it is sequence.onnx, and its logits count for the study; maps and slices stay
+those of the network.
 """
 
 from __future__ import annotations
@@ -75,9 +75,15 @@ def train(series: Sequence[Series], *, steps: int, seed: int, rate: float = 2e-3
 
 def apply(head: SequenceHead, one: Series) -> npt.NDArray[np.float32]:
     """Corrected logits [slices, 6] of a series."""
+    answer = of_series(head, torch.from_numpy(one.features), torch.from_numpy(one.logits))
+    return np.asarray(answer.numpy(), np.float32)
+
+
+def of_series(head: SequenceHead, features: Tensor, logits: Tensor) -> Tensor:
+    """Corrected logits [slices, 6] of a series from its features [slices, 96] and logits [slices, 6]."""
     with torch.no_grad():
-        answer = head(torch.from_numpy(one.features)[None], torch.from_numpy(one.logits)[None])
-    return np.asarray(answer[0].numpy(), np.float32)
+        answer: Tensor = head(features[None], logits[None])[0]
+    return answer
 
 
 def export(head: SequenceHead, path: Path) -> None:

@@ -171,3 +171,55 @@ def test_the_shipped_bundle_says_everything_that_a_card_must_say():
     assert not [name for name in wanted if not getattr(manifest, name)]
     assert "Not for clinical use" in manifest.notice
     assert (SHIPPED / "ich.onnx").stat().st_size < 30e6
+
+
+def with_head(**changes):
+    answer = {"logits": [[0.0] * 6], "cam_peak": [[0.0] * 6], "tolerance": {"cpu": 1e-3, "cuda": 1e-2}}
+    test = answer | {"sequence": [[0.0] * 6]} | changes
+    return {"sequence": {"sha256": hashlib.sha256(b"head").hexdigest()}, "self_test": test}
+
+
+def test_a_sequence_head_is_read_with_the_bundle_and_is_part_of_what_the_model_is(tmp_path):
+    alone = load(bundle(tmp_path)).card.sha256
+    (tmp_path / "sequence.onnx").write_bytes(b"head")
+    found = load(bundle(tmp_path, **with_head()))
+    assert found.sequence == b"head"
+    assert found.card.sha256 not in (alone, hashlib.sha256(b"head").hexdigest())
+
+
+def test_a_file_that_the_manifest_does_not_name_is_no_head(tmp_path):
+    (tmp_path / "sequence.onnx").write_bytes(b"head")
+    assert load(bundle(tmp_path)).sequence is None
+
+
+@pytest.mark.parametrize("content", [b"another head", None])
+def test_a_sequence_head_that_is_not_the_manifests_is_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "sequence.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=r"SHA-256|cannot be read"):
+        load(bundle(tmp_path, **with_head()))
+
+
+def test_a_sequence_head_that_nothing_tests_is_refused(tmp_path):
+    (tmp_path / "sequence.onnx").write_bytes(b"head")
+    with pytest.raises(ModelError, match="self-test"):
+        load(bundle(tmp_path, **with_head(sequence=None)))
+
+
+def test_the_logits_of_a_sequence_head_count_for_the_study_and_for_nothing_else():
+    logits, cam = np.full((4, 6), -1, np.float32), np.full((4, 6, 2, 2), -1, np.float32)
+    model = Model(Manifest.model_validate(manifest(**with_head())), b"", b"head")
+    said = model.predict(logits, cam, every(5, 4), np.full((4, 6), 2, np.float32))
+    plain = model_of().predict(logits, cam, every(5, 4))
+    assert said.study_probability == pytest.approx(1 / (1 + np.exp(-2.0)))
+    assert np.array_equal(said.slice_probability, plain.slice_probability)
+    assert np.array_equal(said.cam, plain.cam)
+
+
+@pytest.mark.parametrize("head", [b"head", None])
+def test_an_engine_that_runs_a_head_where_there_is_none_or_none_where_there_is_one_is_refused(head):
+    logits, cam = np.zeros((2, 6), np.float32), np.zeros((2, 6, 2, 2), np.float32)
+    changes = {} if head is None else with_head()
+    model = Model(Manifest.model_validate(manifest(**changes)), b"", head)
+    with pytest.raises(ModelError, match="do not agree"):
+        model.predict(logits, cam, every(5, 2), None if head else logits)
