@@ -50,6 +50,8 @@ NATIVE_ERRORS: tuple[type[Exception], ...] = (
     native.NotImplemented,
     native.RuntimeException,
 )
+UNFIT: tuple[type[Exception], ...] = (*NATIVE_ERRORS, ValueError)
+"""What a graph with other inputs raises; ValueError: of other names."""
 Hu = npt.NDArray[np.int16]
 
 
@@ -121,7 +123,7 @@ class OrtEngine:
         """What the sequence head makes of the slices, beside what the network said."""
         try:
             (corrected,) = head.run(["corrected"], {"features": said.features[None], "logits": said.logits[None]})
-        except (*NATIVE_ERRORS, ValueError) as error:  # ValueError: of other names than these
+        except UNFIT as error:
             raise ModelError(f"the sequence head does not fit the network: {error}") from error
         return said._replace(sequence=corrected[0])
 

@@ -62,6 +62,13 @@ class Study(NamedTuple):
     labels: npt.NDArray[np.float32]
 
 
+class Phantom(NamedTuple):
+    """A study of a phantom with its exact lesions, masks: bool [slices, rows, columns]."""
+
+    study: Study
+    masks: npt.NDArray[np.bool_]
+
+
 def patients(shop: Workshop) -> Iterator[Callable[[], Study]]:
     """The patients of CT-ICH, those with and without hemorrhage in turn for as long as there are both."""
     for number in ct_ich.in_turn(shop.data / "ct_ich"):
@@ -74,6 +81,16 @@ def _patient(shop: Workshop, number: int) -> Study:
 
 
 def phantoms(shop: Workshop) -> Iterator[Callable[[], Study]]:
+    """The studies of `scanned`."""
+    for make in scanned(shop):
+        yield partial(_study, make)
+
+
+def _study(make: Callable[[], Phantom]) -> Study:
+    return make().study
+
+
+def scanned(shop: Workshop) -> Iterator[Callable[[], Phantom]]:
     """Scans of the heads that are kept back, every second one bleeding."""
     scans.heads(shop.data / "head_label_maps", shop.heads)
     heads = scans.kept_back(shop.heads)
@@ -82,7 +99,7 @@ def phantoms(shop: Workshop) -> Iterator[Callable[[], Study]]:
         yield partial(_phantom, heads[number // 2 % len(heads)], label, number)
 
 
-def _phantom(head: Head, label: str | None, seed: int) -> Study:
+def _phantom(head: Head, label: str | None, seed: int) -> Phantom:
     rng = np.random.default_rng([seed, 31])
     scene = unseen.scene_of(head, label, rng, SUBTLE)
     drawn = scans.random_protocol(head, rng)
@@ -98,7 +115,8 @@ def _phantom(head: Head, label: str | None, seed: int) -> Study:
     )
     taken = scan(scene, protocol, rng)
     labels = unseen.labels_of(taken.mask, protocol.pixel_mm)
-    return Study(str(seed), taken.hu, (THICKNESS_MM, protocol.pixel_mm, protocol.pixel_mm), labels)
+    spacing_mm = (THICKNESS_MM, protocol.pixel_mm, protocol.pixel_mm)
+    return Phantom(Study(str(seed), taken.hu, spacing_mm, labels), np.asarray(taken.mask.any(axis=1), np.bool_))
 
 
 def scored(study: Study, engine: Engine, said: bundle.Manifest) -> Scores:

@@ -126,7 +126,7 @@ def test_the_sets_take_turns_between_bleeding_and_well_so_that_a_short_run_has_b
     heads = ["one", "other"]
     monkeypatch.setattr(stress.scans, "heads", lambda maps, cache: [])
     monkeypatch.setattr(stress.scans, "kept_back", lambda cache: heads)
-    made_for = [study.args[:2] for study in stress.phantoms(Workshop(tmp_path, tmp_path))]
+    made_for = [study.args[:2] for study in stress.scanned(Workshop(tmp_path, tmp_path))]
     assert [label for _, label in made_for[1::2]] == [None] * (len(made_for) // 2)
     assert {*made_for[::2]} == {(head, label) for head in heads for label in TYPES}
 
@@ -139,7 +139,7 @@ def test_patients_take_turns_too(tmp_path):
 
 def test_a_phantom_is_a_whole_head_in_slices_of_5_mm_and_bleeds_as_it_says():
     anatomy = head(np.random.default_rng(3))
-    ill, well = stress._phantom(anatomy, "epidural", 4), stress._phantom(anatomy, None, 5)
+    ill, well = stress._phantom(anatomy, "epidural", 4).study, stress._phantom(anatomy, None, 5).study
     for study in (ill, well):
         assert study.spacing_mm[0] == 5
         assert 130 < len(study.hu) * study.spacing_mm[0] < 230
