@@ -14,6 +14,8 @@ from pathlib import Path
 from ich_node.dicom.identity import Buffer
 
 FILE_MODE, DIRECTORY_MODE = 0o640, 0o750  # nobody outside the service's group reads patients' images
+SHARED_MODE, LEDGER_MODE = 0o770, 0o660
+"""Of a folder that one account of the group makes and another removes, and of the ledger, where the umask allows it."""
 PART = ".part"
 
 

@@ -7,19 +7,24 @@ processes may write. Not WAL: SQLite before 3.51.3 can lose writes of several co
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
 from ich_node.domain.errors import StoreError
+from ich_node.store.durable import LEDGER_MODE
 
 BUSY_TIMEOUT_S = 30  # chosen: a transaction takes milliseconds; only a hanging disk takes this long
 
 
 def open_engine(path: Path) -> sa.Engine:
     """Connections to the file, which is made when it is not there."""
+    with suppress(OSError):  # SQLite itself would keep the group out; it says what is wrong
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, LEDGER_MODE))
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
     sa.event.listen(engine, "connect", _settle_connection)
     sa.event.listen(engine, "begin", _begin_immediate)
