@@ -107,19 +107,23 @@ class Watched(cage.Child):
 
 @dataclass
 class FuzzDecoders:
-    """One run in `folder`, which it may fill and empties again."""
+    """One run in `folder`, which it may fill and empties again. edge: pixels. noise: of stored values."""
 
     folder: Path
     seed: int
     kinds: tuple[str, ...] = tuple(KINDS)
+    edge: int = EDGE
+    noise: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
     grown_mib: float = 0.0
 
     def __post_init__(self) -> None:
-        made = series.build_series(head.phantom("intraparenchymal", slices=1, rows=EDGE, columns=EDGE, seed=1), seed=1)
+        volume = head.phantom("intraparenchymal", slices=1, rows=self.edge, columns=self.edge, seed=1)
+        made = series.build_series(volume, seed=1)
         self.plain = made[0]
-        hu = np.frombuffer(self.plain.PixelData, "<u2").reshape(EDGE, EDGE)
-        image = np.clip(hu, 0, 4095).astype(np.uint16)
+        stored = np.frombuffer(self.plain.PixelData, "<u2").reshape(self.edge, self.edge)
+        grain = np.random.default_rng(0).normal(0, self.noise, stored.shape)
+        image = np.clip(stored + grain, 0, 4095).astype(np.uint16)
         self.frames = {str(syntax): encode(image) for syntax, encode in ENCODERS.items()}
         rle = series.encoded(deepcopy(made[0]), RLELossless)
         self.meta, self.frames[RLELossless] = rle.file_meta, next(generate_frames(rle.PixelData, number_of_frames=1))
@@ -154,10 +158,15 @@ class FuzzDecoders:
         assert (hu.shape, hu.dtype) == ((cells.rows, cells.columns), np.int16)
         return f"{kind}: decoded"
 
+    @staticmethod
+    def bits(syntax: str) -> int:
+        """How many a pixel has in a transfer syntax."""
+        return 8 if syntax == JPEGBaseline8Bit else 12 if syntax == JPEGExtended12Bit else 16
+
     def file(self, r: random.Random, syntax: UID) -> bytes:
         """The damaged image as a file."""
         ds = deepcopy(self.plain)
-        bits = 8 if syntax == JPEGBaseline8Bit else 12 if syntax == JPEGExtended12Bit else 16
+        bits = self.bits(syntax)
         ds.BitsAllocated, ds.BitsStored, ds.HighBit = (8 if bits == 8 else 16), bits, bits - 1
         if syntax == DeflatedExplicitVRLittleEndian:
             return inflatable(r, encoding.part10(series.encoded(ds, syntax)))

@@ -26,11 +26,20 @@ from ich_node.receive.scp import Extension, Scp
 from ich_node.receive.transport import BoundedSocket
 
 SUCCESS, NO_SPACE, MISMATCH, NOT_UNDERSTOOD, NOT_SUPPORTED = 0, 0xA700, 0xA900, 0xC000, 0x0122
+LONG_S = 120.0
 
 
 @pytest.fixture(params=[True, False], ids=["direct", "ordinary"])
 def receiver(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Receiver]:
     with Receiver(tmp_path, fast_path=request.param) as running:
+        yield running
+
+
+@pytest.fixture(params=[True, False], ids=["direct", "ordinary"])
+def patient(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Receiver]:
+    """One that waits for minutes: threads of one process may hold each other up for seconds."""
+    waits = {"acse_timeout_s": LONG_S, "dimse_timeout_s": LONG_S, "idle_timeout_s": LONG_S}
+    with Receiver(tmp_path, fast_path=request.param, **waits) as running:
         yield running
 
 
@@ -289,11 +298,11 @@ def test_a_protocol_error_within_an_instance_ends_the_association(receiver: Rece
         assert scu.store(b"1.2.3.10") == SUCCESS
 
 
-def test_eight_senders_at_a_time_lose_nothing(receiver: Receiver) -> None:
+def test_eight_senders_at_a_time_lose_nothing(patient: Receiver) -> None:
     acknowledged: list[str] = []
 
     def send(number: int) -> None:
-        with RawScu(receiver.port) as scu:
+        with RawScu(patient.port, LONG_S) as scu:
             scu.associate()
             for n in range(15):
                 uid = f"1.{number}.{n}"
@@ -308,8 +317,8 @@ def test_eight_senders_at_a_time_lose_nothing(receiver: Receiver) -> None:
     for thread in threads:
         thread.join()
     assert len(acknowledged) == 120
-    assert set(receiver.datasets()) == set(acknowledged)
-    assert eventually(lambda: receiver.heard.endings == [True] * 8)
+    assert set(patient.datasets()) == set(acknowledged)
+    assert eventually(lambda: patient.heard.endings == [True] * 8, LONG_S)
 
 
 def test_every_association_gives_back_its_threads_and_its_buffer(receiver: Receiver) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,29 @@ from typing import Any
 import sqlalchemy as sa
 
 from ich_node.domain.errors import StoreError
-from ich_node.store.durable import LEDGER_MODE
+from ich_node.store.durable import FILE_MODE, LEDGER_MODE
 
 BUSY_TIMEOUT_S = 30  # chosen: a transaction takes milliseconds; only a hanging disk takes this long
 
 
 def open_engine(path: Path) -> sa.Engine:
     """Connections to the file, which is made when it is not there."""
-    with suppress(OSError):  # SQLite itself would keep the group out; it says what is wrong
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, LEDGER_MODE))
+    _share(path)
     engine = sa.create_engine(f"sqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_S})
     sa.event.listen(engine, "connect", _settle_connection)
     sa.event.listen(engine, "begin", _begin_immediate)
     return engine
+
+
+def _share(path: Path) -> None:
+    """Let the group write the file where it writes the folder: SQLite itself would keep it out."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+        try:
+            if path.parent.stat().st_mode & stat.S_IWGRP:
+                os.fchmod(descriptor, LEDGER_MODE)
+        finally:
+            os.close(descriptor)
 
 
 def check_integrity(engine: sa.Engine, path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -75,3 +77,14 @@ def test_a_ledger_with_more_additions_than_are_known_is_worked_with_and_one_with
     with pytest.raises(StoreError, match="use the newer one"):
         database.open_database(tmp_path)
     engine.dispose()
+
+
+@pytest.mark.parametrize(("folder", "ledger"), [(0o750, 0o640), (0o2770, 0o660)], ids=["one account", "a group"])
+def test_the_group_writes_the_ledger_where_it_writes_the_folder_whatever_the_umask(tmp_path, folder, ledger):
+    tmp_path.chmod(folder)
+    before = os.umask(0o027)
+    try:
+        database.open_database(tmp_path).dispose()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "node.db").stat().st_mode & 0o777 == ledger
