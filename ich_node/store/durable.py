@@ -7,6 +7,7 @@ next one up. Every durable write of the node is made of these; all raise OSError
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from ich_node.dicom.identity import Buffer
 
 FILE_MODE, DIRECTORY_MODE = 0o640, 0o750  # nobody outside the service's group reads patients' images
 SHARED_MODE, LEDGER_MODE = 0o770, 0o660
-"""Of a folder that one account of the group makes and another removes, and of the ledger, where the umask allows it."""
+"""Of a folder that one account of the group makes and another removes, and of the ledger, where the group may do so."""
 PART = ".part"
 
 
@@ -65,6 +66,14 @@ def make_directory(directory: Path) -> None:
     for folder in (*missing, directory):  # also one that was there: its maker may not have lived to do this
         with suppress(PermissionError):  # a folder of the system above ours: whoever made ours has done it
             sync_directory(folder.parent)
+
+
+def make_shared(directory: Path) -> None:
+    """Create a folder that whoever may write the one above it can remove with all that is in it, whatever the umask."""
+    directory.mkdir(mode=DIRECTORY_MODE)
+    above = directory.parent.stat().st_mode
+    if above & stat.S_IWGRP:
+        directory.chmod(SHARED_MODE | above & stat.S_ISGID)
 
 
 def sync_directory(directory: Path) -> None:

@@ -164,7 +164,7 @@ class Spool:
         for earlier in range(1, claim + 1):
             shutil.rmtree(self._state.draft_of(job_id, earlier), ignore_errors=True)
         try:
-            draft.mkdir(mode=durable.SHARED_MODE)
+            durable.make_shared(draft)
             for name, data in files.items():
                 if Path(name).name != name:
                     raise ValueError(f"a result file has a plain name, not {name!r}")

@@ -5,6 +5,7 @@ Printed, not judged: CPU seconds of this machine, and what is left of each budge
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fuzz_decoders import FuzzDecoders
 from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
@@ -26,6 +26,10 @@ from ich_node.receive.judge import Judge
 from ich_node.receive.judging import PATIENT_S, QUICK_S
 from ich_node.receive.reading import IMAGE_S, SPARE_S
 from ich_node.store.spool import Spool
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
+
+from fuzz_decoders import FuzzDecoders
 
 ADDRESS, SLOWER, FRAMES = "10.0.0.1", 3, 30
 

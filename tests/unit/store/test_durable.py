@@ -68,3 +68,14 @@ def test_a_full_disk_leaves_the_old_version_and_nothing_else(tmp_path: Path, mon
         durable.replace_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(("above", "expected"), [(0o750, 0o750), (0o770, 0o770)], ids=["one account", "a group"])
+def test_the_group_may_remove_what_lies_in_a_folder_that_it_writes(tmp_path: Path, above: int, expected: int) -> None:
+    tmp_path.chmod(above)
+    before = os.umask(0o027)
+    try:
+        durable.make_shared(tmp_path / "made")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "made").stat().st_mode & 0o777 == expected
