@@ -14,6 +14,7 @@ import os
 import secrets
 import select
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,8 @@ from pathlib import Path
 
 SUFFIX = ".bell"
 RINGS_AT_ONCE = 64  # datagrams taken in one go; more are taken by the next wait
+GROUP_RINGS = 0o770
+"""Mode of a socket in a folder that the group writes: connect(2) asks for write permission, and the umask takes it."""
 GONE = frozenset({errno.ECONNREFUSED, errno.ENOENT})  # nobody holds the socket any more
 
 
@@ -47,6 +50,8 @@ class Bell:
                 self._folder.mkdir(mode=0o750, parents=True, exist_ok=True)
                 with _reachable(self._folder) as folder:
                     channel.bind(f"{folder}/{name}")
+                    if Path(folder).stat().st_mode & stat.S_IWGRP:  # parts with accounts of their own
+                        Path(folder, name).chmod(GROUP_RINGS)
             try:
                 yield Listener(channel)
             finally:

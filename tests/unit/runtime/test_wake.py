@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -86,3 +87,17 @@ def test_without_a_place_for_the_socket_there_are_polls(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with Bell(tmp_path / "file" / "bell").listen() as ear:
         assert not ear.wait(0.01)
+
+
+@pytest.mark.parametrize(("folder", "expected"), [(0o750, 0o750), (0o770, 0o770)], ids=["one account", "a group"])
+def test_the_group_may_ring_where_it_writes_the_folder_whatever_the_umask(
+    tmp_path: Path, folder: int, expected: int
+) -> None:
+    tmp_path.chmod(folder)
+    before = os.umask(0o027)
+    try:
+        with Bell(tmp_path).listen():
+            (ear,) = tmp_path.iterdir()
+            assert ear.stat().st_mode & 0o777 == expected
+    finally:
+        os.umask(before)
