@@ -170,7 +170,7 @@ class Worker:
         started = time.monotonic()
         try:
             analysis = replace(self._analysis(job, what), input_digest=job.input_digest)
-            self._publish(job, analysis)
+            held_s = self._publish(job, analysis)
             log.info(
                 "job_finished",
                 job=job.id,
@@ -179,6 +179,7 @@ class Worker:
                 slices=len(analysis.headers),
                 provider=analysis.provider,
                 seconds=round(time.monotonic() - started, 3),
+                held_s=round(held_s, 3),
             )
         except StoreError:
             raise  # the database is in doubt: exit, and let the next start recover
@@ -225,8 +226,10 @@ class Worker:
                 return identity_alone.of(pipeline.read_headers(paths))
         return identity_alone.headers(job, paths)
 
-    def _publish(self, job: Job, analysis: Analysis) -> None:
+    def _publish(self, job: Job, analysis: Analysis) -> float:
         """Write the results and owe them: durable before the one transaction, in their place within it.
+
+        Returns for how many seconds they then waited for their moment.
 
         A second attempt at the same analysis writes the same bytes: every time in them comes from the job. A STAT that
         went out is never replaced by something milder: then both stand, and the new one says so.
@@ -252,14 +255,16 @@ class Worker:
         owed = route(items, self._config.deliver, priority=analysis.priority, sender=job.calling_ae_title)
         if job.publish_after and (analysis.volume is None or not ends_above_the_head(analysis.volume)):
             self._jobs.hold(job.id, job.created_at + self._config.receive.quiet_period_s)
+        held_s = 0.0
         while True:
             try:
                 self._jobs.publish(job, owed, priority=analysis.priority, refusal=refusal, place=place)
-                return
+                return held_s
             except TooEarly as early:
                 left_s = early.until - self._clock()
                 if left_s > AHEAD_S:
                     raise
+                held_s += max(left_s, SHORTEST_WAIT_S)
                 time.sleep(max(left_s, SHORTEST_WAIT_S))
 
     def _predecessor(self, job: Job) -> Predecessor | None:

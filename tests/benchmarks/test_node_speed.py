@@ -77,6 +77,10 @@ class Study:
             image.PatientID = prefix
             self._images.append(encoded(image))
 
+    def skip(self, count: int) -> None:
+        """Leave out so many of the UIDs."""
+        self._number += count
+
     def send(self, port: int) -> tuple[str, float]:
         """One association that brings all of it; the Study Instance UID, and when the last response came."""
         self._number += 1

@@ -318,14 +318,16 @@ def _confluence(fine: Floats, index: int, brain: Mask, fine_mm: tuple[float, flo
     image, size = fine[index], max(2, round(4 / fine_mm[0]))
     near, far, aside = round(2 / fine_mm[0]), round(9 / fine_mm[0]), round(7 / fine_mm[1])
     middle = 2 * int(np.median(np.nonzero(brain)[1]))
-    mean, brightest = ndimage.uniform_filter(image, size), ndimage.maximum_filter(image, size)
+    left = max(0, middle - aside - size)
+    strip = image[:, left : middle + aside + size + 1]
+    mean, brightest = ndimage.uniform_filter(strip, size), ndimage.maximum_filter(strip, size)
     mean[(brightest >= VESSEL_LIMIT_HU) | (brightest - mean > EVEN_HU)] = 0
     best, row, column = 0.0, 0, 0
     for across in range(max(0, middle - aside), min(2 * brain.shape[1], middle + aside + 1)):
         rows = np.flatnonzero(brain[:, across // 2])
         back = 2 * int(rows[-1]) + 1 if len(rows) else 0
         first = max(0, back - far)
-        line = mean[first : max(0, back - near + 1), across]
+        line = mean[first : max(0, back - near + 1), across - left]
         if line.max(initial=0.0) > best:
             best, row, column = float(line.max()), first + int(line.argmax()), across
     if best < CONFLUENCE_HU:
