@@ -44,9 +44,9 @@ METAL_HU, METAL_ML = 2500, 0.2  # chosen: denser than any bone; more than a clip
 VESSEL_HU, VESSEL_LIMIT_HU = 105, 230  # chosen: blood has 90 at most; from 230 on it is bone
 SPOT_SLICES_MM, SPOTS_PER_CM = 30.0, 2.5
 """Chosen: a hemorrhage or calcifications have few islands, along less of the head."""
-SINUS_HU, SINUS_BRAIN_MM = (68.0, 78.0), 30.0
+SINUS_HU, SINUS_BRAIN_MM = (68.0, 78.0), 45.0
 """Lower quartile and median. Of 55 heads without contrast the highest were 65 and 68, in phantoms with a delayed phase
-the lowest 69 and 80 (docs/gates.md). Less brain than this above the skull base has too much of its bone in it."""
+the lowest 69 and 80 (docs/gates.md). In less brain than this above the skull base there is too much of its bone."""
 CONFLUENCE_HU, CONFLUENCE_BRAIN_MM = 105.0, 60.0
 """In the lower part of a head no more than a slab or two show the sinuses, where they join. No clot is so dense over
 4 mm (it ends at 100 HU); none of 55 heads without contrast, nor of their lower parts, had it."""
@@ -197,7 +197,10 @@ def measure(volume: Volume, slabs: Slabs | None = None) -> Measured:
         arteries_mm=_arteries(fine, blocks, inside, slab_mm, fine_mm),
         brain_mm=float(slab_mm[upper].sum()),
         sinus_hu=_sinus(fine[upper], inside[upper], fine_mm),
-        confluence_hu=max((_confluence(fine, at, inside[at], fine_mm) for at in upper.tolist() if at), default=0.0),
+        confluence_hu=max(
+            (_confluence(fine, at, inside[at], fine_mm) for at in upper.tolist() if 0 < at < len(fine) - 1),
+            default=0.0,
+        ),
         base=len(upper) > 0 and bool(upper[0] > 0),
         noise_hu=noise_hu,
         grain=grain,
@@ -312,8 +315,8 @@ def _sinus(fine: Floats, inside: Mask, fine_mm: tuple[float, float]) -> tuple[fl
 def _confluence(fine: Floats, index: int, brain: Mask, fine_mm: tuple[float, float]) -> float:
     """The brightest 4 mm of a slab within 9 mm of the back inner table, at the midline, that are even and not of bone.
 
-    Bone that lies in a part of the slab goes on in the slab below or above, and that of the vault to the front. So the
-    lowest slab of a scan tells nothing.
+    Bone that lies in a part of the slab goes on in the slab below or above, and that of the vault to the front. So
+    neither the lowest nor the uppermost slab of a scan tells anything.
     """
     image, size = fine[index], max(2, round(4 / fine_mm[0]))
     near, far, aside = round(2 / fine_mm[0]), round(9 / fine_mm[0]), round(7 / fine_mm[1])
@@ -333,10 +336,10 @@ def _confluence(fine: Floats, index: int, brain: Mask, fine_mm: tuple[float, flo
     if best < CONFLUENCE_HU:
         return best
     around = np.s_[max(0, row - size // 2) : row + size // 2, max(0, column - size // 2) : column + size // 2]
-    beside = [fine[at][around].mean() for at in (index - 1, index + 1) if 0 <= at < len(fine)]
+    beside = [fine[at][around].mean() for at in (index - 1, index + 1)]
     island = ndimage.label((image > 0.75 * best) & (image < VESSEL_LIMIT_HU))[0]
     deep_mm = float(np.ptp(np.nonzero(island == island[row, column])[0])) * fine_mm[0]
-    return best if max(beside, default=0.0) < BONE_HU and deep_mm <= EVEN_MM else 0.0
+    return best if max(beside) < BONE_HU and deep_mm <= EVEN_MM else 0.0
 
 
 def _noise(
