@@ -71,9 +71,8 @@ def make_directory(directory: Path) -> None:
 def make_shared(directory: Path) -> None:
     """Create a folder that whoever may write the one above it can remove with all that is in it, whatever the umask."""
     directory.mkdir(mode=DIRECTORY_MODE)
-    above = directory.parent.stat().st_mode
-    if above & stat.S_IWGRP:
-        directory.chmod(SHARED_MODE | above & stat.S_ISGID)
+    if directory.parent.stat().st_mode & stat.S_IWGRP:
+        directory.chmod(SHARED_MODE)  # without the bit for the group, which the units let nobody set
 
 
 def sync_directory(directory: Path) -> None:
