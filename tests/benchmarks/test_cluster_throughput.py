@@ -12,6 +12,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydicom import dcmread
 
 from ich_node.domain.dicom import Instance, Series
 from ich_node.domain.ledger import Owed, ResultInstance, Sent
@@ -34,18 +36,21 @@ from tests.ports import free_port
 WORKERS = (1, 2, 4, 8)
 MODEL_S = float(os.environ.get("ICH_NODE_MODEL_S", "15"))
 """What the stand-in takes for a study: so long that eight workers' own work fits into two cores meanwhile."""
-JOBS_EACH = 4  # a worker does so many: the first begin together, so more would show nothing else
+JOBS_EACH = 6  # a worker does so many, so that the last ones, which end one by one, weigh little
 RESULTS = 6  # of a job: pictures, two reports
 IMAGES = 32
 CLERKS = (1, 2, 4, 8, 16)
 FOR_S = 10.0
 DURABLE = ("-c", "shared_buffers=128MB", "-c", "max_connections=100")
 MODEL = """
+import sys
 import time
+
+sys.path[:0] = PACKAGES
 import numpy as np
 import triton_python_backend_utils as triton
 
-LOGITS, PEAKS = np.array(LOGITS_, np.float32), np.array(PEAKS_, np.float32)
+LOGITS, PEAKS = np.array(LOGITS_, np.float32), np.array(PEAKS_, np.float32)  # of the self-test
 
 
 class TritonPythonModel:
@@ -57,11 +62,11 @@ class TritonPythonModel:
         logits = np.full((count, LOGITS.shape[1]), -6, np.float32)
         cam = np.full((count, LOGITS.shape[1], rows // 16, columns // 16), -6, np.float32)
         if count == len(LOGITS):  # the self-test
-            logits, cam = LOGITS, cam + (PEAKS[:, :, None, None] + 6)
+            logits, cam = LOGITS.copy(), np.float32(PEAKS[:, :, None, None]) + 0 * cam
         else:
             time.sleep(SECONDS)
         arrays = {"logits": logits, "cam": cam, "features": np.zeros((count, 4), np.float32)}
-        tensors = [triton.Tensor(name, np.ascontiguousarray(array)) for name, array in arrays.items()]
+        tensors = [triton.Tensor.from_dlpack(name, np.ascontiguousarray(array)) for name, array in arrays.items()]
         return triton.InferenceResponse(output_tensors=tensors)
 """
 
@@ -80,8 +85,12 @@ def stand_in(folder: Path) -> Iterator[str]:
     text = text.replace("count: 1 kind: KIND_AUTO", f"count: {max(WORKERS)} kind: KIND_CPU")
     (place / "config.pbtxt").write_text(text)
     test = model.manifest.self_test
-    code = MODEL.replace("LOGITS_", repr(test.logits)).replace("PEAKS_", repr(test.cam_peak))
-    (place / "1" / "model.py").write_text(code.replace("SECONDS", str(MODEL_S)))
+    packages = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    said = {"PACKAGES": packages, "LOGITS_": test.logits, "PEAKS_": test.cam_peak, "SECONDS": MODEL_S}
+    code = MODEL
+    for name, value in said.items():
+        code = code.replace(name, repr(value))
+    (place / "1" / "model.py").write_text(code)
     port = free_port()
     command, environment = triton_server.command(folder, "127.0.0.1", port), triton_server.environment()
     with (folder / "log").open("wb") as log, subprocess.Popen(command, env=environment, stderr=log) as server:
@@ -96,8 +105,6 @@ def stand_in(folder: Path) -> Iterator[str]:
 
 def arrived(patients: Patients, state: Path, store: JobStore) -> None:
     """One more study in the spool and in the queue."""
-    from pydicom import dcmread
-
     paths = patients.next()
     headers = [dcmread(path, stop_before_pixels=True) for path in paths]
     uid = str(headers[0].SeriesInstanceUID)

@@ -1,6 +1,6 @@
 """`make cluster`: the long form of the cluster's faults, written as the table in docs/reliability.md.
 
-    python -m tests.cluster.chaos [--out FILE] [--seed N] [--faults 500] [--state DIR]
+    python -m tests.cluster.chaos [--out FILE] [--seed N] [--faults 500] [--longest S] [--state DIR]
 
 As root, with PostgreSQL, tritonserver, DCMTK, Orthanc and iproute2. How far it is goes to stderr; --state keeps
 logs and files for a look. Ends with 1 when anything was lost, doubled, published twice or not ended.
@@ -9,6 +9,7 @@ logs and files for a look. Ends with 1 when anything was lost, doubled, publishe
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import shutil
 import signal
@@ -30,13 +31,14 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="file whose table is replaced")
     parser.add_argument("--seed", type=int, default=1, help="another seed, other moments (1)")
     parser.add_argument("--faults", type=int, default=500, help="how many (500)")
+    parser.add_argument("--longest", type=float, default=math.inf, metavar="S", help="inject for so long at most")
     parser.add_argument("--state", type=Path, help="where it happens; kept (none: a folder that is removed)")
     arguments = parser.parse_args()
     if missing := lacks():
         parser.error(f"this machine lacks {missing}")
     folder = arguments.state or scratch("cluster")
     folder.mkdir(exist_ok=True)
-    found = run(folder, arguments.faults, arguments.seed)
+    found = run(folder, arguments.faults, arguments.seed, longest_s=arguments.longest)
     text = table(found, arguments.seed)
     print(text, flush=True)
     if arguments.out is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import statistics
 import time
@@ -19,7 +20,7 @@ from tests.crash.faults import say
 from tests.crash.scanner import Patients
 
 END_WITHIN_S = 900
-LOOK_EVERY_S = 0.5
+BETWEEN_S = 0.1, 1.0  # two faults: shorter than what most of them take to recover
 
 
 @dataclass
@@ -86,14 +87,17 @@ class Chaos:
         """With how often each comes, relative to the others: a fail-over takes as long as ten kills."""
         self.done = {name: Harm(name) for name in self._kinds}
 
-    def inject(self, faults: int) -> None:
-        """Every kind once, in any order, then at random by its weight."""
+    def inject(self, faults: int, longest_s: float) -> None:
+        """Every kind once, in any order, then at random by its weight; as many as there is time for."""
+        end = time.monotonic() + longest_s
         order = list(self._kinds)
         self._random.shuffle(order)
         weights = [weight for _, weight in self._kinds.values()]
         order = order[:faults] + self._random.choices(list(self._kinds), weights, k=max(0, faults - len(order)))
         for number, name in enumerate(order, start=1):
-            self._wait(0.2, 2.0)
+            self._wait(*BETWEEN_S)
+            if time.monotonic() > end:
+                return
             self._kinds[name][0]()
             self.done[name].count += 1
             self.done[name].healed.append(time.monotonic())
@@ -170,30 +174,26 @@ def _broken(verdict: Verdict) -> list[str]:
     return found + ([f"{verdict.failed} jobs failed"] if verdict.failed else [])
 
 
-def run(folder: Path, faults: int, seed: int, *, scanners: int = 1, longest_pause_s: float = 4.0) -> Found:
-    """A cluster under `faults` faults while scanners send; then everything ends, and is judged."""
+def run(folder: Path, faults: int, seed: int, *, longest_s: float = math.inf, longest_pause_s: float = 4.0) -> Found:
+    """A cluster under `faults` faults while a scanner sends; then everything ends, and is judged."""
     started = time.monotonic()
     with Site(folder) as site:
         patients = Patients(folder / "sent", seed=seed)
-        senders = [Scanner(site, patients, seed + number, longest_pause_s) for number in range(scanners)]
-        for sender in senders:
-            sender.start()
+        scanner = Scanner(site, patients, seed, longest_pause_s)
+        scanner.start()
         chaos = Chaos(site, seed)
-        chaos.inject(faults)
+        chaos.inject(faults, longest_s)
         say("working off the queue")
-        for sender in senders:
-            sender.finish()
+        scanner.finish()
         for role in (*site.roles.values(), site.triton, site.pacs2.process):
             role.wait_ready()
-        series = [paths for sender in senders for paths in sender.series]
-        wait_until_done(site.state_dir, series, time.monotonic() + END_WITHIN_S, site.ask)
-        acknowledged = [path for sender in senders for path in sender.acknowledged]
+        wait_until_done(site.state_dir, scanner.series, time.monotonic() + END_WITHIN_S, site.ask)
         pacs = {"pacs1": site.pacs1, "pacs2": site.pacs2}
         return Found(
             counts={name: harm.count for name, harm in chaos.done.items()},
             recovery_s={name: _recovery(harm.healed, site.pacs1.times) for name, harm in chaos.done.items()},
-            verdicts={name: judge(site.state_dir, acknowledged, one, site.ask) for name, one in pacs.items()},
-            series=len(series),
+            verdicts={name: judge(site.state_dir, scanner.acknowledged, one, site.ask) for name, one in pacs.items()},
+            series=len(scanner.series),
             corrected=_corrected(site),
             told_twice=_told_twice(site),
             in_charge=site.databases.in_charge(),
