@@ -169,6 +169,21 @@ def model_left_out() -> str:
     return table(("figure", "phantoms only, scored on CT-ICH"), rows)
 
 
+def model_one_change() -> str:
+    """What one change does to a short training, as `evaluate.one_change` measured it."""
+    found = _measured("one_change")
+    if found is None:
+        return "Not measured.\n"
+    rows = []
+    for name, arm in found["arms"].items():
+        gains = [
+            f"{arm[f'{of}_auc']:.3f} ({arm[f'{of}_gain'][0]:+.3f} to {arm[f'{of}_gain'][1]:+.3f})"
+            for of in ("slice", "study")
+        ]
+        rows.append((name, f"{arm['patients']}, {arm['bleeding']} bleed", *gains))
+    return table(("arm", "patients", "slice AUC, any (gain)", "study AUC, any (gain)"), rows)
+
+
 def model_rsna() -> str:
     """What the RSNA path takes at the size of the real set, as tests/rsna_dry_run.py measured it."""
     found = _measured("rsna_dry_run")
@@ -181,7 +196,7 @@ TABLES: dict[str, Callable[[], str]] = {
     made.__name__: made
     for made in (
         *(verbs, pacs_answers, rejections, moves, events, model_figures, model_bands, model_anatomy),
-        *(model_stress, model_left_out, model_rsna, model_types, model_rules),
+        *(model_stress, model_left_out, model_one_change, model_rsna, model_types, model_rules),
     )
 }
 

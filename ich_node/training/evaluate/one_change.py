@@ -2,9 +2,9 @@
 
 What did scale, paintings and phantoms contribute, and would neighbouring slices help? Every arm is the second phase
 from the same weights, which saw phantoms only, with the same seed, folds and number of slices; only one thing differs.
-The budget is that of a CPU, a hundredth of the recipe's: the arms may be compared with each other, never with the
-bundle. Networks and predictions are kept in OUT and not made again; folds come one after the other, so that a run that
-was cut short has all arms of the folds that it has.
+The budget is that of a CPU, less than a fiftieth of the recipe's: the arms may be compared with each other, never with the
+bundle. Networks and predictions are kept in OUT and not made again; folds come one after the other, and a run
+that was cut short compares each arm on the folds that it has.
 """
 
 from __future__ import annotations
@@ -191,42 +191,31 @@ def said(paths: Sequence[Path]) -> Said:
     return Said(found["patient"], found["label"], smooth, studies, labels)
 
 
-def figures(arms: Mapping[str, Said]) -> dict[str, dict[str, Any]]:
-    """Of every arm: AUC of "any" by slice and study with the interval of their difference from the recipe's."""
-    base = arms[RECIPE]
+def figures(arm: Said, base: Said) -> dict[str, Any]:
+    """AUC of "any" of an arm by slice and study, and the interval of its gain over `base` on the same patients."""
     names = np.unique(base.patient)
     owner = np.searchsorted(names, base.patient)
     slices_of = [np.flatnonzero(owner == number) for number in range(len(names))]
     rng = np.random.default_rng(0)
-    draws = [rng.integers(len(names), size=len(names)) for _ in range(REPLICATES)]
-    return {name: _figures(arm, base, slices_of, draws) for name, arm in arms.items()}
-
-
-def _figures(
-    arm: Said, base: Said, slices_of: Sequence[npt.NDArray[np.intp]], draws: Sequence[npt.NDArray[np.intp]]
-) -> dict[str, Any]:
     gains: dict[str, list[float]] = {"slice": [], "study": []}
-    for draw in draws:
+    for _ in range(REPLICATES):
+        draw = rng.integers(len(names), size=len(names))
         if len(np.unique(base.study_label[draw, 0])) < 2:
             continue
         gains["study"].append(_auc(arm, draw, "study") - _auc(base, draw, "study"))
         index = np.concatenate([slices_of[number] for number in draw])
         gains["slice"].append(_auc(arm, index, "slice") - _auc(base, index, "slice"))
     counts = np.array([int(arm.label[index, 0].sum()) for index in slices_of])
-    small = (counts > 0) & (counts <= crossval.SMALL_SLICES)
-    use = small | (counts == 0)
-    found: dict[str, Any] = {
+    return {
         "slice_auc": round(_auc(arm, np.arange(len(arm.label)), "slice"), 3),
         "slice_gain": _interval(gains["slice"]),
         "study_auc": round(_auc(arm, np.arange(len(slices_of)), "study"), 3),
         "study_gain": _interval(gains["study"]),
-        "small_study_auc": round(_auc(arm, np.flatnonzero(use), "study"), 3),
-        "studies": len(counts),
+        "patients": len(counts),
         "bleeding": int((counts > 0).sum()),
-        "small": int(small.sum()),
+        "small": int(((counts > 0) & (counts <= crossval.SMALL_SLICES)).sum()),
+        "types": crossval.by_type(arm.label, arm.smooth),
     }
-    found["types"] = crossval.by_type(arm.label, arm.smooth)
-    return found
 
 
 def _auc(arm: Said, index: npt.NDArray[np.intp], of: str) -> float:
@@ -235,12 +224,12 @@ def _auc(arm: Said, index: npt.NDArray[np.intp], of: str) -> float:
 
 
 def _interval(gains: Sequence[float]) -> list[float]:
-    """The middle and the middle 95 % of resampled differences."""
-    return [round(float(value), 3) for value in np.percentile(gains, (50, 2.5, 97.5))]
+    """The bounds of the middle 95 % of resampled gains."""
+    return [round(float(value), 3) for value in np.percentile(gains, (2.5, 97.5))]
 
 
 def main() -> None:
-    """Train and predict what is missing while there are minutes; write the figures of the folds that are whole."""
+    """Train and predict what is missing while there are minutes; write the figures after every network."""
     parser = argparse.ArgumentParser(prog="python -m ich_node.training.evaluate.one_change", description=__doc__)
     parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the data, as `train` has them")
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="where everything is kept")
@@ -251,22 +240,30 @@ def main() -> None:
     torch.set_num_threads(1)
     end = time.monotonic() + arguments.minutes * 60
     bench = Bench(Workshop(arguments.root, arguments.out), arguments.weights)
-    whole = []
     for fold in range(FOLDS):
+        bench.start(fold)
         for name in ARMS:
             if time.monotonic() > end:
-                break
+                return
             bench.predicted(name, fold)
-        else:
-            bench.start(fold)
-            whole.append(fold)
-            _write(bench.shop, whole, arguments.figures)
+            _write(bench.shop, arguments.figures)
 
 
-def _write(shop: Workshop, whole: Sequence[int], path: Path) -> None:
+def _write(shop: Workshop, path: Path) -> None:
+    """The figures of every arm, on the folds that it and the recipe have."""
     folder = shop.out / "one_change"
-    arms = {name: said([folder / f"{name}_{fold}.npz" for fold in whole]) for name in (*ARMS, SHOWN_WRONG, START)}
-    found = {"folds": len(whole), "steps": STEPS, "size": SIZE, "arms": figures(arms)}
+
+    def done(name: str) -> set[int]:
+        return {fold for fold in range(FOLDS) if (folder / f"{name}_{fold}.npz").exists()}
+
+    def of(name: str, folds: set[int]) -> Said:
+        return said([folder / f"{name}_{fold}.npz" for fold in sorted(folds)])
+
+    arms = {}
+    for name in (*ARMS, SHOWN_WRONG, START):
+        if folds := done(name) & done(RECIPE):
+            arms[name] = {"folds": len(folds), **figures(of(name, folds), of(RECIPE, folds))}
+    found = {"steps": STEPS, "slices_a_step": sum(USUAL.values()), "size": SIZE, "arms": arms}
     path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -43,7 +43,7 @@ from ich_node.training.synthesis import scans
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-PHANTOMS_PER_TYPE = 4  # chosen: twenty that bleed and twenty that do not take a quarter of an hour of a CPU
+PHANTOMS_PER_TYPE = 2  # chosen: ten that bleed and ten that do not take minutes of a CPU
 THICKNESS_MM = 5.0  # of a phantom's slices, one beside the other, as most hospitals read heads
 TILT_DEG = 6.0  # chosen: at most, either way; more is one of the changes
 BATCH = 8  # slices at a time
@@ -196,10 +196,10 @@ def plot(sets: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]], path
         at = sorted((nothing, *strengths))
         for (source, found), colour in zip(sets.items(), ("tab:blue", "tab:orange"), strict=True):
             points = [found[UNCHANGED][""] if value == nothing else found[name][f"{value:g}"] for value in at]
-            for which, line in (("slice_auc", "o-"), ("study_auc", "s--")):
-                label = f"{source}, {which.replace('_auc', 's')}"
+            for which, of, line in (("slice_auc", "slices", "o-"), ("study_auc", "studies", "s--")):
+                label = f"{source}, {of}"
                 axis.plot(range(len(at)), [point[which][0] for point in points], line, color=colour, label=label)
-        axis.set_xticks(range(len(at)), ["unchanged" if value == nothing else f"{value:g}" for value in at])
+        axis.set_xticks(range(len(at)), ["as is" if value == nothing else f"{value:g}" for value in at])
         axis.set_title(name, fontsize=9)
         axis.grid(alpha=0.3)
     axes.flat[0].set_ylim(0.5, 1.01)
