@@ -90,6 +90,8 @@ class WorkRows(Rows):
         sites = sorted({row.site or "" for row in first})
         turn = self._turns(db, sites) if len(sites) > 1 else {}
         first.sort(key=lambda row: (turn.get(row.site or "", 0), row.since, row.id))
+        if not self._is_served and first:  # nobody else is at it: SQLite has one writer at a time
+            return int(first[0].id)
         for row in first[:LOOKED_AT]:
             free = sa.select(job.c.id).where(ready, job.c.id == row.id).with_for_update(skip_locked=True)
             if db.execute(free).scalar() is not None:
@@ -101,12 +103,14 @@ class WorkRows(Rows):
 
         A site whose job cost a worker its life lets the others pass for DEATH_TURNS turns.
         """
+        some_died = db.execute(sa.select(job.c.id).where(job.c.died.is_not(None)).limit(1)).first()
+        columns = (job.c.served, job.c.died) if some_died else (job.c.served,)
         turns = {}
         for site in sites:
             mine = job.c.site == site if site else job.c.site.is_(None)
             lasts = [
                 db.execute(sa.select(n).where(mine, n.is_not(None)).order_by(n.desc()).limit(1)).scalar()
-                for n in (job.c.served, job.c.died)
+                for n in columns
             ]
             turns[site] = max(last or 0 for last in lasts)
         return turns
