@@ -56,7 +56,8 @@ def _put_back(files: Sequence[Path], home: Path) -> None:
     home.mkdir(mode=0o750, exist_ok=True)
     for path in files:
         if not (home / path.name).exists():
-            path.rename(home / path.name)
+            with suppress(FileNotFoundError):  # another run was faster
+                path.rename(home / path.name)
     sync_directory(home)
     sync_directory(home.parent)
 

@@ -12,6 +12,7 @@ import pytest
 from ich_node.commands import check
 from ich_node.runtime import config
 from ich_node.runtime.config import Config
+from ich_node.store import shared_disk
 from tests.fake_pacs import BASIC_TEXT_SR, ENHANCED_SR, IMPLICIT, SECONDARY_CAPTURE, FakePacs
 from tests.ports import free_port
 from tests.tls_files import write_certificates
@@ -54,6 +55,15 @@ def test_an_address_that_this_machine_does_not_have_is_found(tmp_path):
 
 def test_a_name_that_no_one_knows_is_found(tmp_path):
     assert not found(configured(tmp_path, receive={"address": "no-such-host.invalid"}), "receive").passed
+
+
+@pytest.mark.parametrize(("options", "words"), [({"soft": ""}, "mounted hard"), ({"hard": ""}, "lookupcache")])
+def test_a_disk_that_can_not_be_shared_is_found(tmp_path, monkeypatch, options, words):
+    monkeypatch.setattr(shared_disk, "mount_of", lambda _: shared_disk.Mount("nfs4", options))
+    store = {"state_dir": str(tmp_path), "shared": True, "database": "postgresql://nobody", "min_free_gb": 1e-9}
+    told = found(configured(tmp_path, store=store), "spool")
+    assert not told.passed
+    assert words in told.detail
 
 
 def test_a_good_certificate_shows_its_names_and_its_end(tmp_path):
