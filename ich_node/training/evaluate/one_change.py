@@ -2,8 +2,8 @@
 
 What did scale, paintings and phantoms contribute, and would neighbouring slices help? Every arm is the second phase
 from the same weights, which saw phantoms only, with the same seed, folds and number of slices; only one thing differs.
-The budget is that of a CPU, less than a fiftieth of the recipe's: the arms may be compared with each other, never with the
-bundle. Networks and predictions are kept in OUT and not made again; folds come one after the other, and a run
+The budget is that of a CPU, less than a fiftieth of the recipe's: the arms may be compared with each other, never with
+the bundle. Networks and predictions are kept in OUT and not made again; folds come one after the other, and a run
 that was cut short compares each arm on the folds that it has.
 """
 
