@@ -82,12 +82,13 @@ class AssemblyRows(LeaseRows):
     def _take_studies(self, db: sa.Connection, study_uids: Collection[str]) -> set[str]:
         if not study_uids:
             return set()
-        wanted = self._insert_new(assembly)
-        taken = wanted.on_conflict_do_update(
-            index_elements=["study_uid"], set_={"receiver": wanted.excluded.receiver}, where=~self._is_assembled()
-        )
         ordered = sorted(study_uids)  # so that no two receivers wait for each other
-        db.execute(taken, [{"study_uid": study_uid, "receiver": self._me} for study_uid in ordered])
+        new = [{"study_uid": study_uid, "receiver": self._me} for study_uid in ordered]
+        db.execute(self._insert_new(assembly).on_conflict_do_nothing(index_elements=["study_uid"]), new)
+        # not within ON CONFLICT: a condition there that looks into another table would look at every study at once
+        free = sa.select(assembly.c.study_uid).where(assembly.c.study_uid.in_(ordered), ~self._is_assembled())
+        orphans = list(db.execute(free.order_by(assembly.c.study_uid).with_for_update()).scalars())
+        db.execute(sa.update(assembly).where(assembly.c.study_uid.in_(orphans)).values(receiver=self._me))
         mine = (assembly.c.receiver == self._me) & assembly.c.study_uid.in_(ordered)
         return set(db.execute(sa.select(assembly.c.study_uid).where(mine)).scalars())
 
