@@ -32,9 +32,10 @@ man: $(VENV)/installed-dev  ## write the man page and the completions of the she
 bench: $(VENV)/installed-dev  ## measure; prints figures, judges none
 	$(BIN)/python -m pytest tests/benchmarks -s --override-ini=addopts= -p no:randomly --timeout=3600
 
-attack: $(VENV)/installed-dev  ## the attack tests in their long form: a million forged identities, scanners' rates under floods
+attack: $(VENV)/installed-dev  ## the attack tests in their long form: a million forged identities, an honest scanner beside each attack
 	ICH_NODE_ATTACK=long $(BIN)/python -m pytest -q -rP tests/integration/test_receive_attacks.py \
 		tests/integration/test_commitment.py tests/integration/test_receive_tls.py tests/unit/dicom/test_identity.py
+	PYTHONPATH=. $(BIN)/python tests/integration/attack_beside.py
 
 deb:  ## a Debian package with its environment: build/ich-node_VERSION_ARCH.deb
 	packaging/deb

@@ -28,7 +28,20 @@ import yaml
 from pydicom import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
-from raw_scu import CT, RawScu, associate_rq, c_store_rq, command_element, dataset, element, item, message, pdu, pdv
+from raw_scu import (
+    ASSOCIATE_AC,
+    CT,
+    RawScu,
+    associate_rq,
+    c_store_rq,
+    command_element,
+    dataset,
+    element,
+    item,
+    message,
+    pdu,
+    pdv,
+)
 
 from ich_node.domain.ledger import Job, JobState
 from ich_node.phantom import head, series
@@ -261,7 +274,8 @@ def rate(port: int, seconds: float) -> float:
 def answer(port: int, state: Path) -> tuple[float, Job]:
     """Send the bleeding head; seconds until its results may go out, and its job."""
     with RawScu(port, 60, SCANNER) as scu:
-        scu.associate(associate_rq(calling=b"CT1"))
+        kind, body = scu.associate(associate_rq(calling=b"CT1"))
+        assert kind == ASSOCIATE_AC, f"PDU {kind} {body.hex()}"
         for ds in bleeding():
             assert scu.store(str(ds.SOPInstanceUID).encode(), _encoded(ds)) == 0
         scu.release()
