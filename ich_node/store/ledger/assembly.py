@@ -84,7 +84,8 @@ class AssemblyRows(LeaseRows):
             return set()
         ordered = sorted(study_uids)  # so that no two receivers wait for each other
         new = [{"study_uid": study_uid, "receiver": self._me} for study_uid in ordered]
-        db.execute(self._insert_new(assembly).on_conflict_do_nothing(index_elements=["study_uid"]), new)
+        same = {"receiver": assembly.c.receiver}  # holds the row: `settle` does not take it away before we are through
+        db.execute(self._insert_new(assembly).on_conflict_do_update(index_elements=["study_uid"], set_=same), new)
         # not within ON CONFLICT: a condition there that looks into another table would look at every study at once
         free = sa.select(assembly.c.study_uid).where(assembly.c.study_uid.in_(ordered), ~self._is_assembled())
         orphans = list(db.execute(free.order_by(assembly.c.study_uid).with_for_update()).scalars())
