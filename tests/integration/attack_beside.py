@@ -273,11 +273,12 @@ def rate(port: int, seconds: float) -> float:
 
 def answer(port: int, state: Path) -> tuple[float, Job]:
     """Send the bleeding head; seconds until its results may go out, and its job."""
+    images = [(str(ds.SOPInstanceUID).encode(), _encoded(ds)) for ds in bleeding()]  # no association waits for this
     with RawScu(port, 60, SCANNER) as scu:
         kind, body = scu.associate(associate_rq(calling=b"CT1"))
         assert kind == ASSOCIATE_AC, f"PDU {kind} {body.hex()}"
-        for ds in bleeding():
-            assert scu.store(str(ds.SOPInstanceUID).encode(), _encoded(ds)) == 0
+        for uid, data in images:
+            assert scu.store(uid, data) == 0
         scu.release()
     sent, store = time.monotonic(), JobStore.open(state)
     try:
