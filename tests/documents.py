@@ -184,6 +184,18 @@ def model_one_change() -> str:
     return table(("arm", "patients", "slice AUC, any (gain)", "study AUC, any (gain)"), rows)
 
 
+def model_healthy() -> str:
+    """What the bundle calls phantoms without hemorrhage, as `evaluate.healthy` measured it."""
+    found = _measured("healthy")
+    if found is None or found["bundle"] != _manifest()["version"]:
+        return "Not measured for this bundle.\n"
+    rows = []
+    for name, said in found["sets"].items():
+        most = sorted(said["p_any"].values())[-3:]
+        rows.append((name, *(str(said[key]) for key in ("ROUTINE", "HIGH", "STAT")), ", ".join(map(str, most))))
+    return table(("heads", "ROUTINE", "HIGH", "STAT", "highest P(any)"), rows)
+
+
 def model_rsna() -> str:
     """What the RSNA path takes at the size of the real set, as tests/rsna_dry_run.py measured it."""
     found = _measured("rsna_dry_run")
@@ -196,7 +208,7 @@ TABLES: dict[str, Callable[[], str]] = {
     made.__name__: made
     for made in (
         *(verbs, pacs_answers, rejections, moves, events, model_figures, model_bands, model_anatomy),
-        *(model_stress, model_left_out, model_one_change, model_rsna, model_types, model_rules),
+        *(model_stress, model_left_out, model_one_change, model_healthy, model_rsna, model_types, model_rules),
     )
 }
 

@@ -101,7 +101,7 @@ def calcify(scene: Scene, rng: np.random.Generator) -> None:
         spots.append((middle.mean(axis=0) + np.array([0, rng.uniform(14, 20), 0])).astype(np.intp))
     for spot in spots:
         if spot is not None:
-            dot(scene, spot, rng.uniform(1, 3.0), rng.uniform(80, 380))
+            dot(scene, spot, rng.uniform(0.8, 2.2), rng.uniform(120, 400))
 
 
 # --- anatomy -------------------------------------------------------------------------------------------------------
@@ -184,17 +184,19 @@ def _cavity(frame: _Frame) -> Mask:
     back = np.where(y > 0, 80 + 4 * np.cos(np.clip(x / 30, -1.5, 1.5)), 80).astype(np.float32)
     half = 66 - 7 * np.clip(-y / 80, 0, 1) ** 2
     egg = (np.abs(x) / half) ** 2.25 + (np.abs(y) / back) ** 2.25 + (np.abs(z) / np.where(z > 0, 68, 66)) ** 2.2 < 1
-    orbit_roof = 10 * np.exp(-(((np.abs(x) - 30) / 16) ** 2) - ((y + 66) / 22) ** 2)
-    front = z > -27 + orbit_roof
-    middle = (z > -46 + 0.012 * (y + 12) ** 2) & (np.abs(x) > 9)
-    narrow = np.clip(-(z + 18) / 44, 0, 1)
-    rear = ((x / (62 - 22 * narrow)) ** 2 + ((y - 36) / (46 - 8 * narrow)) ** 2 < 1) & (z > -62)
+    orbit_roof = 16 * np.exp(-np.hypot((np.abs(x) - 30) / 12, (y + 66) / 20))
+    front = z > -29 + orbit_roof + 0.035 * np.clip(np.abs(x) - 32, 0, None) ** 2
+    # Every floor is a bowl: a level one would fill a thick slice with a mean of bone and brain, which looks like blood.
+    middle = (z > -49 + 0.016 * (y + 12) ** 2 + 0.03 * (np.abs(x) - 34) ** 2) & (np.abs(x) > 9)
+    deep = np.clip(-(z + 16) / 50, 0, 1)
+    rear = ((x / 62) ** 2 + ((y - 36) / 46) ** 2 < (1 - deep**2.5)) & (z > -66)
     rear |= z > -18 - 0.2 * np.clip(np.abs(x) - 40, 0, None)
     ridge = np.exp(-(((y - (24 - 0.5 * np.abs(x))) / 5) ** 2)) * (np.abs(x) > 12)
     petrous = z < -40 + 20 * ridge - 0.1 * np.abs(np.abs(x) - 30)
-    sella = (np.abs(x) < 9) & (y > -22) & (y < -6) & (z > -34)
+    sella = (x / 8) ** 2 + ((y + 14) / 8) ** 2 + ((z + 25) / 9) ** 2 < 1
     clivus = (np.abs(x) <= 12) & (y > -8 - 0.42 * (z + 22))
-    floor = np.where(y < -36, front, np.where(y < 10, middle | sella | clivus | (z > -20), rear))
+    planum = (np.abs(x) < 9) & (y <= -22) & (z > -26)
+    floor = np.where(y < -36, front, np.where(y < 10, middle | planum | sella | clivus | (z > -21), rear))
     floor &= ~(petrous & (ridge > 0.3))
     canal = (x / 15) ** 2 + ((y - 20) / 17) ** 2 < 1
     inside = (egg & floor) | (canal & (z < -40) & (z > -64))
@@ -276,10 +278,10 @@ def _inside(frame: _Frame, cavity: Mask, tissue: npt.NDArray[np.uint8]) -> None:
     rng, x, z = frame.rng, frame.x, frame.z
     depth = distance_mm(~cavity, GRID_MM)
     below = _below_tentorium(frame)
-    fluid_mm = rng.uniform(0.8, 3.2)
+    fluid_mm = rng.uniform(0.8, 3.2) * (1 + 0.5 * np.clip((z - 30) / 30, 0, 1))  # more of it over the vertex
     folds = np.abs(random_field(rng, x.shape, (4.5, 9, 9))) + 0.012 * depth
-    sulcus = (folds < rng.uniform(0.03, 0.14)) & (depth < 17)
-    cortex = (depth < fluid_mm + rng.uniform(4, 5.5)) | ((folds < 0.42) & (depth < 20))
+    sulcus = (folds < rng.uniform(0.08, 0.24)) & (depth < 17)
+    cortex = (depth < fluid_mm + rng.uniform(2, 3.5)) | ((folds < 0.5) & (depth < 32))
     brain = cavity & (depth > fluid_mm) & ~sulcus & (z > -62)
     tissue[brain & ~below & ~cortex] = Tissue.WHITE
     tissue[brain & ~below & cortex] = Tissue.GREY
@@ -322,7 +324,7 @@ def _ventricles(frame: _Frame, tissue: npt.NDArray[np.uint8]) -> None:
 
 def _cisterns(frame: _Frame, cavity: Mask, tissue: npt.NDArray[np.uint8], below: Mask) -> None:
     """Suprasellar, ambient and quadrigeminal cisterns, Sylvian fissures, the gap between the hemispheres."""
-    star = frame.ball((0, -16, -24), (15, 11, 7), 1.2)
+    star = frame.ball((0, -16, -19), (19, 14, 9), 1.2)
     shell = np.abs(np.hypot(frame.x, frame.y - 4) - 14.5) < frame.rng.uniform(1.2, 2.6)
     ambient = shell & (frame.z > -26) & (frame.z < -10) & (frame.y > -12)
     plate = frame.ball((0, 22, -12), (9, 5, 6))
@@ -331,8 +333,10 @@ def _cisterns(frame: _Frame, cavity: Mask, tissue: npt.NDArray[np.uint8], below:
     width = frame.rng.uniform(0.9, 2.4)
     for side in (1, -1):
         fissure |= frame.tube([(side * 20, -18, -24), (side * 36, -20, -14), (side * 44, 0, -4)], width + 0.6)
-        sheet = np.abs(frame.z - (-8 + 0.18 * (frame.y + 20))) < width
-        fissure |= sheet & (side * frame.x > 36) & (frame.y > -30) & (frame.y < 26)
+        lateral = side * frame.x
+        insula = (np.abs(lateral - 40) < 0.5 * width) & (np.abs(frame.y + 8) < 20) & (np.abs(frame.z) < 12)
+        branch = (np.abs(frame.z + 8 - 0.9 * (frame.y + 12)) < 0.8 * width) & (lateral > 39)
+        fissure |= insula | (branch & (frame.y > -30) & (frame.y < 18))
     ring = cavity & (star | ambient | plate | gap | fissure)
     tissue[ring & (frame.z > -60)] = Tissue.CSF
     for side in (1, -1):
@@ -345,11 +349,11 @@ def _dura(frame: _Frame, cavity: Mask, tissue: npt.NDArray[np.uint8], depth: Flo
     """Falx, tentorium and the venous sinuses along them."""
     x, y, z = frame.x, frame.y, frame.z
     free_edge = 22 - 0.10 * np.clip(y, -60, 60) - 10 * (np.abs(y) > 50)
-    falx = (np.abs(x) < 1.0) & cavity & ~below & ((z > free_edge) | ((np.abs(y) > 52) & (z > -12))) & (depth > 0)
+    falx = (np.abs(x) < 0.5) & cavity & ~below & ((z > free_edge) | ((np.abs(y) > 52) & (z > -12))) & (depth > 0)
     above = np.roll(below, 1, axis=0) & ~below
     tent = cavity & above & (np.hypot(x, y - 4) > 17)
     sagittal = (np.abs(x) + 0.8 * depth < 4.5) & cavity & (z > 0) & (depth > 0)
-    torcula = frame.ball((0, 76, -14), (6, 6, 6))
+    torcula = frame.ball((0, 77, -14), (4.5, 4, 5))
     transverse = (depth < 5) & (depth > 0) & (np.abs(z + 18 + 0.2 * np.abs(x)) < 4.5) & (y > 18) & (np.abs(x) > 4)
     tissue[falx | tent] = Tissue.DURA
     tissue[(sagittal | torcula | transverse) & cavity] = Tissue.VENOUS_SINUS

@@ -60,8 +60,8 @@ class Slices:
 
 def density(head: Head, rng: np.random.Generator) -> Floats:
     """HU of a healthy head, float32 [planes, rows, columns]; age, sulci and calcification vary."""
-    grey = rng.uniform(34, 41)
-    white = grey - rng.uniform(5, 10)
+    grey = rng.uniform(37, 43)
+    white = grey - rng.uniform(4, 8)
     fluid = rng.uniform(2, 10)
     hu = _table(rng, grey, white, fluid)[head.tissue]
     _sulci(head, rng, hu, grey, fluid)
@@ -97,7 +97,7 @@ def _table(rng: np.random.Generator, grey: float, white: float, fluid: float) ->
 
 def _sulci(head: Head, rng: np.random.Generator, hu: Floats, grey: float, fluid: float) -> None:
     """Sulci narrower than the age-dependent width are seen as a mixture of cortex and CSF, as in the young."""
-    closed_mm = rng.uniform(0, 3.2) if rng.uniform() < 0.75 else 0.0
+    closed_mm = rng.uniform(0, 2.0) if rng.uniform() < 0.75 else 0.0
     thin = (head.tissue == Tissue.CSF) & (head.sulcus_mm > 0) & (head.depth_mm < 22)
     share = np.clip((head.sulcus_mm[thin] - closed_mm) / 1.5 + 0.25, rng.uniform(0.05, 0.5), 1)
     hu[thin] = (grey - 4) * (1 - share) + fluid * share
@@ -122,7 +122,7 @@ def scan(scene: Scene, protocol: Protocol, rng: np.random.Generator) -> Slices:
 
 def _hardening(head: Head, rng: np.random.Generator) -> Floats:
     """The bright rim that beam hardening leaves under the skull."""
-    rim = rng.uniform(0, 7) * np.exp(-head.depth_mm / rng.uniform(1.5, 4))
+    rim = rng.uniform(0, 5) * np.exp(-head.depth_mm / rng.uniform(1.5, 4))
     return np.asarray(head.intracranial * rim, np.float32)
 
 
