@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -36,14 +35,15 @@ def _missing(what: str) -> None:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Network, Pair]]:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # PostgreSQL's account goes through
+def pair() -> Iterator[tuple[Network, Pair]]:
+    folder = scratch("pair")
+    folder.chmod(0o755)  # PostgreSQL's account goes through it, as it could not through pytest's own
     with Network(["node", "db1", "db2"]) as network:
-        databases = Pair(network, ("db1", "db2"), tmp_path)
+        databases = Pair(network, ("db1", "db2"), folder)
         databases.start()
         yield network, databases
         databases.stop()
+    shutil.rmtree(folder)
 
 
 def test_a_server_that_vanishes_without_a_word_is_given_up_and_the_other_one_is_used(tmp_path, pair):
@@ -51,9 +51,7 @@ def test_a_server_that_vanishes_without_a_word_is_given_up_and_the_other_one_is_
     with network.thread_inside("node"):
         store = JobStore.open(tmp_path, url=databases.url)
         assert store.counts() == {}
-        network.cut(
-            databases.primary.host
-        )  # no reset, no farewell: by TCP's own patience this takes a quarter of an hour
+        network.cut(databases.primary.host)  # no farewell: by TCP's own patience this takes a quarter of an hour
         with pytest.raises(StoreError):
             store.counts()
         databases.fail_over()
