@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -74,10 +75,19 @@ class Cluster:
         self.control("promote")
 
     def kill(self) -> None:
-        """SIGKILL to every process of the server."""
-        with suppress(FileNotFoundError, ProcessLookupError):
+        """SIGKILL to every process of the server, at one moment: none of them answers once this has returned."""
+        try:
             pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-            os.kill(pid, signal.SIGKILL)  # its children see that and end
+            os.kill(pid, signal.SIGSTOP)  # it starts no more of them
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        # a child that is left to itself answers until it next looks for its parent
+        everybody = [pid, *(int(each.name) for each in Path("/proc").glob("[0-9]*") if _stat(int(each.name))[1] == str(pid))]
+        for each in everybody:
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
+        while any(_lives(each) for each in everybody):
+            time.sleep(0.005)
 
     def start(self) -> None:
         """The server on its socket."""
@@ -115,6 +125,20 @@ def url_of(servers: Sequence[Cluster], url: str) -> str:
     """The URL of one of them, for whichever takes writes."""
     hosts = ",".join(str(server.folder) for server in servers)
     return f"{url.replace(str(servers[0].folder), hosts)}&target_session_attrs=read-write"
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process can still act: one that is gone, or dead and not yet buried, cannot."""
+    return _stat(pid)[0] not in "ZX"
+
+
+def _stat(pid: int) -> tuple[str, str]:
+    """Of a process: its state, and the process that started it. Gone: "X" and nobody."""
+    try:
+        state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+    except (FileNotFoundError, ProcessLookupError):
+        return "X", ""
+    return state, parent
 
 
 def _exists(account: str) -> bool:
