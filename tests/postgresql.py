@@ -82,7 +82,10 @@ class Cluster:
         except (FileNotFoundError, ProcessLookupError):
             return
         # a child that is left to itself answers until it next looks for its parent
-        everybody = [pid, *(int(each.name) for each in Path("/proc").glob("[0-9]*") if _stat(int(each.name))[1] == str(pid))]
+        everybody = [
+            pid,
+            *(int(each.name) for each in Path("/proc").glob("[0-9]*") if _stat(int(each.name))[1] == str(pid)),
+        ]
         for each in everybody:
             with suppress(ProcessLookupError):
                 os.kill(each, signal.SIGKILL)
