@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ich_node.domain.dicom import Peer
 from ich_node.runtime.config import CallerConfig, ReceiveConfig
@@ -25,6 +26,8 @@ RESERVED = 0.25
 """The last quarter of the slots is for addresses that have none yet, so that no few peers can take all."""
 TELL_EVERY_S = 60.0
 """A peer's repeated trouble is one line in a minute, counted."""
+MOST_REMEMBERED = 4096
+"""Addresses of which is known how they read and whether they may call: who comes again at once costs no second look."""
 MOST_TOLD = 1024
 """Peers whose trouble is counted at a time; beyond that it is told for all others together."""
 
@@ -59,6 +62,7 @@ TOO_MANY_OF_PEER = Rejection(
 STOPPING = Rejection(2, 3, 1, "the node is stopping")
 
 
+@lru_cache(MOST_REMEMBERED)
 def plain_address(address: str) -> str:
     """An address as written in the configuration: IPv4 also where it comes in IPv6 clothes, no zone."""
     parsed = ipaddress.ip_address(address.partition("%")[0])
@@ -74,9 +78,10 @@ class CallerList:
             (caller, [ipaddress.ip_network(address, strict=False) for address in caller.addresses])
             for caller in callers
         ]
+        self.knows = lru_cache(MOST_REMEMBERED)(self._knows)
+        """Whether anybody at all may call from an address."""
 
-    def knows(self, address: str) -> bool:
-        """Whether anybody at all may call from this address."""
+    def _knows(self, address: str) -> bool:
         parsed = ipaddress.ip_address(plain_address(address))
         return any(parsed in network for _, networks in self._callers for network in networks)
 

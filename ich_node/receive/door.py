@@ -14,6 +14,7 @@ import contextlib
 import hashlib
 import socket
 import ssl
+import struct
 import sys
 import time
 from collections import deque
@@ -49,6 +50,8 @@ STRANGER_S, MOST_STRANGERS = 5.0, 256
 """A stranger's connection is closed after so long, unread and without a thread, so that trying again keeps him busier
 than us; of more than so many the oldest is closed at once."""
 
+NO_LINGERING = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
+
 MakeSocket = Callable[[Association, Stream, bytes], BoundedSocket]
 Contexts = Callable[[Proposal, CallerConfig], list[PresentationContext]]
 
@@ -76,16 +79,16 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom has
         address = plain_address(client_address[0])
         if self.admission.knows(address):
             super().process_request(request, client_address)
+            super().service_actions()  # dead associations, every 60 connections: it holds the interpreter
             return
         self.tell(address, Titles("", "", 1), "address of no caller", "add it to receive.callers if it may send")
         self._strangers.append((time.monotonic() + STRANGER_S, request))
 
     def service_actions(self) -> None:
         """Between two connections: close those of strangers."""
-        super().service_actions()
         now = time.monotonic()
         while self._strangers and (self._strangers[0][0] <= now or len(self._strangers) > MOST_STRANGERS):
-            self.shutdown_request(self._strangers.popleft()[1])
+            _drop(self._strangers.popleft()[1])
 
     def tell(self, address: str, titles: Titles, reason: str, remedy: str) -> None:
         """Log and audit that a connection was turned away, a line a minute for each address and reason."""
@@ -109,12 +112,19 @@ class Server(ThreadedAssociationServer):  # type: ignore[misc]  # pynetdicom has
         BaseServer.shutdown(self)  # pynetdicom's own knows only servers that it started itself
         self.server_close()
         while self._strangers:
-            self.shutdown_request(self._strangers.popleft()[1])
+            _drop(self._strangers.popleft()[1])
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """A connection that failed before its association: no reason to print a traceback."""
         address = plain_address(client_address[0])
         self.tell(address, Titles("", "", 1), f"failed before its association ({type(sys.exception()).__name__})", "")
+
+
+def _drop(connection: socket.socket) -> None:
+    """Close a stranger's connection so that nothing of it stays, in the kernel neither (socket(7): SO_LINGER, 0)."""
+    with contextlib.suppress(OSError):
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGERING)
+    connection.close()
 
 
 class Handler(RequestHandler):  # type: ignore[misc]  # pynetdicom has no types

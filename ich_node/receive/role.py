@@ -13,7 +13,7 @@ from ich_node.receive.commitment import Commitments
 from ich_node.receive.membership import member
 from ich_node.receive.reporting import Reporter
 from ich_node.receive.scp import Scp
-from ich_node.runtime import counters, host, logs, service
+from ich_node.runtime import counters, garbage, host, logs, service
 from ich_node.runtime.config import Config
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import JobStore, open_ledger
@@ -53,6 +53,7 @@ def _receive(config: Config, spool: Spool, jobs: JobStore, name: str | None, sto
         raise IchNodeError(f"cannot listen on {config.receive.address}:{config.receive.port}: {error}") from error
     threading.Thread(target=reporter.run, args=(stop,), name="commitments", daemon=True).start()
     scp.start()
+    garbage.look_seldom()
     service.notify("READY=1", f"STATUS=listening on port {scp.port}")
     threading.Thread(target=_keep_house, args=(config, spool, jobs, stop), name="house-keeping", daemon=True).start()
     try:
