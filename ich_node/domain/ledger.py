@@ -35,7 +35,7 @@ class DeliveryState(StrEnum):
 
 JOB_TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.QUEUED: frozenset({JobState.RUNNING, JobState.INELIGIBLE}),  # claimed · superseded before it ran
-    JobState.RUNNING: frozenset(  # again · publish · give up · superseded before it was published
+    JobState.RUNNING: frozenset(  # again · publish · give up · superseded, or nothing new
         {JobState.QUEUED, JobState.DELIVERING, JobState.FAILED, JobState.INELIGIBLE}
     ),
     JobState.DELIVERING: frozenset({JobState.DONE, JobState.FAILED}),  # every delivery settled · one was refused

@@ -36,6 +36,7 @@ class Why(StrEnum):
     SEVERAL_OWNERS = "several_owners"
     SEVERAL_SERIES = "several_series"
     OTHER_SERIES_ANALYSED = "other_series_analysed"
+    NOTHING_ADDED = "nothing_added"
     TOO_MANY_IMAGES = "too_many_images", "limit"
     SENT_AGAIN = "sent_again"
     DISAGREES = "disagrees"

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pydicom
 from pydicom import Dataset
 
@@ -29,10 +28,11 @@ from ich_node.domain.errors import (
     TooEarly,
     UnusableSeries,
 )
-from ich_node.domain.findings import Analysis, Volume
+from ich_node.domain.findings import Analysis
 from ich_node.domain.ledger import Job, ResultInstance
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer import bundle, identity_alone, lease, pipeline
+from ich_node.infer.air import adds_no_head, ends_above_the_head
 from ich_node.infer.engine import Engine, open_engine
 from ich_node.infer.hands import Hands, OneAtATime
 from ich_node.report import build, files
@@ -51,11 +51,6 @@ from ich_node.store.spool import Spool
 SPACE_WAIT_S = 10.0  # chosen: retention and people take longer to make room than a moment
 SHORTEST_WAIT_S = 0.005  # between two looks at whether results may go out
 LONGEST_RETRY_S = 3600.0  # a reader waits for the answer: an hour is already late
-TISSUE_HU = -300  # between air and fat
-AIR_SHARE = 0.07  # of the largest slice: holders have .01 to .07; of a head, less than 4 mm are left at .07
-LAST_SHARE = 0.4
-"""Of the slice below. Near its top a round head gets smaller in proportion to what is left of it: at half, it would end
-with the next slice. Some room for noise and for the holder."""
 UNREAD = frozenset({Why.HEADERS_TOO_LARGE, Why.NOT_JUDGED})
 """What is told of series whose headers nobody reads again."""
 WORKER_NAME_VARIABLE = "ICH_NODE_WORKER"  # set by ich-node-infer@NAME.service
@@ -119,12 +114,6 @@ def plan(attempts: int, limit: int) -> Analyse | Tell | GiveUp:
     return Tell(attempts - 1) if attempts == limit + 1 else GiveUp(attempts - 1)
 
 
-def ends_above_the_head(volume: Volume) -> bool:
-    """Whether nothing of the head would lie in a slice above the uppermost one, so that no more can be expected."""
-    tissue = [np.count_nonzero(image > TISSUE_HU) for image in volume.hu]  # one by one: there may be a thousand
-    return bool(tissue[-1] <= max(AIR_SHARE * max(tissue), LAST_SHARE * tissue[max(0, len(tissue) - 2)]))
-
-
 class Worker:
     """One worker with its engine, for several threads. clock: Unix seconds; analyse: the story, pipeline.analyse."""
 
@@ -170,6 +159,9 @@ class Worker:
         started = time.monotonic()
         try:
             analysis = replace(self._analysis(job, what), input_digest=job.input_digest)
+            if isinstance(what, Analyse) and self._adds_nothing(job, analysis):
+                self._set_aside(job, Reason(Why.NOTHING_ADDED))
+                return
             held_s = self._publish(job, analysis)
             log.info(
                 "job_finished",
@@ -277,11 +269,22 @@ class Worker:
         named = {item.sent_sop_instance_uid or item.sop_instance_uid for item in owed}
         return Predecessor.of(header for header in headers if header.SOPInstanceUID in named)
 
+    def _adds_nothing(self, job: Job, analysis: Analysis) -> bool:
+        """Whether this job's series was answered, and what came since shows no head: the answer stands as it is.
+
+        Not where an operator wants it all the same: for a retry the attempts begin anew.
+        """
+        if job.predecessor is None or job.revision or job.told is not None or job.claims > job.attempts:
+            return False
+        return adds_no_head(analysis, self.paths(job), self._said_by(job.predecessor))
+
+    def _said_by(self, job_id: int) -> Path:
+        return StateDir(self._config.state_dir).results_of(job_id) / files.RESULT_JSON
+
     def _is_milder(self, analysis: Analysis, job: Job) -> bool:
         """Whether the job that this one corrects said STAT, and this one does not."""
-        earlier = StateDir(self._config.state_dir).results_of(job.predecessor or 0) / "result.json"
         try:
-            said = json.loads(earlier.read_bytes()).get("priority")
+            said = json.loads(self._said_by(job.predecessor or 0).read_bytes()).get("priority")
         except (OSError, ValueError):
             return False
         return bool(said == "STAT" and analysis.priority != "STAT")
@@ -296,6 +299,10 @@ class Worker:
         wait_s = self._patience.wait(job.attempts)
         log.warning("job_retried", job=job.id, attempt=job.attempts, wait_s=round(wait_s, 1), reason=trouble)
         self._leave(self._jobs.retry_later, job, trouble, self._clock() + wait_s)
+
+    def _set_aside(self, job: Job, reason: Reason) -> None:
+        log.info("series_ineligible", series=job.series_uid, images=len(job.sop_instance_uids), reason=str(reason))
+        self._leave(self._jobs.set_aside, job, english(reason))
 
     def _fail(self, job: Job, trouble: str) -> None:
         log.error("job_failed", job=job.id, reason=trouble)

@@ -80,6 +80,11 @@ def words_of(code: Why) -> Words:  # noqa: PLR0911, PLR0912, PLR0915  (a table, 
             return Words(
                 "another series of this study is analysed", "eine andere Serie dieser Untersuchung wird analysiert"
             )
+        case Why.NOTHING_ADDED:
+            return Words(
+                "the series was answered before, and the images that have come since show no head",
+                "die Serie wurde schon beantwortet, und die seither eingetroffenen Bilder zeigen keinen Kopf",
+            )
         case Why.TOO_MANY_IMAGES:
             return Words("there are more than {limit} images", "es sind mehr als {limit} Bilder")
 

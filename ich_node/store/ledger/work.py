@@ -154,6 +154,12 @@ class WorkRows(Rows):
         with self._write() as db:
             _leave(db, claimed, self._moved(JobState.RUNNING, JobState.FAILED, **FREE, trouble=trouble))
 
+    def set_aside(self, claimed: Job, refusal: str) -> None:
+        """Nothing is to be said about a claimed job's images, because `refusal`."""
+        with self._write() as db:
+            said = {"refusal": refusal, "trouble": None}
+            _leave(db, claimed, self._moved(JobState.RUNNING, JobState.INELIGIBLE, **FREE, **said))
+
     def publish(
         self,
         claimed: Job,

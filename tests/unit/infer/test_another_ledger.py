@@ -43,6 +43,9 @@ class ListLedger:
     def fail(self, claimed, trouble):
         self.failed[self._left(claimed).id] = trouble
 
+    def set_aside(self, claimed, refusal):
+        self._left(claimed)
+
     def publish(self, claimed, owed, *, priority, refusal=None, place=None):
         self._left(claimed)
         place()

@@ -247,20 +247,6 @@ def test_a_refusal_is_in_no_hurry_either(work, jobs, settings, clock):
     assert jobs.job(job.id).publish_after == jobs.job(job.id).created_at + settings.receive.quiet_period_s
 
 
-@pytest.mark.parametrize("radius_mm", [86, 87.5, 88.5, 90])
-def test_a_head_has_ended_only_where_a_slice_above_the_uppermost_one_would_miss_it(radius_mm):
-    """A ball in steps of 5 mm, up to its end, on a holder."""
-    heights = np.arange(-60, 91, 5.0)
-    row, column = np.mgrid[-100:101, -100:101]
-    hu = [np.where(row**2 + column**2 < radius_mm**2 - z**2, 40, -1000).astype(np.int16) for z in heights]
-    for image in hu:
-        image[195:, 60:140] = 0
-    for index, height in enumerate(heights):
-        ended = worker.ends_above_the_head(SimpleNamespace(hu=hu[: index + 1]))
-        assert not (ended and height + 5 < radius_mm)
-    assert ended
-
-
 def test_a_job_whose_series_goes_on_is_left_without_an_attempt(work, jobs, settings, clock):
     job = queue(jobs, settings)
 
@@ -279,6 +265,24 @@ def test_what_the_images_do_not_show_is_told_instead_of_an_analysis(work, jobs, 
     assert work(failing(AssertionError("analysed"))).work_once()
     assert jobs.job(row.id).refusal == "images were refused for lack of space"
     assert jobs.job(row.id).priority is None
+
+
+def test_a_series_that_was_answered_is_not_answered_again_for_images_without_a_head(work, jobs, settings, monkeypatch):
+    first = queue(jobs, settings)
+    one = work(positive)
+    one.work_once()
+    series_ = series_of(first)
+    more = replace(series_.instances[0], sop_instance_uid="1.2.3.99")
+    late = jobs.enqueue(replace(series_, instances=(*series_.instances, more)))
+    monkeypatch.setattr(worker, "adds_no_head", lambda analysis, paths, said: said.exists())
+    one.work_once()
+    row = jobs.job(late.id)
+    assert (row.state, row.predecessor) == (JobState.INELIGIBLE, first.id)
+    assert "show no head" in row.refusal
+    assert not jobs.deliveries(late.id)
+    jobs.retry(late.id)  # a person wants it all the same
+    one.work_once()
+    assert jobs.job(late.id).state is JobState.DELIVERING
 
 
 def series_of(job):
