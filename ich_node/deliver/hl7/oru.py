@@ -166,6 +166,9 @@ def _observations(result: Mapping[str, Any], header: Mapping[str, str], config: 
         label = finding["label"]
         code = f"ICH-{label.upper()}^Intracranial hemorrhage, {label}^99ICHNODE"
         present = bool(finding["present"])
+        if finding.get("also_possible"):  # neither, and no number: 98 % would be read as a finding of its own
+            yield {"2": "ST", "3": code, "5": "not told apart from another type"}
+            continue
         side = f", {finding['laterality']}" if present and finding.get("laterality") else ""
         words = f"{'present' if present else 'absent'}{side}"
         yield {"2": "ST", "3": code, "5": words, "8": "A" if present else "N"}

@@ -289,7 +289,7 @@ def _page(analysis: Analysis, content: Content, side: int) -> summary_page.Page:
     rows = [
         summary_page.Row(
             answer.name,
-            answer.probability,
+            None if answer.also_possible else answer.probability,
             answer.threshold,
             answer.percent,
             answer.present,

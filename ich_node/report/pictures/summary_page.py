@@ -42,10 +42,10 @@ TONES: dict[Tone, tuple[Colour, Colour]] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One type in the table. where: side and site; probability 0..1 draws the bar, `shown` is its text."""
+    """One type in the table. where: side and site; probability 0..1 draws the bar, None none; `shown` is its text."""
 
     name: str
-    probability: float
+    probability: float | None
     threshold: float
     shown: str
     present: bool
@@ -238,7 +238,7 @@ class _Sheet:
         self._write(fitted(TextLine(row.name, 14 * u, ink, weight, 92), stops[1] - stops[0] - 6 * u), stops[0], y, "lm")
         left, right = stops[1], stops[2] - 46 * u
         self._draw.rounded_rectangle([left, y - 4 * u, right, y + 4 * u], radius=4 * u, fill=TRACK)
-        end = left + max(0.0, min(1.0, row.probability)) * (right - left)
+        end = left + max(0.0, min(1.0, row.probability or 0.0)) * (right - left)
         if end - left >= 1:
             self._draw.rounded_rectangle(
                 [left, y - 4 * u, max(end, left + 3 * u), y + 4 * u],

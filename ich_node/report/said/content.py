@@ -38,7 +38,8 @@ BESIDE_THE_BRAIN = ("epidural", "subdural", "subarachnoid")
 class Answer:
     """The answer on one label.
 
-    percent: the probability as people read it; percent_value: 0..100 with one decimal, for a measurement.
+    percent: the probability as people read it; percent_value: 0..100 with one decimal, for a measurement. Of a type
+    that is also possible no number is shown: 98 % beside it would be read as a finding of its own.
     site, laterality: codes, only when present (and, for the side, when sure). where, where_first (with the likeliest
     place alone), slices, slice_range, images, strongest and extent are words, empty when absent or not known; images:
     the numbers that a viewer shows for slice_range. text: all of it, a line per sentence.
@@ -259,8 +260,8 @@ def _explanation(answers: tuple[Answer, ...], words: Wording, limits: str) -> st
     likeliest_first = sorted(present, key=lambda answer: -answer.probability)
     types = [_type(answer) for answer in likeliest_first if answer.label != "any"]
     found = "; ".join(types) if types else " ".join(_sentences(words.type_unsure, present[0].where))
-    possible = ", ".join(f"{answer.name.lower()} {answer.percent}" for answer in answers if answer.also_possible)
-    more = words.also_possible.format(types=possible) if possible else ""
+    possible = words.either.join(answer.name.lower() for answer in answers if answer.also_possible)
+    more = (words.instead if types else words.uncertain).format(types=possible) if possible else ""
     return " ".join(_sentences(found, more)) if more else found
 
 
@@ -283,6 +284,7 @@ def _answer(finding: Finding, analysis: Analysis, words: Wording) -> Answer:
     verdict = words.present if finding.present else words.possible if finding.also_possible else words.absent
     probability = words.probability.format(percent=percent)
     limit = words.threshold.format(percent=threshold_percent)
+    believed = "" if finding.also_possible else f", {probability} ({limit})"
     name = words.labels[finding.label]
     peak = words.strongest.format(where=strongest) if strongest else ""
     shown = words.viewer.format(images=images) if images else ""
@@ -294,7 +296,7 @@ def _answer(finding: Finding, analysis: Analysis, words: Wording) -> Answer:
         also_possible=finding.also_possible,
         verdict=verdict,
         probability=finding.probability,
-        percent=percent,
+        percent="–" if finding.also_possible else percent,
         percent_value=round(100 * finding.probability, 1),
         threshold=threshold,
         threshold_percent=threshold_percent,
@@ -308,7 +310,7 @@ def _answer(finding: Finding, analysis: Analysis, words: Wording) -> Answer:
         images=images,
         strongest=strongest,
         extent=extent,
-        text=LINE_BREAK.join(_sentences(f"{name}: {verdict}, {probability} ({limit})", where, place, extent)),
+        text=LINE_BREAK.join(_sentences(f"{name}: {verdict}{believed}", where, place, extent)),
     )
 
 

@@ -61,7 +61,9 @@ class Wording:
     series: str
     looked_at: str
     possible: str
-    also_possible: str
+    instead: str
+    uncertain: str
+    either: str
     viewer: str
     more: str
     band: str
@@ -134,8 +136,10 @@ ENGLISH = Wording(
     },
     series="Series {number}",
     looked_at="Read: {count} slices of {thickness} mm, {height} mm from foot to head end.",
-    possible="also possible",
-    also_possible="Also possible: {types}.",
+    possible="not told apart",
+    instead="The same blood might be {types} instead.",
+    uncertain="It might be {types}.",
+    either=" or ",
     viewer="(images {images} in the viewer)",
     more="! More warnings stand in the text report.",
     band="{priority} and above: from {threshold}, sensitivity {sensitivity}, specificity {specificity}",
@@ -228,8 +232,10 @@ GERMAN = Wording(
     },
     series="Serie {number}",
     looked_at="Gelesen: {count} Schichten von {thickness} mm, {height} mm vom Fuß- bis zum Kopfende.",
-    possible="auch möglich",
-    also_possible="Auch möglich: {types}.",
+    possible="nicht unterschieden",
+    instead="Dasselbe Blut könnte stattdessen {types} sein.",
+    uncertain="Sie könnte {types} sein.",
+    either=" oder ",
     viewer="(Bilder {images} im Viewer)",
     more="! Weitere Warnungen stehen im Textbericht.",
     band="{priority} und höher: ab {threshold}, Sensitivität {sensitivity}, Spezifität {specificity}",

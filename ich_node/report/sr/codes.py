@@ -90,7 +90,6 @@ PRIORITY = _code("260870009", "SCT", "Priority")
 
 PRESENT = _code("52101004", "SCT", "Present")  # CID 240
 ABSENT = _code("272519000", "SCT", "Absent")
-INDETERMINATE = _code("82334004", "SCT", "Indeterminate")  # CID 4220
 QUALITATIVE_EVALUATIONS = _code("C0034375", "UMLS", "Qualitative Evaluations", Origin.SCHEME)  # TID 1500 row 12
 SUMMARY = _code("121111", "DCM", "Summary")
 PROCESSING_SUMMARY = _code("111017", "DCM", "CAD Processing and Findings Summary")

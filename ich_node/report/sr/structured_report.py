@@ -105,8 +105,14 @@ def _procedure() -> Coded:
 
 
 def _label_groups(context: ReportContext, content: Content) -> Iterable[Container]:
-    """TID 1501: one group per label, with its answer; that of "any" carries the priority."""
+    """TID 1501: one group per label, with its answer; that of "any" carries the priority.
+
+    A type that is also possible has none: it is neither present nor absent, and any number would be read as a finding.
+    The summary names it.
+    """
     for answer in content.answers:
+        if answer.also_possible:
+            continue
         children = [
             *_tracking(context, f"ICH {answer.label}", answer.label),
             *_said(context, answer, answer.site, answer.laterality),
@@ -133,9 +139,7 @@ def _said(context: ReportContext, answer: Answer, site: Code | None, side: Code 
 
 
 def _verdict(answer: Answer) -> Coded:
-    """Present, absent, or a type that is possible beside the one that explains the same blood."""
-    verdict = codes.PRESENT if answer.present else codes.INDETERMINATE if answer.also_possible else codes.ABSENT
-    return Coded(answer.finding, verdict)
+    return Coded(answer.finding, codes.PRESENT if answer.present else codes.ABSENT)
 
 
 def _measured(context: ReportContext, answer: Answer) -> Iterator[Number]:

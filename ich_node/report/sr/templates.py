@@ -52,7 +52,7 @@ class Template:
 
 
 _CONTAINS, _OBSERVED, _MODIFIES = "CONTAINS", "HAS OBS CONTEXT", "HAS CONCEPT MOD"
-_ANSWERS = (codes.PRESENT, codes.ABSENT, codes.INDETERMINATE)
+_ANSWERS = (codes.PRESENT, codes.ABSENT)
 
 CONTEXT = (
     Row("CODE", _MODIFIES, codes.LANGUAGE, tuple(codes.LANGUAGES.values())),  # TID 1204

@@ -67,6 +67,14 @@ def test_findings_are_observations_with_flags():
     assert {str(o[11]) for o in message["OBX"]} == {"P"}
 
 
+def test_a_type_that_is_not_told_apart_is_neither_present_nor_absent_and_has_no_number():
+    possible = {"label": "epidural", "probability": 0.98, "present": False, "also_possible": True, "laterality": None}
+    message, data = built({"findings": [possible]})
+    said = {str(o[3]).split("^")[0]: (str(o[5]), str(o[8]) if len(o) > 8 else "") for o in message["OBX"]}
+    assert said["ICH-EPIDURAL"] == ("not told apart from another type", "")
+    assert "ICH-EPIDURAL-P" not in said and b"98" not in data
+
+
 def test_it_is_valid_by_the_structure_of_the_version():
     _, data = built()
     parsed = parse_message(data.decode(), find_groups=True)

@@ -130,9 +130,10 @@ def test_a_type_beside_the_one_that_explains_its_blood_is_also_possible_and_no_f
         for f in analysis.findings
     )
     page = said(findings=findings)
-    assert page.explanation == "Intraparenchymal 96% (right, parietal lobe). Also possible: epidural 62%."
+    assert page.explanation == "Intraparenchymal 96% (right, parietal lobe). The same blood might be epidural instead."
     epidural = next(answer for answer in page.answers if answer.label == "epidural")
-    assert (epidural.present, epidural.verdict, epidural.site, epidural.where) == (False, "also possible", None, "")
+    assert (epidural.present, epidural.verdict, epidural.site, epidural.where) == (False, "not told apart", None, "")
+    assert (epidural.percent, epidural.text) == ("–", "Epidural: not told apart.")  # no number that reads as a finding
 
 
 def test_the_image_number_of_the_viewer_stands_beside_our_count():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 
 import numpy as np
@@ -72,6 +73,28 @@ def test_options_add_their_objects_at_the_end():
         "1.2.840.10008.5.1.4.1.1.30",
         "1.2.840.10008.5.1.4.1.1.11.1",
     ]
+
+
+def test_a_type_that_is_not_told_apart_has_no_number_and_no_group_of_its_own():
+    analysis = make_analysis("positive", **SMALL)
+    findings = tuple(
+        dataclasses.replace(f, probability=0.877, also_possible=True) if f.label == "epidural" else f
+        for f in analysis.findings
+    )
+    results = build.results(
+        dataclasses.replace(analysis, findings=findings),
+        options=ReportConfig(),
+        device_name="ICHNODE",
+        made_at=MADE_AT,
+        predecessor=None,
+    )
+    (measured,) = [each for each in results.objects if each.SOPClassUID == codes.COMPREHENSIVE_3D_SR]
+    items = list(sr_rules.walk(measured))
+    named = [item.TextValue for item in items if item.ValueType == "TEXT"]
+    assert "ICH subdural" in named and "ICH epidural" not in named
+    numbers = [item.MeasuredValueSequence[0].NumericValue for item in items if item.ValueType == "NUM"]
+    assert numbers and 87.7 not in numbers
+    assert "88" not in text_of(results) and "might be epidural instead" in text_of(results)
 
 
 def test_every_object_has_a_name_of_its_own():
