@@ -180,8 +180,9 @@ class Arrivals:
         growing = self.series.get(series_uid or "")
         if series_uid is None or growing is None:  # nothing of it has been taken yet
             missed = self._missed.setdefault(series_uid or association, {})
-            missed[sop_instance_uid] = (peer, for_space)
-            if len(missed) > MOST_REFUSED or len(self._missed) > MOST_REFUSED:
+            if len(missed) < MOST_REFUSED:
+                missed[sop_instance_uid] = (peer, for_space)
+            if len(self._missed) > MOST_REFUSED:
                 del self._missed[next(iter(self._missed))]
             return
         self._mark_refused(growing, series_uid, sop_instance_uid, peer, for_space)
@@ -208,6 +209,7 @@ class Arrivals:
 
     def _end(self, association: Hashable, released: bool, now: float) -> None:
         self._latest.pop(association, None)
+        self._missed.pop(association, None)  # the next one may bear its number
         for series_uid in self._brought.pop(association, ()):
             if growing := self.series.get(series_uid):
                 growing.looked = False

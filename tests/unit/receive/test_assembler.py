@@ -24,6 +24,7 @@ from ich_node.domain.dicom import AETitle, Peer, input_digest
 from ich_node.domain.errors import StoreError, Superseded, TooEarly
 from ich_node.domain.ledger import Job, JobState, Owed, ResultInstance, hashed
 from ich_node.phantom.series import build_series
+from ich_node.receive import arrivals as arrivals_module
 from ich_node.receive import assembler as assembler_module
 from ich_node.receive import owners as owners_module
 from ich_node.receive import reading as reading_module
@@ -605,6 +606,26 @@ def test_images_refused_before_the_first_one_was_taken_count_as_well(node: Node)
     node.send(head()[4:])
     node.after(30)
     assert [job.told for _, job in node.answers] == ["refused_for_space"]
+
+
+def test_what_an_association_was_refused_says_nothing_of_the_next_one_that_bears_its_number(node: Node) -> None:
+    node.refuse(head("1.6.1", "1.6")[0], series=False)
+    node.release()
+    node.send(head())
+    node.after(15)
+    assert [job.told for job in node.rows()] == [None]
+
+
+def test_who_is_refused_without_end_is_not_remembered_instead_of_others(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arrivals_module, "MOST_REFUSED", 8)
+    node.refuse(head()[0])
+    for image in head("1.6.1", "1.6"):
+        node.refuse(image, association=2, sender=STRANGER, series=False)
+    node.send(head()[1:])
+    node.after(30)
+    assert [job.told for job in node.rows()] == ["refused_for_space"]
 
 
 def test_a_restart_remembers_what_was_refused(node: Node) -> None:
