@@ -129,7 +129,7 @@ class Together:
         self._alive = self._ledger.receivers()
         lost = self.held - self._ledger.assembled()
         self._forget(lost)
-        self._end_associations_of_the_dead()
+        self._end_what_is_over()
         if orphans := self._ledger.orphans():
             self._take(self._ledger.acquire(orphans))
         self._next_keep_up_s = self._clock() + KEEP_UP_S
@@ -159,7 +159,7 @@ class Together:
             self.held |= new
             self._stirred.update(dict.fromkeys(new, self._clock()))
             self._tell(rows)
-            self._end_associations_of_the_dead()
+            self._end_what_is_over()
 
     def _forget(self, study_uids: Collection[str]) -> None:
         self.held.difference_update(study_uids)
@@ -199,9 +199,12 @@ class Together:
         if row.ended_at is not None and (before is None or before.ended_at is None):
             yield self._here(row.ended_at), 3, _call(hear.ended, association, row.released, self._here(row.ended_at))
 
-    def _end_associations_of_the_dead(self) -> None:
+    def _end_what_is_over(self) -> None:
+        """End associations of the dead, and ours that had ended before their study became ours."""
+        open_here = set(self._associations.values())
         for key, row in list(self._told.items()):
-            if row.ended_at is None and row.receiver != self._me and row.receiver not in self._alive:
+            is_open = row.association in open_here if row.receiver == self._me else row.receiver in self._alive
+            if row.ended_at is None and not is_open:
                 self._told[key] = replace(row, ended_at=self._ledger.now())
                 self._arrivals.ended(self._name(row.receiver, row.association), released=False)
 

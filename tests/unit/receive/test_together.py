@@ -200,6 +200,18 @@ def test_the_other_receiver_takes_over_from_one_that_dies(hospital: Hospital, wh
     assert [len(job.sop_instance_uids) for job in hospital.jobs() if job.state is JobState.QUEUED] == [32]
 
 
+def test_an_association_that_ended_in_the_moment_of_a_takeover_is_not_waited_for(hospital: Hospital) -> None:
+    hospital.one.store(head()[:16])
+    hospital.after(2)
+    hospital.two.store(head()[16:])
+    hospital.after(2)
+    hospital.kill(hospital.one)
+    hospital.now += 60
+    hospital.two.release()
+    hospital.after(2 * QUIET_S + 1)
+    assert images_of(hospital) == [32]
+
+
 def test_what_only_the_dead_receiver_had_is_answered(hospital: Hospital) -> None:
     hospital.one.send(head())
     hospital.kill(hospital.one)
