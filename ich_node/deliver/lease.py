@@ -39,8 +39,8 @@ class Leased:
 
     @property
     def last_sign_of_life(self) -> float:
-        """That of the part while it works; see Part."""
-        return self._part.last_sign_of_life if self._working else self._seen_alive
+        """That of the part while it works, or of the moment when it began; see Part."""
+        return max(self._part.last_sign_of_life, self._seen_alive) if self._working else self._seen_alive
 
     def interrupt(self) -> None:
         """See Part."""
