@@ -132,10 +132,17 @@ class Hands:
     def _is_alone(self, job: Job) -> bool:
         if job.attempts > 1:
             return True
-        sizes = (path.stat().st_size for path in self._worker.paths(job) if path.exists())
-        return sum(sizes) > LARGE_BYTES
+        return sum(map(_size, self._worker.paths(job))) > LARGE_BYTES
 
     @contextmanager
     def _taken(self) -> Iterator[None]:
         with self._free:
             yield
+
+
+def _size(path: Path) -> int:
+    """Of a file; 0 when it is gone, or on a disk that fails: whoever reads it says so."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
