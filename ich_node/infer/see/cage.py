@@ -62,14 +62,18 @@ class Child(caged.Child):
             raise RuntimeError("the decoder process does not start") from error
 
     def ask(self, question: Question, frame: bytes) -> npt.NDArray[Any] | None:
-        """The values of a frame, None when the decoder refuses; EOFError or OSError when the process is lost."""
+        """The values of a frame, None when the decoder refuses.
+
+        EOFError or OSError when the process is lost, ValueError when it says what it must not: what follows would be
+        taken for the answer to the next question.
+        """
         self.send(question, frame, question["cpu_s"])
         answer = self.line(4096)
         if not answer:
             return None
         dtype, (rows, columns) = np.dtype(answer["dtype"]), answer["shape"]
         if dtype.kind not in "iu" or (rows, columns) != (question["rows"], question["columns"]):
-            return None
+            raise ValueError("these are not the pixels that were asked for")
         return np.frombuffer(self.data(rows * columns * dtype.itemsize), dtype).reshape(rows, columns)
 
 

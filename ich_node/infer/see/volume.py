@@ -185,6 +185,8 @@ def _read(slices: list[tuple[Image, Plane]], reasons: Counter[Reason]) -> Places
 
 def _like_neighbours(slices: list[tuple[Image, Plane]], hu: Hu, reasons: Counter[Reason]) -> Places:
     """Slices and HU without those that are blank, or that another rescale made no HU, between others that are."""
+    if len(slices) < 2:
+        return slices, hu
     air = np.array([np.mean(image[::8, ::8] < AIR_BELOW_HU) for image in hu])
     beside = np.array([np.median(np.delete(air[max(0, at - 2) : at + 3], min(at, 2))) for at in range(len(air))])
     below, above = np.concatenate([[1], air[:-1]]), np.concatenate([air[1:], [1]])

@@ -161,6 +161,17 @@ def test_an_answer_of_another_shape_is_not_taken(one):
         one.decode(question(rle(7), rows=64), rle(7), cage.Budget())
 
 
+@pytest.mark.parametrize("lie", [{"dtype": "<i2", "shape": [3, 3]}, {"dtype": "<f4", "shape": [128, 128]}])
+def test_a_child_that_answers_something_else_is_not_asked_again(one, monkeypatch, lie):
+    """What it sends behind that would be taken for the answer to the next frame."""
+    one.decode(question(rle(7)), rle(7), cage.Budget())
+    monkeypatch.setattr(cage.Child, "line", lambda _child, _most: lie)
+    with pytest.raises(UnusableSeries):
+        one.decode(question(rle(7)), rle(7), cage.Budget())
+    monkeypatch.undo()
+    assert one.decode(question(rle(8)), rle(8), cage.Budget())[0, 0] == 8
+
+
 def test_a_caged_process_opens_creates_removes_and_reaches_nothing(tmp_path):
     kept = tmp_path / "kept"
     kept.write_text("kept")

@@ -8,6 +8,7 @@ import shutil
 import struct
 import tracemalloc
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import imagecodecs
@@ -43,6 +44,7 @@ from ich_node.dicom.part10 import MOST_ITEMS
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see import pixels
+from ich_node.infer.see import volume as volume_module
 from ich_node.infer.see.crop import turn_of
 from ich_node.infer.see.volume import read_volume
 from ich_node.phantom.enhanced import build_enhanced
@@ -164,6 +166,12 @@ def test_headers_come_in_slice_order_without_pixels(series):
     assert [header.SOPInstanceUID for header in volume.headers] == list(volume.sop_instance_uids)
     assert all("PixelData" not in header for header in volume.headers)
     assert volume.headers[0].InstanceNumber == 1 and volume.frame_numbers is None
+
+
+def test_a_single_slice_has_no_neighbours_to_be_unlike():
+    single, reasons = HEAD.hu[:1], Counter()
+    assert volume_module._like_neighbours([object()], single, reasons)[1] is single
+    assert not reasons
 
 
 def test_columns_that_are_wider_than_rows_keep_their_spacing(tmp_path):
