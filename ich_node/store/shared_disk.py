@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -40,7 +41,7 @@ def mount_of(folder: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> Mo
     resolved, found, longest = folder.resolve(), Mount("unknown", {}), -1
     for line in mountinfo.read_text().splitlines():
         before, _, after = line.partition(" - ")
-        point = before.split()[4].encode().decode("unicode_escape")  # a blank is written \040
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split()[4])  # a blank is \040
         kind, _, options = after.split(" ", 2)
         if resolved.is_relative_to(point) and len(point) >= longest:
             longest = len(point)

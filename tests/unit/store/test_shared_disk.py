@@ -19,6 +19,7 @@ MOUNTINFO = """\
 40 22 0:40 / /srv rw,relatime - tmpfs tmpfs rw
 41 40 0:41 / /srv/with\\040blank rw,relatime - nfs4 server:/x rw,hard
 42 22 0:42 / /over rw - ext4 /dev/sdb rw
+44 22 0:44 / /größe rw - nfs4 server:/y rw,soft
 43 42 0:43 / /over rw - overlay overlay rw,lowerdir=/a:/b
 """
 
@@ -26,8 +27,8 @@ MOUNTINFO = """\
 def test_the_mount_of_a_folder_is_the_longest_and_the_last(tmp_path: Path) -> None:
     table = tmp_path / "mountinfo"
     table.write_text(MOUNTINFO)
-    kinds = {path: mount_of(Path(path), table).kind for path in ("/var", "/srv/x", "/srv/with blank/y", "/over/z")}
-    assert kinds == {"/var": "ext4", "/srv/x": "tmpfs", "/srv/with blank/y": "nfs4", "/over/z": "overlay"}
+    expected = {"/var": "ext4", "/srv/x": "tmpfs", "/srv/with blank/y": "nfs4", "/over/z": "overlay", "/größe": "nfs4"}
+    assert {path: mount_of(Path(path), table).kind for path in expected} == expected
 
 
 @pytest.mark.parametrize(
