@@ -5,15 +5,20 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import sqlalchemy as sa
 
 from ich_node.domain.dicom import Instance, Series
 from ich_node.domain.errors import StoreError
 from ich_node.domain.ledger import JobState, Owed, ResultInstance, Sent
+from ich_node.store.ledger import postgresql
 from ich_node.store.ledger.jobs import JobStore
 from tests.postgresql import Cluster, cluster
 
@@ -137,6 +142,26 @@ def test_a_server_that_is_restarted_loses_nothing_and_the_same_ledger_goes_on(tm
         store.publish(claimed, [], priority=None, refusal="why")
         assert store.counts() == {"done": 1, "queued": 1}
         store.close()
+
+
+def test_a_server_that_is_away_is_asked_for_the_time_seldom():
+    asked = []
+
+    class Engine:
+        """Answers once, then it is away."""
+
+        def connect(self):
+            asked.append(1)
+            if len(asked) > 1:
+                raise sa.exc.OperationalError("connect", None, Exception("timeout expired"))
+            return nullcontext(SimpleNamespace(execute=lambda _: SimpleNamespace(scalar_one=lambda: time.time() + 500)))
+
+    clock = postgresql.ServerClock(Engine())
+    assert clock() - time.time() == pytest.approx(500, abs=60)
+    clock._next_s = 0.0
+    times = [clock() - time.time() for _ in range(100)]
+    assert times == [pytest.approx(500, abs=60)] * 100
+    assert len(asked) == 2
 
 
 def test_results_come_back_from_their_files_and_their_ids_are_not_given_again(tmp_path, url):

@@ -28,6 +28,8 @@ ten seconds, a third of a lease. By TCP's own patience whoever waited for it wou
 not see that another server has taken its place."""
 STATEMENT_TIMEOUT_MS = 30_000  # as long as SQLite waits for a lock: only a hanging server takes this long
 CLOCK_EVERY_S = 60.0  # the two clocks drift apart by less than a hundredth of a second meanwhile
+CLOCK_AGAIN_S = 15.0
+"""A server that is away is asked so seldom: each time whoever wants to know the time waits for CONNECT_TIMEOUT_S."""
 SCHEMA_LOCK = 1_229_145_166  # "ICHN": one role at a time makes or migrates the schema
 
 
@@ -56,22 +58,25 @@ class ServerClock:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
         self._ahead_s = 0.0
-        self._asked_at: float | None = None
+        self._known = False
+        self._next_s = 0.0  # time.monotonic()
         self._lock = threading.Lock()
 
     def __call__(self) -> float:
         with self._lock:
-            if self._asked_at is None or time.monotonic() - self._asked_at > CLOCK_EVERY_S:
+            if not self._known or time.monotonic() >= self._next_s:
                 self._ask()
         return time.time() + self._ahead_s
 
     def _ask(self) -> None:
+        again_s = CLOCK_AGAIN_S
         with suppress(sa.exc.SQLAlchemyError):  # the next statement says so; meanwhile the last answer counts
             with self._engine.connect() as db:
                 before = time.time()
                 now = db.execute(sa.select(sa.extract("epoch", sa.func.clock_timestamp()))).scalar_one()
                 self._ahead_s = float(now) - (before + time.time()) / 2
-            self._asked_at = time.monotonic()
+            self._known, again_s = True, CLOCK_EVERY_S
+        self._next_s = time.monotonic() + again_s
 
 
 class Bell:
