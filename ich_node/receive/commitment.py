@@ -163,7 +163,8 @@ class Commitments:
             except FileNotFoundError:
                 continue
             except (ValueError, TypeError, KeyError):  # not written by us
-                path.rename(path.with_suffix(".unreadable"))
+                with suppress(FileNotFoundError):  # another receiver was faster
+                    path.rename(path.with_suffix(".unreadable"))
 
     def _is_ours(self, receiver: str | None) -> bool:
         """Whether we report on what that receiver was asked: it is us, or it is gone and no other one does."""

@@ -90,7 +90,11 @@ class Reporter:
         while not stop.is_set():
             self._commitments.wake.wait(TICK_S)
             self._commitments.wake.clear()
-            self.step()
+            try:
+                self.step()
+            except OSError as error:  # a disk that fails for a moment
+                logs.get().error("commitment_failed", reason=str(error), retry_in_s=RETRY_S)
+                stop.wait(RETRY_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def step(self) -> None:
@@ -108,6 +112,14 @@ class Reporter:
             future.result()
 
     def _serve(self, request: Request) -> None:
+        """Judge and report; whatever goes wrong with it, it is tried again later, and the other peers go on."""
+        try:
+            self._answer(request)
+        except Exception as error:
+            self._not_before[request.key] = self._clock() + RETRY_S
+            logs.get().error("commitment_failed", reason=type(error).__name__, retry_in_s=RETRY_S)
+
+    def _answer(self, request: Request) -> None:
         report = self._judge(request)
         if report is None:
             self._not_before[request.key] = self._clock() + RETRY_S

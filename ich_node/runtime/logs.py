@@ -52,6 +52,7 @@ EVENTS = frozenset(
         "delivery_lease_lost",
         "commitment_requested",
         "commitment_finished",
+        "commitment_failed",
         # board
         "board_open",
         # house-keeping

@@ -339,7 +339,7 @@ class Spool:
         removed = 0
         for root in (self.incoming, self.aside):
             for part in root.glob(f"*/*{durable.PART}"):
-                with suppress(FileNotFoundError):
+                with suppress(OSError):  # gone, or not ours: what cannot be removed stays
                     if part.stat().st_mtime < before:
                         part.unlink()
                         removed += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 
@@ -18,8 +19,9 @@ from ich_node.deliver import role as deliver_role
 from ich_node.dicom.commitment import event_information
 from ich_node.domain.dicom import AETitle, Peer
 from ich_node.domain.ledger import DeliveryState, JobState
+from ich_node.receive import reporting
 from ich_node.receive.catalogue import Catalogue
-from ich_node.receive.commitment import Commitments
+from ich_node.receive.commitment import Commitments, Request
 from ich_node.receive.reporting import Reporter
 from ich_node.receive.scp import Scp
 from ich_node.store.ledger.jobs import JobStore
@@ -65,7 +67,7 @@ def node(tmp_path, store):
     stop.set()
     for scp, thread in running:
         scp.stop(2)
-        thread.join(10)
+        thread.join(60)
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def delivering():
     yield start
     stop.set()
     for thread in threads:
-        thread.join(15)
+        thread.join(60)
 
 
 def report_on(association, request, failed=()):
@@ -157,7 +159,7 @@ def test_what_the_peer_lost_is_sent_again_and_asked_for_again(tmp_path, store, d
     job, files = publish_job(store, tmp_path, ["pacs"], classes=CLASSES)
     with reporting_pacs(lose=[files[1].sop_instance_uid]) as pacs:
         delivering(configuration(tmp_path, destination("pacs", pacs.port, commitment=True), linger_s=5))
-        wait_for(lambda: {d.state for d in store.deliveries(job.id)} == {DeliveryState.COMMITTED}, 20)
+        wait_for(lambda: {d.state for d in store.deliveries(job.id)} == {DeliveryState.COMMITTED})
     first, second = [file.sop_instance_uid for file in files]
     assert pacs.order == [first, second, second]
     assert len({str(request.TransactionUID) for request in pacs.commitments}) == 2
@@ -169,7 +171,7 @@ def test_without_a_report_in_time_it_is_asked_again_under_another_uid(tmp_path, 
         publish_job(store, tmp_path, ["pacs"], classes=CLASSES)
         target = destination("pacs", pacs.port, commitment=True)
         delivering(configuration(tmp_path, target, linger_s=0, commitment_timeout_s=1))
-        wait_for(lambda: len(pacs.commitments) >= 2, 15)
+        wait_for(lambda: len(pacs.commitments) >= 2)
     assert len({str(request.TransactionUID) for request in pacs.commitments}) == len(pacs.commitments)
 
 
@@ -218,7 +220,7 @@ def ask(port, references, *, keep_open=None, ae_title="SCANNER", on_report=None,
     status, _ = association.send_n_action(request, 1, STORAGE_COMMITMENT, WELL_KNOWN)
     if keep_open is not None:
         assert keep_open.wait(10), "no report"
-        assert answered.wait(10), "the report was not answered"
+        assert answered.wait(60), "the report was not answered"
     association.release()
     return status.Status
 
@@ -289,7 +291,7 @@ def test_a_sender_whose_port_is_known_gets_its_report_on_a_new_association(tmp_p
     scp, _ = node(config.model_copy(update={"receive": receive}))
     fill(tmp_path)
     assert ask(scp.port, [(SECONDARY_CAPTURE, HELD)]) == 0x0000
-    assert reports.got.wait(10)
+    assert reports.got.wait(60)
     server.shutdown()
     assert reports.committed == [HELD]
 
@@ -312,10 +314,49 @@ def test_a_request_survives_a_restart_before_its_report(tmp_path, store, wait_fo
     reporter = Reporter(config, spool, Commitments(config, store), Catalogue(spool, store))
     reporter.step()
     reporter.settle()
-    assert reports.got.wait(10)
+    assert reports.got.wait(60)
     server.shutdown()
     assert reports.committed == [HELD]
     assert not list((tmp_path / "commitments").iterdir()), "a report is sent once"
+
+
+def test_a_disk_that_fails_for_a_moment_ends_no_reporting(tmp_path, store, wait_for, monkeypatch):
+    config, stop = configuration(tmp_path), threading.Event()
+    commitments = Commitments(config, store)
+    reporter = Reporter(config, Spool(tmp_path, 0), commitments, Catalogue(Spool(tmp_path, 0), store))
+    monkeypatch.setattr(reporting, "RETRY_S", 0.01)
+    asked = []
+
+    def pending():
+        asked.append(1)
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(commitments, "pending", pending)
+    thread = threading.Thread(target=reporter.run, args=(stop,))
+    thread.start()
+    wait_for(lambda: len(asked) > 2)
+    stop.set()
+    thread.join(60)
+
+
+def test_a_report_that_fails_in_an_unforeseen_way_is_tried_again_later(tmp_path, store, monkeypatch):
+    clock = [1000.0]
+    commitments = Commitments(configuration(tmp_path), store)
+    request = Request("1.2.9", "SCANNER", "127.0.0.1", clock[0], ((SECONDARY_CAPTURE, HELD),))
+    monkeypatch.setattr(commitments, "pending", lambda: iter([request]))
+    spool, tried = Spool(tmp_path, 0), []
+
+    def find(_uids):
+        tried.append(1)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(spool, "find", find)
+    reporter = Reporter(configuration(tmp_path), spool, commitments, Catalogue(spool, store), lambda: clock[0])
+    for moment, times in ((1000.0, 1), (1005.0, 1), (1011.0, 2)):
+        clock[0] = moment
+        reporter.step()
+        reporter.settle()
+        assert len(tried) == times
 
 
 def test_a_request_without_references_is_refused(tmp_path, node):
@@ -393,7 +434,7 @@ def test_a_sender_that_never_answers_its_reports_holds_up_nobody_else(tmp_path, 
 
     def mute(_event):
         mute_got.set()
-        release.wait(20)
+        release.wait(60)
         return 0x0000, None
 
     scp, _ = node(configuration(tmp_path))
@@ -403,10 +444,10 @@ def test_a_sender_that_never_answers_its_reports_holds_up_nobody_else(tmp_path, 
         kwargs={"ae_title": "MUTE", "keep_open": release, "on_report": mute},
     )  # fmt: skip
     asking.start()
-    assert mute_got.wait(10)
+    assert mute_got.wait(60)
     ask(scp.port, [(SECONDARY_CAPTURE, HELD)], keep_open=reports.got, on_report=reports)
     release.set()
-    asking.join(20)
+    asking.join(60)
     assert reports.committed == [HELD]
 
 

@@ -342,6 +342,9 @@ def test_only_old_parts_are_removed(spool: Spool, tmp_path: Path) -> None:
     old.touch()
     os.utime(old, (1, 1))
     new.touch()
+    stuck = path.parent / "1.4.1-1.part"  # cannot be removed, and comes first
+    stuck.mkdir()
+    os.utime(stuck, (1, 1))
     assert spool.remove_stale_parts(older_than_s=3600) == 1
     assert files(tmp_path) == ["incoming/1.2.3/1.2.3.4.dcm", "incoming/1.2.3/1.6.1-1.part"]
 
