@@ -1,7 +1,7 @@
 """The child process that reads headers and judges series: `python -m ich_node.receive.judge`, asked by judging.py.
 
 No header, no word and no geometry that a stranger made up is looked at in the process that receives. This one opens
-files for reading and nothing else (runtime/caged.py). It keeps what it has read of a series until the series is judged.
+files for reading and nothing else (runtime/caged.py). It keeps what it has read of a series for a while.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ from ich_node.runtime import caged
 
 MEMORY = 512 << 20
 """Bytes of address space beyond what the libraries take: the headers of 5,000 slices take a tenth of it."""
-MOST_KEPT = 50_000
-"""Headers that are kept, the ones that were asked for last: of more series than are judged at a time."""
+MOST_KEPT, KEPT_S = 50_000, 3600.0
+"""Headers that are kept, the ones that were asked for last: of more series than are judged at a time. After an hour
+they are read again: retention may have taken the images, and others have come under the same names."""
 READ_S = 0.02
 """CPU seconds of reading until the next question: a few images, so that every series gets its turn."""
 KEYWORDS = (*eligibility.KEYWORDS, *completeness.KEYWORDS, *owner.KEYWORDS, "AccessionNumber")
@@ -85,6 +87,8 @@ class Judge:
     def _reading(self, question: dict[str, Any], *, anew: bool = False) -> Reading:
         folder = question["folder"]
         reading = self._readings.pop(folder, None)
+        if reading is not None and anew and time.monotonic() - reading.looked_s > KEPT_S:
+            reading = None
         if reading is None or anew:
             reading = reading or Reading(Path(folder), (*KEYWORDS, *question["urgent"]))
             reading.look()

@@ -55,9 +55,12 @@ class Reading:
         self._shares: dict[str, Share] = {}  # by address
         self._shared = Shared()
         self._known: set[str] = set()
+        self.looked_s = 0.0
+        """When somebody last looked, time.monotonic()."""
 
     def look(self) -> None:
         """Look what lies in the folder by now."""
+        self.looked_s = time.monotonic()
         found: list[Path] = []
         with suppress(FileNotFoundError):  # retention was here
             found = sorted(path for path in self._folder.iterdir() if path.suffix == IMAGE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ich_node.receive import judge as judge_module
 from ich_node.receive import judging as judging_module
 from ich_node.receive.assembler import Assembler
 from ich_node.receive.inquiry import EVERYBODY, Garbled, Inquiry, parts
@@ -247,6 +249,26 @@ def test_what_a_child_says_is_not_taken_for_granted(tmp_path: Path, lie: str) ->
     next(asked)
     with pytest.raises(Garbled):
         asked.send(told)
+
+
+def test_images_that_came_under_the_names_of_those_that_retention_took_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node, judge = Node(tmp_path), Judge()
+
+    def patients() -> set[str]:
+        question = {"folder": str(node.spool.directory(UID)), "urgent": {}, "addresses": [CT1.address], "refused": []}
+        judge.answer({"do": "look", **question})
+        while judge.answer({"do": "read", **question})["more"]:
+            pass
+        return {each["patient"] for each in judge.answer({"do": "judge", **question})["sets"]}
+
+    node.store(head(PatientID="A"))
+    before = patients()
+    shutil.rmtree(node.spool.directory(UID))
+    node.store(head(PatientID="B"))
+    monkeypatch.setattr(judge_module, "KEPT_S", -1.0)
+    assert len(before) == 1 and not before & patients()
 
 
 def test_parts_put_those_first_who_cost_nothing_and_leave_out_who_cost_too_much() -> None:
