@@ -195,21 +195,30 @@ class InspectedConnection:
 # --- files that a worker wrote -------------------------------------------------------------------------------------
 
 
-def _copied(path: Path, folder: Path) -> Path:
-    """A copy of a plain file in our own folder; no link is followed, no pipe waited for."""
+@contextmanager
+def _opened(path: Path, largest: int) -> Iterator[int]:
+    """The descriptor of a plain file of so many bytes at most; no link is followed, no pipe waited for.
+
+    Raises PeerRefused.
+    """
     try:
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise PeerRefused(f"the result file cannot be read: {error.strerror}") from error
     try:
         status = os.fstat(source)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
             raise Smuggled("it is no plain file, or larger than any result")
-        with (folder / path.name).open("xb") as copy:
-            while copy.tell() < LARGEST and (piece := os.read(source, PIECE)):
-                copy.write(piece)
+        yield source
     finally:
         os.close(source)
+
+
+def _copied(path: Path, folder: Path) -> Path:
+    """A copy of a plain file in our own folder."""
+    with _opened(path, LARGEST) as source, (folder / path.name).open("xb") as copy:
+        while copy.tell() < LARGEST and (piece := os.read(source, PIECE)):
+            copy.write(piece)
     return folder / path.name
 
 
@@ -226,9 +235,8 @@ def _read(path: Path) -> tuple[Identity, FileMeta]:
 def _said(path: Path) -> dict[str, Any]:
     """A result.json."""
     try:
-        if not stat.S_ISREG(path.lstat().st_mode) or path.stat().st_size > LONGEST_JSON:
-            raise Smuggled("it is no plain file, or larger than any result")
-        said = json.loads(path.read_bytes())
+        with _opened(path, LONGEST_JSON) as file:
+            said = json.loads(os.read(file, LONGEST_JSON))
         return {"study": str(said["study_instance_uid"]), "first": str(said["objects"][0]["sop_instance_uid"])}
     except (OSError, ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
         raise PeerRefused(f"the result cannot be read: {type(error).__name__}") from error

@@ -59,11 +59,12 @@ class Shares:
         """The site that a peer belongs to."""
         if peer is None:
             return ""
-        if peer not in self._sites:
+        site = self._sites.get(peer)
+        if site is None:
             if len(self._sites) >= MOST_PEERS:
                 self._sites.clear()
-            self._sites[peer] = self._callers.site_of(peer)
-        return self._sites[peer]
+            site = self._sites[peer] = self._callers.site_of(peer)
+        return site
 
     def look(self, ledger: Sites, receiver: str | None) -> None:
         """Take in what the ledger knows of all sites, and tell what has come here. Raises StoreError.

@@ -1,4 +1,4 @@
-"""The ledger of one node, opened: all six views of protocols.py over one database."""
+"""The ledger of one node, opened: all views of protocols.py over one database."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Who needs what of the ledger: eight views. A role is typed by the one that it needs, so that another engine, or a
-test, has to bring no more than that. What a method guarantees stands where it is made: intake, work, deliveries,
-held, desk.
+"""Who needs what of the ledger: its views. A role is typed by the one that it needs, so that another engine, or a test,
+has to bring no more than that. What a method guarantees stands where it is made, in the modules beside this one.
 """
 
 from __future__ import annotations

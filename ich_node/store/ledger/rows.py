@@ -1,4 +1,4 @@
-"""What the four views of the ledger share: connections, and moves that happen only where a row stands as expected.
+"""What the views of the ledger share: connections, and moves that happen only where a row stands as expected.
 
 Invariants: one transaction per move; a row never points at a file that is not durable (the caller writes files first);
 every move is one of domain.ledger's tables, anything else is a ValueError before SQL is made of it.
@@ -28,10 +28,10 @@ from ich_node.domain.ledger import (
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger import database
 from ich_node.store.ledger.protocols import Bells
+from ich_node.store.ledger.tables import delivery, job
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
-from ich_node.store.ledger.tables import delivery, job
 
 URGENCY = {"STAT": 0, "HIGH": 1}
 NOT_URGENT = 2  # after STAT and HIGH
