@@ -42,9 +42,9 @@ def shared_interop() -> Path:
 
 @pytest.fixture
 def wait_for() -> Callable[..., None]:
-    """wait_for(condition, timeout_s=10): return as soon as condition() is true, fail the test when it never is."""
+    """wait_for(condition, timeout_s=60): return as soon as condition() is true, fail the test when it never is."""
 
-    def wait(condition: Callable[[], object], timeout_s: float = 10, what: str = "condition") -> None:
+    def wait(condition: Callable[[], object], timeout_s: float = 60, what: str = "condition") -> None:
         end = time.monotonic() + timeout_s
         while not condition():
             if time.monotonic() > end:

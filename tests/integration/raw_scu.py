@@ -99,7 +99,7 @@ class RawScu:
     """One connection. Raises OSError like any socket; TimeoutError after `timeout_s`."""
 
     port: int
-    timeout_s: float = 10
+    timeout_s: float = 60
     source: str = "127.0.0.1"
     tls: ssl.SSLContext | None = None
     socket: socket.socket = field(init=False)

@@ -88,7 +88,7 @@ def association_threads() -> int:
     return sum(name.startswith(("AcceptorThread", "Thread-")) for name in names)
 
 
-def eventually(condition: Callable[[], object], timeout_s: float = 10) -> bool:
+def eventually(condition: Callable[[], object], timeout_s: float = 60) -> bool:
     """Whether `condition` comes true in time."""
     end = time.monotonic() + timeout_s
     while not condition():

@@ -83,7 +83,7 @@ def test_a_role_says_when_it_starts_what_it_sent_and_when_it_stops(tmp_path, wai
         thread.start()
         wait_for(lambda: store.job(job.id).state is JobState.DONE)
         stop.set()
-        thread.join(10)
+        thread.join(60)
         lines = drain(receiver)
     store.close()
     assert events(lines) == [("110100", "110120", None), ("110104", None, "TEST-1"), ("110100", "110121", None)]
@@ -138,7 +138,7 @@ def test_over_tls_each_message_follows_its_length(tmp_path):
         settings = {"port": listener.getsockname()[1], "transport": "tls", "ca": str(files.ca), "host": "localhost"}
         with audit.running(with_audit(configuration(tmp_path), **settings), "receive"):
             pass
-        thread.join(10)
+        thread.join(60)
     lines, rest = [], bytes(got)
     while rest:
         length, _, rest = rest.partition(b" ")

@@ -80,7 +80,7 @@ def delivering(config):
         yield
     finally:
         stop.set()
-        thread.join(15)
+        thread.join(60)
         assert not thread.is_alive(), "the role did not stop"
 
 
@@ -166,7 +166,7 @@ def test_a_peer_that_ends_the_association_after_every_answer_costs_no_wait(tmp_p
         job, files = publish_job(store, tmp_path, ["pacs"], classes=[SECONDARY_CAPTURE] * 6 + [BASIC_TEXT_SR])
         slow = {"retry_base_s": 600, "retry_max_s": 900, "dimse_timeout_s": 60}  # a wait would never end here
         with delivering(configuration(tmp_path, destination("pacs", pacs.port), **slow)):
-            wait_for(lambda: store.job(job.id).state is JobState.DONE, 20)
+            wait_for(lambda: store.job(job.id).state is JobState.DONE)
     assert list(dict.fromkeys(pacs.stored)) == [file.sop_instance_uid for file in files]
 
 

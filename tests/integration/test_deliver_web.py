@@ -51,7 +51,7 @@ def result(tmp_path):
 
 def webhook(tmp_path, listener, **more):
     hook = {"name": "hook", "url": f"{listener.url}/hook", "secrets": [str(tmp_path / "secret")], **more}
-    config = configuration(tmp_path, webhooks=[hook], dimse_timeout_s=1)
+    config = configuration(tmp_path, webhooks=[hook], dimse_timeout_s=60)
     return WebhookPeer(config, config.deliver.webhooks[0], clock=lambda: 1_800_000_000.0)
 
 

@@ -16,7 +16,7 @@ from ich_node.domain.dicom import Instance, Series
 from ich_node.domain.ledger import Job, JobState, Owed, ResultInstance
 from ich_node.store.ledger.jobs import JobStore
 
-LEASE_S = 2.0
+LEASE_S = 5.0
 HOLDER = """
 import sys, threading
 from pathlib import Path

@@ -76,7 +76,7 @@ def meanwhile(threads: int, work: Callable[[int], None]) -> Iterator[None]:
     finally:
         stop.set()
         for thread in running:
-            thread.join(20)
+            thread.join(60)
 
 
 def only_the_scanner(*more: CallerConfig) -> tuple[CallerConfig, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 import subprocess
 import time
@@ -20,6 +21,8 @@ from ich_node.runtime.config import CallerConfig, LogConfig
 from ich_node.store.spool import Spool
 
 SUCCESS, NO_SPACE = 0x0000, 0xA700
+AT_ONCE_S = 8.0
+"""Sooner than by the time-out of a request (receive.acse_timeout_s: 10), on a machine however busy."""
 ROUTES = pytest.mark.parametrize("direct", [True, False], ids=["direct", "ordinary"])
 
 
@@ -99,7 +102,7 @@ def test_one_peer_leaves_room_for_the_others(tmp_path: Path) -> None:
 
 def test_half_open_connections_take_no_association_and_end_by_themselves(tmp_path: Path) -> None:
     before = association_threads()
-    with Receiver(tmp_path, max_associations=4, max_associations_per_peer=4, acse_timeout_s=1) as running:
+    with Receiver(tmp_path, max_associations=4, max_associations_per_peer=4, acse_timeout_s=4) as running:
         mute = [RawScu(running.port) for _ in range(5)]
         partial = RawScu(running.port)
         partial.send(associate_rq()[:50])
@@ -123,7 +126,7 @@ def test_a_flood_of_mute_connections_from_one_peer_does_not_shut_out_another(tmp
     with Receiver(tmp_path, max_associations_per_peer=3, acse_timeout_s=5) as running, ExitStack() as flood:
         for _ in range(40):
             flood.enter_context(RawScu(running.port))
-        assert eventually(lambda: association_threads() < before + 15, timeout_s=30)
+        assert eventually(lambda: association_threads() < before + 15)
         assert works(running, source="127.0.0.2")
 
 
@@ -131,7 +134,7 @@ def test_probes_of_a_load_balancer_leave_nothing_behind(receiver: Receiver) -> N
     before = association_threads()
     for _ in range(50):
         RawScu(receiver.port).socket.close()
-    assert eventually(lambda: association_threads() <= before, timeout_s=3)
+    assert eventually(lambda: association_threads() <= before, timeout_s=AT_ONCE_S)
     assert works(receiver)
 
 
@@ -146,7 +149,7 @@ def test_probes_of_a_load_balancer_leave_nothing_behind(receiver: Receiver) -> N
     ],
 )
 def test_what_is_no_request_is_aborted_at_once(receiver: Receiver, garbage: bytes) -> None:
-    with RawScu(receiver.port, timeout_s=1.5) as scu:
+    with RawScu(receiver.port, timeout_s=AT_ONCE_S) as scu:
         scu.send(garbage)
         with suppress(ConnectionResetError):
             assert scu.receive()[0] in (ABORT, 0)
@@ -154,7 +157,7 @@ def test_what_is_no_request_is_aborted_at_once(receiver: Receiver, garbage: byte
 
 
 def test_a_request_of_nonsense_is_aborted_at_once(receiver: Receiver) -> None:
-    with RawScu(receiver.port, timeout_s=1.5) as scu:
+    with RawScu(receiver.port, timeout_s=AT_ONCE_S) as scu:
         scu.send(pdu(1, b"\0\1\0\0" + b"ICHNODE".ljust(16) + b"\xff" * 500))
         assert scu.receive()[0] == ABORT
 
@@ -162,7 +165,7 @@ def test_a_request_of_nonsense_is_aborted_at_once(receiver: Receiver) -> None:
 def test_a_presentation_context_without_an_abstract_syntax_is_not_accepted(receiver: Receiver) -> None:
     proposed = item(0x20, bytes((1, 0, 0, 0)) + item(0x40, b"1.2.840.10008.1.2"))
     head = associate_rq(contexts=())
-    with RawScu(receiver.port, timeout_s=1.5) as scu:
+    with RawScu(receiver.port, timeout_s=AT_ONCE_S) as scu:
         scu.send(pdu(1, head[6:] + proposed))
         kind, body = scu.receive()
         assert (kind, b"\x21\0\0\x08\1\0\3\0" in body or b"\x21\0\0" in body) == (ASSOCIATE_AC, True)
@@ -198,7 +201,7 @@ def test_a_sender_that_drips_is_cut_off_although_it_is_never_silent(tmp_path: Pa
 
 
 def test_a_silent_association_is_aborted(tmp_path: Path) -> None:
-    with Receiver(tmp_path, idle_timeout_s=1) as running, RawScu(running.port) as scu:
+    with Receiver(tmp_path, idle_timeout_s=4) as running, RawScu(running.port, timeout_s=60) as scu:
         scu.associate()
         assert scu.store(b"1.2.3.4") == SUCCESS
         assert scu.receive()[0] == ABORT
@@ -206,11 +209,11 @@ def test_a_silent_association_is_aborted(tmp_path: Path) -> None:
 
 
 def test_an_association_that_works_is_never_idle(tmp_path: Path) -> None:
-    with Receiver(tmp_path, idle_timeout_s=3) as running, RawScu(running.port) as scu:
+    with Receiver(tmp_path, idle_timeout_s=6) as running, RawScu(running.port) as scu:
         scu.associate()
         for n in range(4):
             assert scu.store(b"1.2.3.%d" % n) == SUCCESS
-            time.sleep(1)
+            time.sleep(2)
 
 
 def test_a_sender_that_never_reads_does_not_keep_its_place(tmp_path: Path) -> None:
@@ -254,7 +257,7 @@ def test_a_command_that_never_ends_ends_the_association(tmp_path: Path) -> None:
 
 
 def test_unfinished_messages_of_the_ordinary_route_share_a_limit(tmp_path: Path) -> None:
-    with Receiver(tmp_path, fast_path=False, max_instance_mb=1, dimse_timeout_s=5) as running:
+    with Receiver(tmp_path, fast_path=False, max_instance_mb=1, dimse_timeout_s=120) as running:
         body = message(b"1.2.3.4", dataset(b"1.2.3.4", pixels=bytes(900_000)))[:-5000]
         held = []
         for _ in range(3):
@@ -263,17 +266,10 @@ def test_unfinished_messages_of_the_ordinary_route_share_a_limit(tmp_path: Path)
             with suppress(OSError):
                 scu.send(body)
             held.append(scu)
-        ended = 0
+        ended, _, _ = select.select([scu.socket for scu in held], [], [], 60)  # nobody is owed an answer
         for scu in held:
-            scu.socket.settimeout(0.5)
-            try:
-                ended += scu.receive()[0] in (0, ABORT)
-            except ConnectionResetError:
-                ended += 1
-            except TimeoutError:
-                pass
             scu.socket.close()
-        assert ended >= 1
+        assert ended
         assert eventually(lambda: works(running))
 
 

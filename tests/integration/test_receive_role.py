@@ -76,7 +76,7 @@ def make_role(tmp_path: Path) -> Iterator[Callable[[], Role]]:
     for one in made:
         one.stop.set()
         if one.thread.ident:
-            one.thread.join(20)
+            one.thread.join(60)
 
 
 def send_head(port: int) -> None:
@@ -103,7 +103,7 @@ def test_what_was_received_before_a_restart_becomes_a_job_after_it(make_role: Ca
     first.start()
     send_head(first.port)
     first.stop.set()
-    first.thread.join(20)
+    first.thread.join(60)
     (first.config.state_dir / "node.db").unlink()
     second = make_role()
     second.start()
@@ -154,7 +154,7 @@ def test_systemd_learns_of_readiness_life_and_the_end(
 ) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
-        systemd.settimeout(10)
+        systemd.settimeout(60)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.setenv("WATCHDOG_USEC", "600000")
         running = make_role()
@@ -165,7 +165,7 @@ def test_systemd_learns_of_readiness_life_and_the_end(
         said = b""
         while b"STOPPING=1" not in said:
             said = systemd.recv(4096)
-    running.thread.join(20)
+    running.thread.join(60)
     assert running.failure is None
 
 
@@ -173,7 +173,7 @@ def test_a_port_that_is_taken_is_a_plain_failure(make_role: Callable[[], Role]) 
     running = make_role()
     with socket.create_server(("127.0.0.1", running.port)):
         running.thread.start()
-        running.thread.join(20)
+        running.thread.join(60)
     assert "cannot listen" in str(running.failure)
 
 
@@ -186,7 +186,7 @@ def test_a_locked_database_refuses_no_image(make_role: Callable[[], Role]) -> No
         assert running.thread.is_alive()
         db.execute("ROLLBACK")
     db.close()
-    assert eventually(lambda: running.states() == ["queued"], timeout_s=30)
+    assert eventually(lambda: running.states() == ["queued"])
 
 
 def test_the_role_leaves_no_file_open_to_others(make_role: Callable[[], Role]) -> None:

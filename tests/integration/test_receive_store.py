@@ -387,7 +387,7 @@ def test_an_orderly_stop_finishes_the_instance_under_way(receiver: Receiver) -> 
         scu.send(whole[100_000:])
         assert scu.status() == SUCCESS
         assert scu.receive()[0] in (raw_scu.ABORT, 0)
-        stopper.join(10)
+        stopper.join(60)
     assert set(receiver.datasets()) == {"1.2.3.4"}
     with pytest.raises(OSError), socket.create_connection(("127.0.0.1", receiver.port), 1):
         pass

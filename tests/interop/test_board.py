@@ -81,7 +81,7 @@ def board(tmp_path):
             stop.wait(0.1)
     yield address
     stop.set()
-    thread.join(30)
+    thread.join(60)
 
 
 def test_the_board_is_used_by_keyboard_alone_in_every_look(board):

@@ -48,7 +48,7 @@ def delivering(config):
         yield
     finally:
         stop.set()
-        thread.join(15)
+        thread.join(60)
         assert not thread.is_alive(), "the role did not stop"
 
 
@@ -94,7 +94,7 @@ def test_a_pacs_that_is_killed_in_the_middle_and_comes_back_has_everything_once(
         orthanc.kill()
         time.sleep(1)
         orthanc.start()
-        wait_for(lambda: all(store.job(job.id).state is JobState.DONE for job, _ in jobs), 30)
+        wait_for(lambda: all(store.job(job.id).state is JobState.DONE for job, _ in jobs))
     assert held(orthanc) == {file.sop_instance_uid for _, files in jobs for file in files}
 
 
@@ -106,9 +106,9 @@ def test_a_pacs_that_freezes_is_given_up_on_in_time_and_tried_again(tmp_path, st
     with delivering(config):
         wait_for(lambda: orthanc.get("/statistics")["CountInstances"] > 3)
         orthanc.signal(signal.SIGSTOP)
-        wait_for(lambda: any(d.attempts and d.code is None for j, _ in jobs for d in store.deliveries(j.id)), 20)
+        wait_for(lambda: any(d.attempts and d.code is None for j, _ in jobs for d in store.deliveries(j.id)))
         orthanc.signal(signal.SIGCONT)
-        wait_for(lambda: all(store.job(job.id).state is JobState.DONE for job, _ in jobs), 30)
+        wait_for(lambda: all(store.job(job.id).state is JobState.DONE for job, _ in jobs))
     assert held(orthanc) == {file.sop_instance_uid for _, files in jobs for file in files}
 
 
@@ -126,7 +126,7 @@ def test_two_pacs_of_which_one_is_down_hold_the_same_in_the_end(tmp_path, store,
         wait_for(lambda: up.get("/statistics")["CountInstances"] == len(CLASSES))
         assert {d.state for d in store.deliveries(job.id) if d.destination == "down"} == {DeliveryState.PENDING}
         down.start()
-        wait_for(lambda: store.job(job.id).state is JobState.DONE, 20)
+        wait_for(lambda: store.job(job.id).state is JobState.DONE)
     assert held(up) == held(down) == {file.sop_instance_uid for file in files}
 
 
@@ -166,7 +166,7 @@ def scp(tmp_path, store):
     stop.set()
     for server, thread in running:
         server.stop(2)
-        thread.join(10)
+        thread.join(60)
 
 
 def test_orthanc_commits_to_our_results(tmp_path, store, orthanc, scp, wait_for):
@@ -174,7 +174,7 @@ def test_orthanc_commits_to_our_results(tmp_path, store, orthanc, scp, wait_for)
     scp(config, orthanc.node_port)
     job, _ = publish_job(store, tmp_path / "node", ["pacs"], classes=CLASSES)
     with delivering(config):
-        wait_for(lambda: {d.state for d in store.deliveries(job.id)} == {DeliveryState.COMMITTED}, 20)
+        wait_for(lambda: {d.state for d in store.deliveries(job.id)} == {DeliveryState.COMMITTED})
 
 
 def test_what_orthanc_has_deleted_is_found_out_and_sent_again(tmp_path, store, orthanc, scp, wait_for):
@@ -187,7 +187,7 @@ def test_what_orthanc_has_deleted_is_found_out_and_sent_again(tmp_path, store, o
     config = configuration(tmp_path / "node", at(orthanc, commitment=True))
     scp(config, orthanc.node_port)
     with delivering(config):
-        wait_for(lambda: {d.state for d in store.deliveries(job.id)} == {DeliveryState.COMMITTED}, 30)
+        wait_for(lambda: {d.state for d in store.deliveries(job.id)} == {DeliveryState.COMMITTED})
     assert held(orthanc) == {file.sop_instance_uid for file in files}
     assert store.deliveries(job.id)[2].attempts == 3  # sent, lost, sent
 
@@ -203,7 +203,7 @@ def test_orthanc_learns_which_of_its_instances_we_hold(tmp_path, orthanc, scp, w
     question = {"DicomInstances": [[SECONDARY_CAPTURE, uid] for uid in uids]}
     asked = orthanc.post("/modalities/node/storage-commitment", question)
     report = f"/storage-commitment/{asked['ID']}"
-    wait_for(lambda: orthanc.get(report)["Status"] != "Pending", 20)
+    wait_for(lambda: orthanc.get(report)["Status"] != "Pending")
     answer = orthanc.get(report)
     assert answer["Status"] == "Failure"
     assert [item["SOPInstanceUID"] for item in answer["Success"]] == [uids[0]]

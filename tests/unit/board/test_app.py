@@ -405,7 +405,7 @@ def test_a_new_stat_is_told_to_open_pages_and_an_old_one_is_not(node):
         listener = news.listen()
         first = await anext(listener)
         node.published(2)
-        second = await asyncio.wait_for(anext(listener), 20)
+        second = await asyncio.wait_for(anext(listener), 60)
         watcher.cancel()
         await listener.aclose()
         return [first, second]

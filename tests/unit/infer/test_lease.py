@@ -42,7 +42,7 @@ def test_a_job_is_renewed_while_it_is_worked_on_also_past_a_locked_database_and_
             assert jobs.asked.acquire(timeout=30)
         (thread,) = [each for each in threading.enumerate() if each.name == "lease-7"] or [None]
         if thread is not None:
-            thread.join(30)
+            thread.join(60)
     assert not jobs.asked.acquire(blocking=False)
 
 
