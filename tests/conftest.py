@@ -9,10 +9,15 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 
 from tests import postgresql
 
 ROOT = Path(__file__).resolve().parent.parent
+
+PATIENT = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("any machine", deadline=None, suppress_health_check=PATIENT)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(autouse=True)

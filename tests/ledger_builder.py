@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from pydicom import Dataset
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, RLELossless
 
+from ich_node.deliver import role as deliver_role
 from ich_node.domain.dicom import Instance, Series
 from ich_node.domain.ledger import Delivery, Job, Owed, ResultInstance, Sent, dimse_code
 from ich_node.runtime.config import Config, DestinationConfig, parse
@@ -35,7 +38,7 @@ class Clock:
 
 def configuration(state_dir: Path, *destinations: dict[str, object], **deliver: object) -> Config:
     """A configuration with these destinations, quick time-outs unless told otherwise."""
-    quick = {"retry_base_s": 0.1, "retry_max_s": 0.4, "connect_timeout_s": 2, "dimse_timeout_s": 3, "linger_s": 0.3}
+    quick = {"retry_base_s": 0.1, "retry_max_s": 0.4, "connect_timeout_s": 10, "dimse_timeout_s": 10, "linger_s": 0.3}
     return parse(
         {
             "store": {"state_dir": str(state_dir)},
@@ -117,6 +120,20 @@ def publish_job(
     owed = owe(files) if owe else [Owed(file, name) for name in destinations for file in files]
     store.publish(job, owed, priority=priority)
     return job, files
+
+
+@contextmanager
+def delivering(config: Config) -> Iterator[None]:
+    """The whole deliver role in a thread."""
+    stop = threading.Event()
+    thread = threading.Thread(target=deliver_role.run, args=(config, stop))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+        assert not thread.is_alive(), "the role did not stop"
 
 
 def say_sent(store: JobStore, *items: Delivery, status: int = 0) -> None:

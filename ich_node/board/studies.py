@@ -17,7 +17,7 @@ from ich_node.domain.ledger import FINISHED, DeliveryState, DeliveryTally, Job, 
 from ich_node.store.ledger.protocols import Overview
 
 SHOWN = 2000  # newest jobs on the board: two days of a service of a thousand studies a day
-REMEMBERED = 4 * SHOWN  # results kept in memory, a kilobyte each
+REMEMBERED = 4 * SHOWN  # results kept in memory, six kilobytes each of a head of 32 slices
 
 STANDING = ("STAT", "HIGH", "FAILED", "NOT ANALYSED", "ANALYSING", "QUEUED", "ROUTINE", "SUPERSEDED", "SET ASIDE")
 """What a card can say, in reading order: what may hide blood comes before what does not."""

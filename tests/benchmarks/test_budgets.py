@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 
 from ich_node.domain.dicom import AETitle, Peer
 from ich_node.infer.see import cage
@@ -26,6 +24,7 @@ from ich_node.receive.judge import Judge
 from ich_node.receive.judging import PATIENT_S, QUICK_S
 from ich_node.receive.reading import IMAGE_S, SPARE_S
 from ich_node.store.spool import Spool
+from tests.datasets import encoded
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 
@@ -36,15 +35,12 @@ ADDRESS, SLOWER, FRAMES = "10.0.0.1", 3, 30
 
 def _put(spool: Spool, made: list[Dataset]) -> str:
     for ds in made:
-        buffer = DicomBytesIO()
-        buffer.is_little_endian, buffer.is_implicit_VR = True, False
-        write_dataset(buffer, ds)
         spool.put(
             series_uid=ds.SeriesInstanceUID,
             sop_instance_uid=ds.SOPInstanceUID,
             sop_class_uid=ds.SOPClassUID,
             transfer_syntax_uid="1.2.840.10008.1.2.1",
-            parts=[buffer.getvalue()],
+            parts=[encoded(ds)],
             sender=Peer(AETitle("CT1"), ADDRESS),
         )
     return str(made[0].SeriesInstanceUID)

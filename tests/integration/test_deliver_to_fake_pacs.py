@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,14 +19,13 @@ from fake_pacs import (
     SECONDARY_CAPTURE,
     FakePacs,
 )
-from ledger_builder import configuration, destination, publish_job
+from ledger_builder import configuration, delivering, destination, publish_job
 from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.uid import RLELossless
 from pynetdicom.dsutils import split_dataset
 
-from ich_node.deliver import role
 from ich_node.deliver.dicom import scu
 from ich_node.dicom.pdu import Proposal
 from ich_node.domain.errors import PeerUnavailable
@@ -35,20 +34,6 @@ from ich_node.store.ledger.jobs import JobStore
 
 # pynetdicom, as the peer here, ends its thread with an error when it is hung up on
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-
-
-@contextmanager
-def delivering(config):
-    """The whole deliver role in a thread."""
-    stop = threading.Event()
-    thread = threading.Thread(target=role.run, args=(config, stop))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(60)
-        assert not thread.is_alive(), "the role did not stop"
 
 
 @pytest.fixture

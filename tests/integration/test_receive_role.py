@@ -12,8 +12,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from raw_scu import ASSOCIATE_AC, ASSOCIATE_RJ, ENHANCED_SR, EXPLICIT, RawScu, associate_rq, dataset
 from receive_bench import eventually
 
@@ -24,6 +22,7 @@ from ich_node.runtime import counters
 from ich_node.runtime.config import Config, ReceiveConfig, StoreConfig
 from ich_node.runtime.service import Stop
 from ich_node.store.ledger.jobs import JobStore
+from tests.datasets import encoded
 from tests.ports import free_port
 from tests.scrape import Scrape, scrape
 
@@ -84,10 +83,7 @@ def send_head(port: int) -> None:
     with RawScu(port) as scu:
         assert scu.associate(associate_rq())[0] == ASSOCIATE_AC
         for ds in build_series(volume):  # type: ignore[arg-type]
-            buffer = DicomBytesIO()
-            buffer.is_little_endian, buffer.is_implicit_VR = True, False
-            write_dataset(buffer, ds)
-            assert scu.store(str(ds.SOPInstanceUID).encode(), buffer.getvalue()) == 0
+            assert scu.store(str(ds.SOPInstanceUID).encode(), encoded(ds)) == 0
         scu.release()
 
 

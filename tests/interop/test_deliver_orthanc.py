@@ -6,7 +6,6 @@ import signal
 import subprocess
 import threading
 import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,12 +15,12 @@ from ledger_builder import (
     COMPREHENSIVE_3D_SR,
     SECONDARY_CAPTURE,
     configuration,
+    delivering,
     destination,
     publish_job,
     write_instance,
 )
 
-from ich_node.deliver import role
 from ich_node.deliver.dicom import scu
 from ich_node.deliver.sender import Sender
 from ich_node.deliver.web.stow import StowPeer
@@ -37,19 +36,6 @@ from ich_node.store.spool import Spool
 
 pytestmark = pytest.mark.interop
 CLASSES = [SECONDARY_CAPTURE] * 6 + [COMPREHENSIVE_3D_SR, BASIC_TEXT_SR]
-
-
-@contextmanager
-def delivering(config):
-    stop = threading.Event()
-    thread = threading.Thread(target=role.run, args=(config, stop))
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(60)
-        assert not thread.is_alive(), "the role did not stop"
 
 
 @pytest.fixture

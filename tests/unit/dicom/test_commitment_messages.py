@@ -68,7 +68,7 @@ def test_twice_the_bytes_take_twice_the_steps(shape: str, monkeypatch: pytest.Mo
     assert 1.9 < cost(4000) / cost(2000) < 2.1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_damage_is_read_or_refused(data: st.DataObject) -> None:
     base = bytearray(encoded(undefined(event_information("2.25.7", REFERENCES, {"1.2.3.2": 0x0112}))))

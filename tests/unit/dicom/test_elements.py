@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from datasets import CT, DEFLATED, EXPLICIT, IMPLICIT, encoded, nested, plain
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
@@ -98,7 +98,7 @@ def test_what_is_deflated_or_cut_off_is_left_to_pydicom(tmp_path: Path) -> None:
     assert read(path, a_file(plain())[:-20]) is None
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(st.sampled_from([EXPLICIT, IMPLICIT]), st.integers(0, 1 << 16), st.binary(max_size=6), st.integers(0, 6))
 def test_damaged_headers_are_read_as_pydicom_reads_them_or_left_to_it(
     tmp_path: Path, syntax: str, at: int, put: bytes, cut: int

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import Dataset
 
@@ -41,7 +41,6 @@ def heights(found):
     return [round(float(z), 3) for z in found.positions_mm[:, 2]]
 
 
-@settings(deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(2, 40), st.floats(0.5, 7.0))
 def test_slices_come_foot_to_head_whatever_their_order(shuffler, count, step):
     headers = [header((-100, -120, -40 + index * step)) for index in range(count)]

@@ -106,7 +106,7 @@ def test_what_is_not_deflated_is_a_reason() -> None:
         identify(b"\xff" * 100, DEFLATED)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_pieces_of_any_size_give_the_same_identity(data: st.DataObject) -> None:
     transfer_syntax = data.draw(st.sampled_from([IMPLICIT, EXPLICIT, DEFLATED]))
@@ -338,7 +338,7 @@ def test_pydicom_never_reads_another_identity_than_we_stored() -> None:
     assert outcomes["refused"] > 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=2000), st.sampled_from([IMPLICIT, EXPLICIT, DEFLATED]))
 def test_random_bytes_never_surprise(data: bytes, transfer_syntax: str) -> None:
     with contextlib.suppress(UnidentifiableInstance):

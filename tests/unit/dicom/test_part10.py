@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from datasets import CT, DEFLATED, EXPLICIT, IMPLICIT, encoded, nested, plain
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import DataElement, Dataset, dcmread
 from pydicom.sequence import Sequence
@@ -62,7 +62,7 @@ def test_a_file_that_is_none_of_ours_is_a_reason(tmp_path: Path, content: bytes)
         read_header(path, ["Rows"])
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_header_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
     transfer_syntax = data.draw(st.sampled_from([IMPLICIT, EXPLICIT, DEFLATED]))

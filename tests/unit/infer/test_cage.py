@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,7 +15,7 @@ from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see import cage, codestream, fragments, volume
 from ich_node.infer.see.decoder import Question
 from ich_node.phantom import series
-from ich_node.runtime import caged
+from tests.confined import possible
 from tests.head_shapes import shape_head
 
 RLE = "1.2.840.10008.1.2.5"
@@ -175,35 +172,17 @@ def test_a_child_that_answers_something_else_is_not_asked_again(one, monkeypatch
 def test_a_caged_process_opens_creates_removes_and_reaches_nothing(tmp_path):
     kept = tmp_path / "kept"
     kept.write_text("kept")
-    code = f"""
-import os, socket, subprocess
-from ich_node.runtime import caged
-caged.confine(1 << 30)
-tries = {{
-    "read": lambda: open({str(kept)!r}),
-    "create": lambda: open({str(tmp_path / "new")!r}, "w"),
-    "remove": lambda: os.unlink({str(kept)!r}),
-    "rename": lambda: os.rename({str(kept)!r}, {str(tmp_path / "other")!r}),
-    "connect": lambda: socket.socket(),
-    "fork": lambda: os.fork(),
-    "signal": lambda: os.kill(os.getppid(), 0),
-    "memory": lambda: bytearray(3 << 30),
-}}
-for name, attempt in tries.items():
-    try:
-        attempt()
-    except (OSError, MemoryError):
-        continue
-    os.write(1, name.encode() + b" ")
-os._exit(0)
-"""
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        check=True,
-        env=os.environ | {"PYTHONPATH": caged.package_path()},
-    )
-    assert ran.stdout.split() == []
+    attempts = {
+        "read": f"open({str(kept)!r})",
+        "create": f"open({str(tmp_path / 'new')!r}, 'w')",
+        "remove": f"os.unlink({str(kept)!r})",
+        "rename": f"os.rename({str(kept)!r}, {str(tmp_path / 'other')!r})",
+        "connect": "socket.socket()",
+        "fork": "os.fork()",
+        "signal": "os.kill(os.getppid(), 0)",
+        "memory": "bytearray(3 << 30)",
+    }
+    assert possible(1 << 30, reads=False, **attempts) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"]
 
 

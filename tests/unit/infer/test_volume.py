@@ -16,7 +16,7 @@ import numpy as np
 import pydicom
 import pytest
 from head_shapes import shape_head
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydicom import Dataset
 from pydicom.encaps import encapsulate
@@ -535,7 +535,7 @@ def test_an_identity_of_an_odd_kind_is_read_or_refused(tmp_path, element, kind):
         assert pixels.open_image(path).frames == 3
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(data=st.data())
 def test_any_damage_to_an_enhanced_header_ends_in_a_verdict_and_a_reason(tmp_path, data):
     path = tmp_path / "damaged.dcm"
@@ -551,7 +551,7 @@ def test_any_damage_to_an_enhanced_header_ends_in_a_verdict_and_a_reason(tmp_pat
         assert read_volume([path]).hu.dtype == np.int16
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(data=st.data())
 def test_any_damage_ends_in_a_slice_less_or_a_reason(tmp_path, data):
     syntax = data.draw(st.sampled_from(sorted(SYNTAXES)))

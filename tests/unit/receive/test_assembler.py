@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from structlog.testing import capture_logs
 
 from ich_node.dicom.part10 import read_header
@@ -37,10 +35,10 @@ from ich_node.runtime.config import ReceiveConfig
 from ich_node.store import copies
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
+from tests.datasets import EXPLICIT, encoded
 
 CT1, PACS = Peer(AETitle("CT1"), "10.0.0.1"), Peer(AETitle("PACS"), "10.0.0.2")
 STRANGER = Peer(AETitle("RED"), "10.0.0.66")
-EXPLICIT = "1.2.840.10008.1.2.1"
 
 
 class InProcess:
@@ -73,15 +71,12 @@ class InProcess:
 
 def write(spool: Spool, ds: Dataset, sender: Peer | None) -> None:
     """Put an image into a spool."""
-    buffer = DicomBytesIO()
-    buffer.is_little_endian, buffer.is_implicit_VR = True, False
-    write_dataset(buffer, ds)
     spool.put(
         series_uid=ds.SeriesInstanceUID,
         sop_instance_uid=ds.SOPInstanceUID,
         sop_class_uid=ds.SOPClassUID,
         transfer_syntax_uid=EXPLICIT,
-        parts=[buffer.getvalue()],
+        parts=[encoded(ds)],
         sender=sender,
     )
 

@@ -212,7 +212,7 @@ def test_twice_the_items_take_twice_the_steps_and_too_many_are_refused(
     assert steps[0] <= 4 * association_request.MOST_ITEMS
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=600), st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=60)), max_size=8))
 def test_whatever_is_read_pynetdicom_reads_too(rubbish: bytes, items: list[tuple[int, bytes]]) -> None:
     for data in (rubbish, b"".join(item(kind, value) for kind, value in items) + context() + item(0x50, MAX + rubbish)):

@@ -63,7 +63,7 @@ def test_nothing_above_the_level_has_no_outline() -> None:
     assert outlines(np.zeros((5, 5)), 0.5) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(arrays.arrays(np.float32, (7, 6), elements=st.floats(0, 1, width=32)), st.floats(0.05, 0.95))
 def test_every_outline_is_closed_and_all_together_hold_exactly_the_pixels_above(
     values: np.ndarray, level: float
