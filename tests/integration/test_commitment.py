@@ -179,7 +179,7 @@ def test_a_peer_that_does_not_commit_leaves_the_results_sent(tmp_path, store, de
     with FakePacs() as pacs:
         job, _ = publish_job(store, tmp_path, ["pacs"], classes=CLASSES)
         delivering(configuration(tmp_path, destination("pacs", pacs.port, commitment=True)))
-        wait_for(lambda: len(pacs.associations) >= 2, 15, "the question")
+        wait_for(lambda: len(pacs.associations) >= 2, 60, "the question")
     assert {d.state for d in store.deliveries(job.id)} == {DeliveryState.SENT}
     assert store.job(job.id).state is JobState.DONE
 

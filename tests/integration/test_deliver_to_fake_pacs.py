@@ -51,7 +51,7 @@ def deliver(tmp_path, store, wait_for):
         config = configuration(tmp_path, destination("pacs", pacs.port))
         job, files = publish_job(store, tmp_path, ["pacs"], **job_options)
         with delivering(config):
-            wait_for(until or (lambda: store.job(job.id).state in (JobState.DONE, JobState.FAILED)), 20, "the end")
+            wait_for(until or (lambda: store.job(job.id).state in (JobState.DONE, JobState.FAILED)), 60, "the end")
         return store.job(job.id), files
 
     return run
