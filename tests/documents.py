@@ -83,8 +83,8 @@ def model_figures() -> str:
     rows = [(name.replace("_", " "), str(value)) for name, value in validated.items() if not isinstance(value, dict)]
     rows += [(f"slice AUC, {label}", value) for label, value in validated["slice_auc_by_type"].items()]
     made = next((found for name, found in said["metrics"].items() if name.startswith("phantom")), {})
-    for which in ("study_auc", "slice_auc"):
-        rows += [(f"unseen heads, {which.replace('_', ' ')}, {k}", str(v)) for k, v in made.get(which, {}).items()]
+    for label, slices in made.get("slice_auc", {}).items():
+        rows.append((f"unseen heads, {label}", f"by slice {slices:.3f}, by study {made['study_auc'][label]:.3f}"))
     return table(("figure", "measured"), rows)
 
 
@@ -122,16 +122,22 @@ def model_stress() -> str:
     found = _measured("stress")
     if found is None or found["bundle"] != _manifest()["version"]:
         return "Not measured for this bundle.\n"
+    sets = found["sets"]
     rows = []
-    for source, changes in found["sets"].items():
-        for change, strengths in changes.items():
-            for strength, at in strengths.items():
+    for change, strengths in next(iter(sets.values())).items():
+        for strength in strengths:
+            cells: list[str] = []
+            for changes in sets.values():
+                at = changes[change][strength]
                 aucs = [f"{at[key][0]:.3f} [{at[key][1]:.2f}–{at[key][2]:.2f}]" for key in ("slice_auc", "study_auc")]
-                shares = [f"{at[key]:.2f}" for key in ("sensitivity", "specificity")]
-                of = f"{at['studies']}, {at['bleeding']} bleed"
-                rows.append((f"{source} ({of})", f"{change} {strength}".strip(), *aucs, *shares))
-    head = ("set", "change", "slice AUC, any", "study AUC, any", "sensitivity, HIGH", "specificity, HIGH")
-    return table(head, rows)
+                cells += [*aucs, f"{at['sensitivity']:.2f} / {at['specificity']:.2f}"]
+            rows.append((f"{change} {strength}".strip(), *cells))
+    head = ["change"]
+    for source, changes in sets.items():
+        at = changes["as they are"][""]
+        name = f"{source} ({at['studies']}, {at['bleeding']} bleed)"
+        head += [f"{name}: slice AUC", "study AUC", "sensitivity / specificity at HIGH"]
+    return table(tuple(head), rows)
 
 
 def model_types() -> str:
@@ -169,19 +175,49 @@ def model_left_out() -> str:
     return table(("figure", "phantoms only, scored on CT-ICH"), rows)
 
 
+def model_left_out_maps() -> str:
+    """What a short training without label maps makes of them, as `evaluate.left_out_maps` measured it."""
+    found = _measured("left_out_maps")
+    if found is None:
+        return "Not measured.\n"
+    words = {"first": "phantoms alone", "second": "phantoms, then patients and paintings"}
+    rows = [
+        (f"{words[phase]}, {arm}", *_with_gains(said))
+        for phase, arms in found["phases"].items()
+        for arm, said in arms.items()
+    ]
+    any_arm = next(iter(next(iter(found["phases"].values())).values()))
+    asked = f"{any_arm['studies']} scans of {found['heads_asked']} heads from label maps, {any_arm['bleeding']} bleed"
+    made = f"{found['phantom_scans']} scans of phantoms; with label maps, of {found['heads_taught']} other ones"
+    head = ("trained on", "slice AUC, any (gain)", "study AUC, any (gain)")
+    return f"{_budget(found)} in each phase; {made}. Asked: {asked}.\n\n{table(head, rows)}"
+
+
 def model_one_change() -> str:
     """What one change does to a short training, as `evaluate.one_change` measured it."""
     found = _measured("one_change")
     if found is None:
         return "Not measured.\n"
-    rows = []
-    for name, arm in found["arms"].items():
-        gains = [
-            f"{arm[f'{of}_auc']:.3f} ({arm[f'{of}_gain'][0]:+.3f} to {arm[f'{of}_gain'][1]:+.3f})"
-            for of in ("slice", "study")
-        ]
-        rows.append((name, f"{arm['patients']}, {arm['bleeding']} bleed", *gains))
-    return table(("arm", "patients", "slice AUC, any (gain)", "study AUC, any (gain)"), rows)
+    rows = [
+        (name, f"{arm['folds']}: {arm['studies']}, {arm['bleeding']} bleed", *_with_gains(arm))
+        for name, arm in found["arms"].items()
+    ]
+    head = ("arm", "folds: patients", "slice AUC, any (gain)", "study AUC, any (gain)")
+    return f"{_budget(found)}.\n\n{table(head, rows)}"
+
+
+def _budget(found: dict[str, Any]) -> str:
+    """What a short training consists of."""
+    return f"{found['steps']} steps of {found['slices_a_step']} slices at {found['size']} px"
+
+
+def _with_gains(arm: dict[str, Any]) -> tuple[str, str]:
+    """AUC by slice and study, each with the interval of its gain over what it is compared with."""
+    slices, studies = (
+        f"{arm[f'{of}_auc']:.3f} ({arm[f'{of}_gain'][0]:+.3f} to {arm[f'{of}_gain'][1]:+.3f})"
+        for of in ("slice", "study")
+    )
+    return slices, studies
 
 
 def model_healthy() -> str:
@@ -207,8 +243,8 @@ def model_rsna() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     made.__name__: made
     for made in (
-        *(verbs, pacs_answers, rejections, moves, events, model_figures, model_bands, model_anatomy),
-        *(model_stress, model_left_out, model_one_change, model_healthy, model_rsna, model_types, model_rules),
+        *(verbs, pacs_answers, rejections, moves, events, model_figures, model_bands, model_anatomy, model_stress),
+        *(model_left_out, model_left_out_maps, model_one_change, model_healthy, model_rsna, model_types, model_rules),
     )
 }
 

@@ -5,11 +5,8 @@ Phantoms of formulas, cropped and without gates, as whole studies: their P(any) 
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +17,7 @@ from ich_node.infer.engine import Engine
 from ich_node.infer.engine.ort import OrtEngine
 from ich_node.infer.see.crop import crop_stack
 from ich_node.phantom.head import phantom
+from ich_node.training.evaluate import options
 
 PIXELS = 256  # chosen: pixels of 0.9 mm are what the network sees, and a quarter of the work
 SHAPED, FRESH = range(16), range(16, 32)
@@ -49,14 +47,11 @@ def _priority(value: float, model: bundle.Model) -> str:
 
 def main() -> None:
     """Measure, and write the figures as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m ich_node.training.evaluate.healthy", description=__doc__)
-    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="the bundle that ships")
-    parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="the figures, as JSON")
-    arguments = parser.parse_args()
+    arguments = options.parsed("healthy", __doc__, "bundle", "figures")
     model = bundle.load(arguments.bundle)
     engine = OrtEngine(model.graph, provider="cpu", threads=1)
     sets = {f"seeds {seeds[0]} to {seeds[-1]}": measure(model, engine, seeds) for seeds in (SHAPED, FRESH)}
-    arguments.figures.write_text(json.dumps({"bundle": model.manifest.version, "sets": sets}, indent=1) + "\n")
+    options.write(arguments.figures, {"bundle": model.manifest.version, "sets": sets})
 
 
 if __name__ == "__main__":

@@ -7,15 +7,14 @@ seen nothing. Only calibration and thresholds come from CT-ICH, each fold's from
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from ich_node.training.evaluate import options
 from ich_node.training.learn import crossval, default
 from ich_node.training.learn.recipe import FOLDS, Recipe, Workshop
 
@@ -36,15 +35,10 @@ def measure(shop: Workshop, recipe: Recipe, weights: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, and write the figures as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m ich_node.training.evaluate.left_out", description=__doc__)
-    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the data, as `train` has them")
-    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="where predictions are kept")
-    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="weights that saw no patient")
-    parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="the figures, as JSON")
-    arguments = parser.parse_args()
+    arguments = options.parsed("left_out", __doc__, "root", "out", "weights", "figures")
     torch.set_num_threads(1)
     found = measure(Workshop(arguments.root, arguments.out), Recipe(), arguments.weights)
-    arguments.figures.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    options.write(arguments.figures, found)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ The phantoms of `evaluate.stress`, heads that training never saw: no patient is 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +17,7 @@ from scipy import ndimage
 from ich_node.infer import bundle
 from ich_node.infer.engine.ort import OrtEngine
 from ich_node.infer.see.crop import crop_stack
-from ich_node.training.evaluate import stress
+from ich_node.training.evaluate import options, stress
 from ich_node.training.learn.recipe import Workshop
 
 SHOWN = 8  # chosen: a line that fits a page
@@ -77,12 +75,7 @@ def _seen(study: stress.Phantom, engine: OrtEngine) -> list[Slice]:
 
 def main() -> None:
     """Look at the phantoms, and draw the worst slices."""
-    parser = argparse.ArgumentParser(prog="python -m ich_node.training.evaluate.misses", description=__doc__)
-    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the data, as `train` has them")
-    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="where heads are kept")
-    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="the bundle that ships")
-    parser.add_argument("--picture", type=Path, required=True, metavar="FILE", help="the picture, as PNG")
-    arguments = parser.parse_args()
+    arguments = options.parsed("misses", __doc__, "root", "out", "bundle", "picture")
     model = bundle.load(arguments.bundle)
     engine = OrtEngine(model.graph, provider="cpu", threads=1)
     found = [worst(_seen(make(), engine)) for make in stress.scanned(Workshop(arguments.root, arguments.out))]

@@ -9,11 +9,8 @@ left of that when the rule of each fold is chosen, and calibrated, on the other 
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +18,7 @@ import numpy.typing as npt
 
 from ich_node.domain.findings import LABELS
 from ich_node.infer.bundle import Aggregation
-from ich_node.training.evaluate import metrics
+from ich_node.training.evaluate import metrics, options
 from ich_node.training.learn import calibrate, crossval
 from ich_node.training.learn.recipe import Workshop
 
@@ -119,13 +116,10 @@ def _share(what: npt.NDArray[np.bool_], *, among: npt.NDArray[np.bool_]) -> str:
 
 def main() -> None:
     """Write the figures as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m ich_node.training.evaluate.stored", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="what `train` wrote: the predictions")
-    parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="the figures, as JSON")
-    arguments = parser.parse_args()
+    arguments = options.parsed("stored", __doc__, "out", "figures")
     found = crossval.read_predictions(Workshop(arguments.out, arguments.out))
     figures = {"types": named(found), "rules": compare(found)}
-    arguments.figures.write_text(json.dumps(figures, indent=1) + "\n")
+    options.write(arguments.figures, figures)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,7 @@ many studies they are.
 
 from __future__ import annotations
 
-import argparse
 import json
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -35,7 +33,7 @@ from ich_node.phantom.lesions import TYPES
 from ich_node.phantom.scanner import scan
 from ich_node.phantom.tissue import Head
 from ich_node.training.data import ct_ich
-from ich_node.training.evaluate import metrics, unseen
+from ich_node.training.evaluate import metrics, options, unseen
 from ich_node.training.evaluate.changes import CHANGES, Hu, Spacing, labels_of
 from ich_node.training.learn.recipe import Workshop
 from ich_node.training.synthesis import scans
@@ -96,10 +94,11 @@ def scanned(shop: Workshop) -> Iterator[Callable[[], Phantom]]:
     heads = scans.kept_back(shop.heads)
     for number in range(2 * len(TYPES) * PHANTOMS_PER_TYPE):
         label = None if number % 2 else TYPES[number // 2 % len(TYPES)]
-        yield partial(_phantom, heads[number // 2 % len(heads)], label, number)
+        yield partial(phantom, heads[number // 2 % len(heads)], label, number)
 
 
-def _phantom(head: Head, label: str | None, seed: int) -> Phantom:
+def phantom(head: Head, label: str | None, seed: int) -> Phantom:
+    """A scan of a head with subtle hemorrhage of type `label`, or none, in slices of 5 mm; the same for a seed."""
     rng = np.random.default_rng([seed, 31])
     scene = unseen.scene_of(head, label, rng, SUBTLE)
     drawn = scans.random_protocol(head, rng)
@@ -216,19 +215,12 @@ def plot(sets: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Any]]]], path
 
 def main() -> None:
     """Measure what is not measured yet, then write the figures and the picture."""
-    parser = argparse.ArgumentParser(prog="python -m ich_node.training.evaluate.stress", description=__doc__)
-    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="the data, as `train` has them")
-    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="where scores are kept")
-    parser.add_argument("--bundle", type=Path, required=True, metavar="DIR", help="the bundle that ships")
-    parser.add_argument("--figures", type=Path, required=True, metavar="FILE", help="the figures, as JSON")
-    parser.add_argument("--plot", type=Path, required=True, metavar="FILE", help="the picture, as PNG")
-    parser.add_argument("--minutes", type=float, default=math.inf, metavar="N", help="of each set; a later run goes on")
-    arguments = parser.parse_args()
+    arguments = options.parsed("stress", __doc__, "root", "out", "bundle", "figures", "picture", "minutes")
     shop, model = Workshop(arguments.root, arguments.out), bundle.load(arguments.bundle)
     high = model.card.thresholds[LABELS[0]]
     found = {name: figures(measure(shop, name, model, arguments.minutes), high) for name in (PHANTOMS, PATIENTS)}
-    arguments.figures.write_text(json.dumps({"bundle": model.manifest.version, "sets": found}, indent=1) + "\n")
-    plot(found, arguments.plot)
+    options.write(arguments.figures, {"bundle": model.manifest.version, "sets": found})
+    plot(found, arguments.picture)
 
 
 if __name__ == "__main__":

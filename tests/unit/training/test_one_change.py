@@ -1,4 +1,4 @@
-"""Neighbours are those of the same scan, count nothing at first, and a gain is measured on the same patients."""
+"""Neighbours are those of the same scan, count nothing at first; an arm is trained once and goes on where it was."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ import torch
 
 from ich_node.infer.see.crop import AIR_HU
 from ich_node.training.data.pool import Pool
-from ich_node.training.evaluate.one_change import ARMS, RECIPE, Said, figures
+from ich_node.training.evaluate import one_change
+from ich_node.training.evaluate.one_change import ARMS, COMPARED, RECIPE
 from ich_node.training.learn import beside
 from ich_node.training.learn.batches import Draw, Shelf, batch
 from ich_node.training.learn.beside import Alone, Neighboured, NeighbourNetwork
@@ -70,24 +71,12 @@ def test_before_training_neighbours_change_nothing_and_then_they_can(pool):
     assert torch.equal(before[0], after[0])  # two slices away
 
 
-def said(scores):
-    patient = np.repeat([f"p{number:02d}" for number in range(8)], 5)
-    label = np.zeros((40, 6), np.float32)
-    label[np.isin(np.arange(40) // 5, (0, 1, 2, 3)) & (np.arange(40) % 5 == 2), :2] = 1
-    smooth = np.repeat((label[:, :1] * scores + np.random.default_rng(0).normal(0, 1, (40, 1))), 6, axis=1)
-    studies = smooth.reshape(8, 5, 6).max(axis=1)
-    return Said(patient, label, smooth, studies, label.reshape(8, 5, 6).max(axis=1))
-
-
-def test_a_gain_is_that_over_the_recipe_on_the_same_patients():
-    weak, strong = said(0.0), said(9.0)
-    same = figures(weak, weak)
-    assert (same["slice_gain"], same["study_gain"]) == ([0, 0], [0, 0])
-    better = figures(strong, weak)
-    assert better["slice_auc"] == better["study_auc"] == 1
-    assert 0 < better["slice_gain"][0] <= better["slice_gain"][1]
-    assert (better["patients"], better["bleeding"], better["small"]) == (8, 4, 4)
-
-
 def test_all_arms_see_as_many_slices():
     assert {sum(arm.counts.values()) for arm in ARMS.values()} == {sum(ARMS[RECIPE].counts.values())}
+
+
+def test_every_arm_has_every_fold_and_the_wrong_scale_comes_last():
+    plan = one_change.plan()
+    assert sorted(plan) == sorted((name, fold) for name in ARMS for fold in range(COMPARED))
+    assert plan[0] == (RECIPE, 0)
+    assert {name for name, _ in plan[-COMPARED:]} == {"at the wrong scale"}

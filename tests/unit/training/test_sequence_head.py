@@ -1,5 +1,8 @@
 """A sequence head from training to the page: one bundle with two graphs, of which the second counts for the study."""
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -14,6 +17,7 @@ from ich_node.infer.engine import Output, self_test
 from ich_node.infer.engine.ort import OrtEngine
 from ich_node.phantom import head as heads
 from ich_node.phantom import series
+from ich_node.report import result_json
 from ich_node.report.said.reasons import said
 from ich_node.runtime.config import Config
 from ich_node.training.evaluate import metrics
@@ -23,6 +27,7 @@ from ich_node.training.learn.sequence import Series
 
 pytestmark = pytest.mark.train
 SLICES = 12
+SHIPPED = Path(__file__).resolve().parents[3] / "onnx"
 
 
 def runs_and_single_slices(count, seed):
@@ -104,6 +109,63 @@ def test_the_study_speaks_with_the_head_the_map_without_and_the_page_says_so(wri
     assert np.array_equal(found.prediction.slice_probability, plain.prediction.slice_probability)
     assert [reason.code for reason in found.warnings if reason not in plain.warnings] == [Why.SEQUENCE_HEAD]
     assert "no map shows" in said(found.warnings[0], "en")
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return bundle.load(SHIPPED)
+
+
+@pytest.fixture(scope="module")
+def bleeding(tmp_path_factory):
+    made = heads.phantom("intraparenchymal", rows=256, columns=256, seed=3)
+    return series.write_series(tmp_path_factory.mktemp("bleeding"), made, seed=3)
+
+
+@pytest.fixture(scope="module")
+def without_head(shipped, bleeding):
+    return result_of(shipped, bleeding)
+
+
+def with_head(model, head, folder):
+    """The shipped bundle with a head beside it."""
+    sequence.export(head, folder / bundle.SEQUENCE)
+    content = (folder / bundle.SEQUENCE).read_bytes()
+    said_of_it = bundle.SequenceHead(sha256=hashlib.sha256(content).hexdigest())
+    return bundle.Model(model.manifest.model_copy(update={"sequence": said_of_it}), model.graph, content)
+
+
+def result_of(model, paths):
+    """result.json of a series, without its times, and its warnings."""
+    found = result_json.as_dict(pipeline.analyse(paths, model, engine_of(model), Config()))
+    del found["timings_s"]
+    warnings = found.pop("warning_codes"), found.pop("warnings")
+    return found, warnings[0]
+
+
+def test_a_head_that_corrects_nothing_says_what_the_bundle_without_a_head_says(
+    shipped, bleeding, without_head, tmp_path
+):
+    plain, warned = without_head
+    assert shipped.sequence is None
+    assert [finding["present"] for finding in plain["findings"]].count(True) >= 2
+    torch.manual_seed(4)
+    beside, warned_beside = result_of(with_head(shipped, sequence.SequenceHead(), tmp_path), bleeding)
+    assert beside.pop("model")["sha256"] != plain["model"]["sha256"]
+    same = {key: value for key, value in plain.items() if key != "model"}
+    assert result_json.encode(beside) == result_json.encode(same)
+    assert warned_beside == [Why.SEQUENCE_HEAD, *warned]
+
+
+def test_a_head_that_sees_no_blood_takes_the_findings_and_leaves_the_slices(shipped, bleeding, without_head, tmp_path):
+    plain, _ = without_head
+    head = sequence.SequenceHead()
+    torch.nn.init.constant_(head.out.bias, -20)
+    denied, _ = result_of(with_head(shipped, head, tmp_path), bleeding)
+    assert plain["priority"] in ("HIGH", "STAT")
+    assert denied["priority"] == "ROUTINE"
+    assert not any(finding["present"] for finding in denied["findings"])
+    assert denied["slices"] == plain["slices"]
 
 
 def test_a_head_of_another_network_fails_the_self_test(written):

@@ -139,7 +139,7 @@ def test_patients_take_turns_too(tmp_path):
 
 def test_a_phantom_is_a_whole_head_in_slices_of_5_mm_and_bleeds_as_it_says():
     anatomy = head(np.random.default_rng(3))
-    ill, well = stress._phantom(anatomy, "epidural", 4).study, stress._phantom(anatomy, None, 5).study
+    ill, well = stress.phantom(anatomy, "epidural", 4).study, stress.phantom(anatomy, None, 5).study
     for study in (ill, well):
         assert study.spacing_mm[0] == 5
         assert 130 < len(study.hu) * study.spacing_mm[0] < 230
