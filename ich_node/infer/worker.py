@@ -44,7 +44,7 @@ from ich_node.runtime.patience import Patience
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import open_ledger
 from ich_node.store.ledger.protocols import Work
-from ich_node.store.ledger.work import AHEAD_S
+from ich_node.store.ledger.turns import AHEAD_S
 from ich_node.store.routes import route
 from ich_node.store.spool import Spool
 

@@ -28,6 +28,11 @@ from ich_node.domain.ledger import DeliveryState, JobState
 
 metadata = MetaData()
 
+SITE = "coalesce(site, '')"  # none: of a caller that is not known, or queued by the version before
+SINCE = "(CASE WHEN attempts > 0 THEN updated_at ELSE created_at END)"
+"""Since when a job waits for its turn: one that was begun and not finished queues up behind the others."""
+IN_LINE = "state = 'queued'"
+
 
 def _one_of(column: str, states: type[JobState] | type[DeliveryState]) -> str:
     return f"{column} IN ({', '.join(repr(state.value) for state in states)})"
@@ -71,13 +76,14 @@ job = Table(
     Column("updated_at", Float, nullable=False),
     UniqueConstraint("series_uid", "input_digest", "revision", name="same_input_never_twice"),
     CheckConstraint(_one_of("state", JobState), name="job_state"),
-    Index("job_ready", "state", text("rank DESC"), "id"),  # what may be claimed
+    Index("job_ready", "state", text("rank DESC"), "id"),
+    Index("job_in_line", "rank", text(SITE), text(SINCE), "id", **_where(IN_LINE)),  # what may be claimed: turns
     Index("job_of_series", "series_uid", "state"),
     Index("job_of_predecessor", "predecessor", **_where("predecessor IS NOT NULL")),  # for the foreign key
     Index("one_running_of_series", "series_uid", unique=True, **_where("state = 'running'")),
     Index("job_served", "served"),
-    Index("job_turn", "site", "served"),
-    Index("job_died", "site", "died", **_where("died IS NOT NULL")),
+    Index("job_turn", text(SITE), "served"),
+    Index("job_died", text(SITE), "died", **_where("died IS NOT NULL")),
     sqlite_autoincrement=True,  # an id names a results folder: never used again
 )
 

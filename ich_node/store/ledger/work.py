@@ -7,7 +7,7 @@ first holder, should it wake, finds that its claim is not the last one (`claims`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,18 +15,12 @@ import sqlalchemy as sa
 
 from ich_node.domain.errors import ResultConflict, Superseded, TooEarly
 from ich_node.domain.ledger import Job, JobState, Owed
-from ich_node.store.ledger.rows import Rows
+from ich_node.store.ledger import turns
+from ich_node.store.ledger.rows import Rows, as_job
 from ich_node.store.ledger.tables import delivery, job
 
 FREE = {"worker": None, "lease_until": None}
-AHEAD_S = 5.0
-"""A job is begun so long before its results may go out: about what the slowest analysis takes."""
-LONGEST_HOLD_S = 3600.0  # chosen: far beyond the minutes that results are ever held back
-
-
 CLAIM_TRIES = 5  # chosen: each time another worker has taken a job, so some worker goes on
-LOOKED_AT = 16
-"""Jobs that other workers may be taking in the same moment: as many workers as may be at it."""
 DEATH_TURNS = 20
 """Jobs of others that pass when a job has cost its worker its life: a fresh one takes as long as about so many."""
 
@@ -47,73 +41,38 @@ class WorkRows(Rows):
         not heard of within its lease is ready again, the attempt stays counted.
         """
         now = self._clock()
-        running = job.alias()
-        busy = sa.exists().where(running.c.series_uid == job.c.series_uid, running.c.state == JobState.RUNNING)
-        # results are held back for minutes at most: a moment beyond was set by a clock that has been put back since
-        soon = (job.c.publish_after <= now + AHEAD_S) | (job.c.publish_after > now + LONGEST_HOLD_S)
-        ready = (job.c.state == JobState.QUEUED) & (job.c.not_before <= now) & soon & ~busy
-        # a lease that ends later than any could was given by a clock that has been put back since
-        over = (job.c.lease_until < now) | (job.c.lease_until > now + 2 * self._lease_s)
-        lost = (job.c.state == JobState.RUNNING) & over
         with self._read() as db:  # no write lock while there is nothing to do
-            if not any(db.execute(sa.select(job.c.id).where(where).limit(1)).first() for where in (ready, lost)):
-                return None
-        with self._write() as db:
+            found = db.execute(turns.ANY, {"now": now, "lease_s": self._lease_s}).one()
+        if found.lost:
             silent = {**FREE, "trouble": "its worker was not heard of", "died": _turn() + DEATH_TURNS}
-            db.execute(self._moved(JobState.RUNNING, JobState.QUEUED, **silent).where(over))
+            over = (job.c.lease_until < now) | (job.c.lease_until > now + 2 * self._lease_s)
+            with self._write() as db:
+                db.execute(self._moved(JobState.RUNNING, JobState.QUEUED, **silent).where(over))
+        elif not found.ready:
+            return None
         tried: list[int] = []
         for _ in range(CLAIM_TRIES):
             with suppress(_Taken):
-                return self._claim(worker, ready, now, tried)
+                return self._claim(worker, now, tried)
         return None
 
-    def _claim(self, worker: str, ready: sa.ColumnElement[bool], now: float, tried: list[int]) -> Job | None:
+    def _claim(self, worker: str, now: float, tried: list[int]) -> Job | None:
         claimed = {"worker": worker, "lease_until": now + self._lease_s, "predecessor": _predecessor()}
         counted = {"attempts": job.c.attempts + 1, "claims": job.c.claims + 1, "served": _turn() + 1}
         with self._write() as db:
-            job_id = self._next(db, ready, tried)
+            heads = turns.line_up(db, now)
+            if self._is_served:
+                job_id = turns.hold_next(db, heads, now, tried)
+            else:  # nobody else is at it: SQLite has one writer at a time
+                job_id = heads[0].id if heads else None
             if job_id is None:
                 return None
             tried.append(job_id)
+            taken = self._moved(JobState.QUEUED, JobState.RUNNING, **claimed, **counted).where(job.c.id == job_id)
             try:
-                self._move_job(db, job_id, JobState.QUEUED, JobState.RUNNING, **claimed, **counted)
+                return as_job(db.execute(taken.returning(job)).one())
             except sa.exc.IntegrityError as error:
                 raise _Taken from error
-            return self._job(db, job_id)
-
-    def _next(self, db: sa.Connection, ready: sa.ColumnElement[bool], tried: Collection[int]) -> int | None:
-        """The job whose turn it is, held: of the highest rank, of the site that was served longest ago."""
-        since = sa.case((job.c.attempts > 0, job.c.updated_at), else_=job.c.created_at).label("since")
-        query = sa.select(job.c.id, job.c.rank, job.c.site, since).where(ready)
-        rows = [row for row in db.execute(query.order_by(job.c.rank.desc(), job.c.id)) if row.id not in tried]
-        first = [row for row in rows if row.rank == rows[0].rank]
-        sites = sorted({row.site or "" for row in first})
-        turn = self._turns(db, sites) if len(sites) > 1 else {}
-        first.sort(key=lambda row: (turn.get(row.site or "", 0), row.since, row.id))
-        if not self._is_served and first:  # nobody else is at it: SQLite has one writer at a time
-            return int(first[0].id)
-        for row in first[:LOOKED_AT]:
-            free = sa.select(job.c.id).where(ready, job.c.id == row.id).with_for_update(skip_locked=True)
-            if db.execute(free).scalar() is not None:
-                return int(row.id)
-        return None
-
-    def _turns(self, db: sa.Connection, sites: Sequence[str]) -> dict[str, int]:
-        """When each site was served last, as the number of that turn: the lowest is the next.
-
-        A site whose job cost a worker its life lets the others pass for DEATH_TURNS turns.
-        """
-        some_died = db.execute(sa.select(job.c.id).where(job.c.died.is_not(None)).limit(1)).first()
-        columns = (job.c.served, job.c.died) if some_died else (job.c.served,)
-        turns = {}
-        for site in sites:
-            mine = job.c.site == site if site else job.c.site.is_(None)
-            lasts = [
-                db.execute(sa.select(n).where(mine, n.is_not(None)).order_by(n.desc()).limit(1)).scalar()
-                for n in columns
-            ]
-            turns[site] = max(last or 0 for last in lasts)
-        return turns
 
     def renew(self, claimed: Job) -> bool:
         """The worker is at it: the lease starts afresh. False when the job is no longer its own."""
@@ -180,7 +139,7 @@ class WorkRows(Rows):
         with self._write() as db:
             _leave(db, claimed, self._moved(JobState.RUNNING, JobState.DELIVERING, **FREE, **said))
             until = self._job(db, claimed.id).publish_after
-            if self._clock() < until <= self._clock() + LONGEST_HOLD_S:
+            if self._clock() < until <= self._clock() + turns.LONGEST_HOLD_S:
                 raise TooEarly(until)
             try:
                 if rows:

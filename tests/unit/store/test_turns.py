@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from ich_node.domain.dicom import Instance, Series
 from ich_node.domain.ledger import Job, Origin
 from ich_node.store.ledger.jobs import JobStore
+from ich_node.store.ledger.tables import job as jobs
 
 LEASE_S = 30.0
 OTHERS = 15  # jobs of another site, fewer than those that pass when a job has killed its worker
@@ -120,3 +123,56 @@ def test_jobs_of_before_and_of_the_version_before_are_those_of_one_site(store: J
         db.exec_driver_sql("UPDATE job SET site = NULL")
     put(store, "south", 3)
     assert Counter(site_of(store.claim("w")) for _ in range(4)) == {NORTH: 2, SOUTH: 2}
+
+
+def random_queue(draw: random.Random, now: float) -> list[dict[str, object]]:
+    """Rows in every state that matters to the queue; no series has two running."""
+    rows, running = [], set()
+    for number in range(1, 41):
+        name = f"1.{draw.randrange(25)}"
+        state = draw.choice(["queued"] * 8 + ["running", "done"])
+        state = "queued" if state == "running" and name in running else state
+        running |= {name} if state == "running" else set()
+        created = now - draw.randrange(1, 6)
+        row = {"study_uid": "1", "series_uid": name, "input_digest": str(number), "sop_instance_uids": "1.1"}
+        row |= {"id": number, "revision": 0, "state": state, "claims": 0, "created_at": created}
+        row |= {"rank": draw.choice([0, 0, 1]), "attempts": draw.choice([0, 0, 1, 2]), "updated_at": created + 3}
+        row |= {"not_before": draw.choice([0.0, 0.0, now, now + 1]), "site": draw.choice([None, "a", "b", "c"])}
+        row |= {"publish_after": draw.choice([0.0, now + 4, now + 60, now + 9999]), "lease_until": now + 9}
+        row |= {"served": draw.choice([None, number]), "died": draw.choice([None] * 9 + [number + 20])}
+        rows.append(row)
+    return rows
+
+
+def due(rows: list[sa.Row], now: float) -> int | None:
+    """Whose turn it is, decided over all rows, in the words of protocols.Work.claim."""
+    busy = {row.series_uid for row in rows if row.state == "running"}
+    ready = [row for row in rows if row.state == "queued" and row.not_before <= now and row.series_uid not in busy]
+    ready = [row for row in ready if row.publish_after <= now + 5 or row.publish_after > now + 3600]
+    turn: Counter[str] = Counter()
+    for row in rows:
+        turn[row.site or ""] = max(turn[row.site or ""], row.served or 0, row.died or 0)
+    ready = [row for row in ready if row.rank == max(other.rank for other in ready)]
+    ready.sort(key=lambda row: (turn[row.site or ""], row.updated_at if row.attempts else row.created_at, row.id))
+    return ready[0].id if ready else None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_one_look_at_each_site_finds_what_a_look_at_all_jobs_finds(store: JobStore, clock: Clock, seed: int) -> None:
+    with store._write() as db:
+        db.execute(sa.insert(jobs), random_queue(random.Random(seed), clock.now))
+    claimed = []
+    while True:
+        with store._read() as db:
+            wanted = due(db.execute(sa.select(jobs)).all(), clock.now)
+        job = store.claim("w")
+        assert (job and job.id) == wanted
+        if job is None:
+            break
+        claimed.append(job.id)
+        clock.now += 0.25
+        if len(claimed) % 2:
+            store.give_back(job, "not now") if len(claimed) % 3 else store.fail(job, "no")
+        if len(claimed) > 60:
+            break
+    assert len(claimed) > 10
