@@ -17,17 +17,18 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from ich_node.domain.errors import StoreError
 from ich_node.domain.ledger import FINISHED, DeliveryState, Job
-from ich_node.runtime import logs
+from ich_node.runtime import host, logs
 from ich_node.runtime.config import Config
 from ich_node.runtime.service import Stop
 from ich_node.store import trash
 from ich_node.store.durable import PART
 from ich_node.store.layout import StateDir
 from ich_node.store.ledger.jobs import open_ledger
-from ich_node.store.ledger.protocols import Desk
+from ich_node.store.ledger.protocols import Desk, Leases
 from ich_node.store.spool import Spool
 from ich_node.store.trash import SERIES
 
@@ -36,6 +37,37 @@ FREE_FACTOR = 1.2  # of min_free_gb: finished work goes before reception has to 
 LOOK_EVERY_S = 2.0  # a disk that takes 500 MB/s gets a gigabyte in that time: what FREE_FACTOR leaves by default
 PAUSE_S = 60.0  # when nothing is finished that could go: looking at all of it costs seconds
 ASIDE, RESULTS = "set_aside", "results"
+LEASE = "retention"
+LEASE_S, RENEW_S = 60.0, 10.0  # chosen: who dies in the middle keeps the others waiting for a minute at most
+
+
+class HouseKeeping(Desk, Leases, Protocol):
+    """What retention needs of the ledger."""
+
+
+class Turn:
+    """The one process of all machines that makes room.
+
+    Only to spare the others the work: two at it would do no harm, for a folder goes into the trash by one rename.
+    """
+
+    def __init__(self, leases: Leases) -> None:
+        self._leases = leases
+        self._me = host.process()
+        self._renew_at = 0.0
+
+    def take(self) -> bool:
+        """Begin, or go on; False: another one is at it."""
+        if time.monotonic() < self._renew_at:
+            return True
+        taken = self._leases.take(LEASE, self._me, LEASE_S)
+        self._renew_at = time.monotonic() + RENEW_S if taken else 0.0
+        return taken
+
+    def leave(self) -> None:
+        """Done."""
+        self._renew_at = 0.0
+        self._leases.leave(LEASE, self._me)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +91,11 @@ class Removal:
 def run(config: Config, *, dry_run: bool = False) -> Iterator[str]:
     """The verb `ich-node retention`: one line per folder, and a sum; with dry_run nothing is touched."""
     store = open_ledger(config)
+    turn = Turn(store)
     try:
+        if not (dry_run or turn.take()):
+            yield "another process is at it: nothing to do"
+            return
         removals = plan(config, store, time.time())
         for removal in removals:
             verb = "would remove" if dry_run else "removes"
@@ -68,7 +104,8 @@ def run(config: Config, *, dry_run: bool = False) -> Iterator[str]:
             yield f"{verb} {where} ({folder.size_bytes / 1e6:.1f} MB): {removal.reason}"
         freed = sum(removal.folder.size_bytes for removal in removals)
         if not dry_run:
-            carry_out(config, store, removals)
+            carry_out(config, store, removals, turn)
+            turn.leave()
         yield f"{len(removals)} folders, {freed / 1e9:.3f} GB" + (" (dry run: nothing was touched)" if dry_run else "")
     finally:
         store.close()
@@ -115,20 +152,22 @@ def _lacking(config: Config, free_bytes: float | None) -> _Lacking:
     return max(space, quota, key=lambda lacking: lacking.total)
 
 
-def carry_out(config: Config, store: Desk, removals: Sequence[Removal]) -> None:
+def carry_out(config: Config, store: HouseKeeping, removals: Sequence[Removal], turn: Turn) -> None:
     """Remove what was planned, unless something has happened to it since; empty the trash; clear what crashes left."""
-    freed = make_room(config, store, removals)
+    freed = make_room(config, store, removals, turn)
     parts = _remove_stale_parts(config)
     logs.get().info("retention_finished", folders=len(removals), freed_bytes=freed, stale_parts=parts)
 
 
-def make_room(config: Config, store: Desk, removals: Sequence[Removal]) -> int:
+def make_room(config: Config, store: HouseKeeping, removals: Sequence[Removal], turn: Turn) -> int:
     """Remove what was planned, unless something has happened to it since, and empty the trash; returns bytes freed."""
     state = StateDir(config.state_dir)
     freed = 0
     for removal in removals:
+        if not turn.take():  # another one took this for dead
+            return freed
         if _is_unchanged(store, removal.folder):
-            with suppress(FileNotFoundError):  # another run was faster
+            with suppress(FileNotFoundError):  # another one was faster
                 trash.put_in(state, removal.folder.kind, removal.folder.path)
                 freed += removal.folder.size_bytes
     trash.empty(state, store)
@@ -138,10 +177,11 @@ def make_room(config: Config, store: Desk, removals: Sequence[Removal]) -> int:
 class SpaceKeeper:
     """Keeps a disk that is full of finished work from refusing: a thread of the role that would have to refuse."""
 
-    def __init__(self, config: Config, store: Desk, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, config: Config, store: HouseKeeping, clock: Callable[[], float] = time.time) -> None:
         self._config = config
         self._store = store
         self._clock = clock
+        self._turn = Turn(store)
 
     def run(self, stop: Stop) -> None:
         """Look at the disk every LOOK_EVERY_S until `stop` is set."""
@@ -155,9 +195,12 @@ class SpaceKeeper:
                 stop.wait(PAUSE_S)
 
     def step(self, free_bytes: float | None = None) -> bool:
-        """Make room now; False when nothing is finished that could go."""
+        """Make room now, unless another process is at it; False when nothing is finished that could go."""
+        if not self._turn.take():
+            return True
         removals = plan(self._config, self._store, self._clock(), free_bytes)
-        freed = make_room(self._config, self._store, removals)
+        freed = make_room(self._config, self._store, removals, self._turn)
+        self._turn.leave()
         if removals:
             logs.get().info("retention_finished", folders=len(removals), freed_bytes=freed, stale_parts=0)
         return bool(removals)

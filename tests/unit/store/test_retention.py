@@ -65,6 +65,10 @@ def finished_job(store, tmp_path, clock, series_uid="1.2.3", *, sent=True):
     return job, folder, aged(tmp_path / "results" / str(job.id), clock.now)
 
 
+def carry_out(config, store, removals):
+    retention.carry_out(config, store, removals, retention.Turn(store))
+
+
 def names(removals):
     return {(removal.folder.kind, removal.folder.path.name) for removal in removals}
 
@@ -73,7 +77,7 @@ def test_what_finished_long_ago_goes_series_and_results(config, store, tmp_path,
     job, series, results = finished_job(store, tmp_path, clock)
     removals = retention.plan(config, store, NOW)
     assert names(removals) == {("incoming", "1.2.3"), ("results", str(job.id))}
-    retention.carry_out(config, store, removals)
+    carry_out(config, store, removals)
     assert not series.exists()
     assert not results.exists()
     assert not list((tmp_path / "trash").iterdir())
@@ -81,7 +85,7 @@ def test_what_finished_long_ago_goes_series_and_results(config, store, tmp_path,
 
 def test_its_row_stays_so_that_the_same_images_are_not_analysed_again(config, store, tmp_path, clock):
     job, _, _ = finished_job(store, tmp_path, clock)
-    retention.carry_out(config, store, retention.plan(config, store, NOW))
+    carry_out(config, store, retention.plan(config, store, NOW))
     assert store.known("1.2.3", job.input_digest)
 
 
@@ -185,7 +189,7 @@ def test_only_the_folders_that_are_next_to_go_are_judged(config, store, tmp_path
 
 def test_the_list_of_images_goes_with_them_and_what_comes_again_is_known(config, store, tmp_path, clock):
     job, series, _ = finished_job(store, tmp_path, clock)
-    retention.carry_out(config, store, retention.plan(config, store, NOW))
+    carry_out(config, store, retention.plan(config, store, NOW))
     assert store.job(job.id).sop_instance_uids == ()
     assert store.known("1.2.3", job.input_digest)
     with pytest.raises(WrongState, match="no longer here"):
@@ -220,7 +224,7 @@ def test_what_happens_between_plan_and_removal_keeps_the_folder(config, store, t
     write_instance(series / "1.2.3.2.dcm", CT_IMAGE, "1.2.3.2")
     clock.now = NOW
     store.lost(store.deliveries(job.id)[0], "no such object instance")
-    retention.carry_out(config, store, removals)
+    carry_out(config, store, removals)
     assert series.exists()
     assert results.exists()
 
@@ -269,11 +273,12 @@ def test_a_crash_at_any_moment_harms_nothing(config, store, tmp_path, clock, mon
         patch.setattr(Path, "rename", fragile(Path.rename))
         patch.setattr(os, "unlink", fragile(os.unlink))
         try:
-            retention.carry_out(config, store, retention.plan(config, store, NOW))
+            carry_out(config, store, retention.plan(config, store, NOW))
         except PowerCut:
             for folder in (series, results):  # all of it in its place, or none
                 assert not folder.exists() or list(folder.glob("*.dcm"))
-    retention.carry_out(config, store, retention.plan(config, store, NOW))
+    clock.now += retention.LEASE_S + 1  # until then the others take it for being at it
+    carry_out(config, store, retention.plan(config, store, NOW))
     assert not series.exists()
     assert not results.exists()
     assert {path: path.read_bytes() for path in before} == before
@@ -289,7 +294,7 @@ def test_stale_parts_go_and_fresh_ones_stay(config, store, tmp_path):
     draft = tmp_path / "results" / "9.part"
     draft.mkdir(parents=True)
     aged(draft, 1)
-    retention.carry_out(config, store, [])
+    carry_out(config, store, [])
     assert (fresh.exists(), stale.exists(), draft.exists()) == (True, False, False)
 
 
@@ -303,3 +308,40 @@ def test_a_dry_run_says_what_would_go_and_touches_nothing(config, store, tmp_pat
     assert series.exists()
     assert results.exists()
     assert not (tmp_path / "trash").exists()
+
+
+def test_of_all_processes_that_could_make_room_one_does(tmp_path, store, config, clock, monkeypatch):
+    finished_job(store, tmp_path, clock)
+    clock.now = NOW
+    config = settings(config, min_free_gb=1e9)
+    first, second = (retention.SpaceKeeper(config, store, clock=clock) for _ in range(2))
+    looked = []
+    plan = retention.plan
+
+    def look(*arguments):
+        looked.append(arguments)
+        assert second.step(), "another one is at it: no reason to wait for a minute"
+        return plan(*arguments)
+
+    monkeypatch.setattr(retention, "plan", look)
+    assert first.step()
+    assert len(looked) == 1
+    monkeypatch.setattr(retention, "plan", plan)
+    assert not second.step(), "the first one is done: it looks, and nothing is left"
+
+
+def test_who_was_taken_for_dead_while_it_made_room_stops(tmp_path, store, config, clock, monkeypatch):
+    finished_job(store, tmp_path, clock)
+    clock.now = NOW
+    turn = retention.Turn(store)
+    assert turn.take()
+    removals = retention.plan(settings(config, min_free_gb=1e9), store, NOW)
+    monkeypatch.setattr(retention, "RENEW_S", 0.0)
+    clock.now += retention.LEASE_S + 1
+    other = retention.Turn(store)
+    assert other.take()
+    turn._renew_at = 0.0  # it has slept
+    assert retention.make_room(config, store, removals, turn) == 0
+    assert all(removal.folder.path.exists() for removal in removals)
+    other.leave()
+    assert retention.make_room(config, store, removals, turn) > 0
