@@ -5,6 +5,7 @@ not with their jobs. They are text because both engines read it alike, and becau
 who writes the same expressions.
 """
 
+# ruff: noqa: S608 — statements made of constants
 from __future__ import annotations
 
 from collections.abc import Collection
@@ -75,8 +76,11 @@ def line_up(db: sa.Connection, now: float) -> list[Head]:
     return []
 
 
-def hold_next(db: sa.Connection, heads: Collection[Head], now: float, tried: Collection[int]) -> int | None:
-    """The next job that no other worker is taking in this moment, held: where several may write."""
+def next_job(db: sa.Connection, now: float, tried: Collection[int], *, several: bool) -> int | None:
+    """The job whose turn it is. several: writers, as on a server; then one that no other is just taking, held."""
+    heads = line_up(db, now)
+    if not several:
+        return heads[0].id if heads else None
     for head in heads:
         of_site = {"now": now, "rank": head.rank, "site": head.site, "tried": list(tried) or [0]}
         if (job_id := db.execute(FREE_OF_SITE, of_site).scalar()) is not None:

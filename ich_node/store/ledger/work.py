@@ -60,11 +60,7 @@ class WorkRows(Rows):
         claimed = {"worker": worker, "lease_until": now + self._lease_s, "predecessor": _predecessor()}
         counted = {"attempts": job.c.attempts + 1, "claims": job.c.claims + 1, "served": _turn() + 1}
         with self._write() as db:
-            heads = turns.line_up(db, now)
-            if self._is_served:
-                job_id = turns.hold_next(db, heads, now, tried)
-            else:  # nobody else is at it: SQLite has one writer at a time
-                job_id = heads[0].id if heads else None
+            job_id = turns.next_job(db, now, tried, several=self._is_served)
             if job_id is None:
                 return None
             tried.append(job_id)

@@ -128,9 +128,10 @@ def test_delivering_goes_by_indexes(store, plans, tmp_path):
 def test_whose_turn_it_is_reads_no_more_of_a_long_queue_on_a_server_either(tmp_path, postgresql_cluster, analysed):
     """Also before the server has counted anything, as right after a night's backlog."""
     store = JobStore.open(tmp_path, url=postgresql_cluster.url())
-    waiting = """INSERT INTO job (study_uid, series_uid, input_digest, sop_instance_uids, revision, state, rank, attempts,
-        claims, not_before, publish_after, site, created_at, updated_at)
-        SELECT '1', '1.' || n, n, '1', 0, 'queued', 0, 0, 0, 0, 0, 'site' || n % 5, n, n FROM generate_series(1, 5000) n"""
+    waiting = """INSERT INTO job (study_uid, series_uid, input_digest, sop_instance_uids, revision, state, rank,
+            attempts, claims, not_before, publish_after, site, created_at, updated_at)
+        SELECT '1', '1.' || n, n, '1', 0, 'queued', 0, 0, 0, 0, 0, 'site' || n % 5, n, n
+        FROM generate_series(1, 5000) n"""
     known = {"now": 9999.0, "lease_s": 30.0, "below": 9, "rank": 0, "site": "site1", "tried": [0]}
     with store._write() as db:
         db.execute(sa.text(waiting))

@@ -1,4 +1,4 @@
-"""Whose turn it is, by an index: the jobs that wait by rank, site and since when; turns of sites that are not known, too."""
+"""Whose turn it is, by an index: the jobs that wait by rank, site and since when."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -19,8 +19,8 @@ def upgrade() -> None:
         op.drop_index(index, "job")
     op.create_index("job_turn", "job", [SITE, "served"])
     op.create_index("job_died", "job", [SITE, "died"], sqlite_where=DIED, postgresql_where=DIED)
-    in_line = ["rank", SITE, SINCE, "id"]
-    op.create_index("job_in_line", "job", in_line, sqlite_where=QUEUED, postgresql_where=QUEUED)
+    where = {"sqlite_where": QUEUED, "postgresql_where": QUEUED}
+    op.create_index("job_in_line", "job", ["rank", SITE, SINCE, "id"], **where)
 
 
 def downgrade() -> None:
