@@ -19,8 +19,8 @@ def upgrade() -> None:
         op.drop_index(index, "job")
     op.create_index("job_turn", "job", [SITE, "served"])
     op.create_index("job_died", "job", [SITE, "died"], sqlite_where=DIED, postgresql_where=DIED)
-    where = {"sqlite_where": QUEUED, "postgresql_where": QUEUED}
-    op.create_index("job_in_line", "job", ["rank", SITE, SINCE, "id"], **where)
+    waits = [sa.text("rank"), SITE, SINCE, sa.text("id")]
+    op.create_index("job_in_line", "job", waits, sqlite_where=QUEUED, postgresql_where=QUEUED)
 
 
 def downgrade() -> None:
