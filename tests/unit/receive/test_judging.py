@@ -22,7 +22,7 @@ from ich_node.receive.judging import Judging
 from ich_node.runtime import caged
 from tests.confined import possible
 from tests.deadly_judge import CRASH, EAT, LATER, SPIN
-from tests.unit.receive.test_assembler import CT1, PACS, STRANGER, Node, head
+from tests.unit.receive.reception_node import CT1, PACS, STRANGER, Node, head
 
 UID = "1.5.1"
 

@@ -17,7 +17,7 @@ from ich_node.receive.judging import Judging
 from ich_node.runtime.config import ReceiveConfig
 from ich_node.store.ledger.jobs import JobStore
 from ich_node.store.spool import Spool
-from tests.unit.receive.test_assembler import CT1, PACS, InProcess, head, write
+from tests.unit.receive.reception_node import CT1, PACS, InProcess, head, write
 
 QUIET_S = 10.0  # receive.quiet_period_s
 
