@@ -105,7 +105,7 @@ def test_a_plain_sender_gets_no_association(receiver: Receiver) -> None:
 
 def test_those_who_never_shake_hands_hold_nobody_up(receiver: Receiver, context: ssl.SSLContext) -> None:
     mute = [RawScu(receiver.port) for _ in range(5)]
-    with RawScu(receiver.port, tls=context, timeout_s=3) as scu:
+    with RawScu(receiver.port, tls=context, timeout_s=8) as scu:
         assert scu.associate()[0] == ASSOCIATE_AC
     for scu in mute:
         scu.socket.close()

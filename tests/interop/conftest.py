@@ -121,7 +121,7 @@ class Orthanc:
         self.process.send_signal(number)
 
     def _wait_until_up(self) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while time.monotonic() < end:
             assert self.process is not None
             if self.process.poll() is not None:

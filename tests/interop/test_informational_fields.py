@@ -79,7 +79,7 @@ def storescp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
     folder = tmp_path_factory.mktemp("storescp")
     command = [program, "-aet", "ICHNODE", "+xa", "--fork", "-od", str(folder), str(port)]
     process = subprocess.Popen(command, env={**os.environ, "TCP_NODELAY": "1"}, stderr=subprocess.DEVNULL)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()

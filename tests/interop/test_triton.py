@@ -113,7 +113,8 @@ def test_a_model_of_that_name_from_another_bundle_is_refused(server, model, engi
 
 
 def test_a_deadline_is_kept_and_the_engine_goes_on(server, model, engine):
-    hasty = triton.TritonEngine(options(server, timeout_s=0.2).triton, model)
+    hasty = triton.TritonEngine(options(server).triton, model)
+    hasty._deadline_s = 0.2
     with pytest.raises(EngineFailure, match="Triton failed"):
         hasty.run(np.full((32, 512, 512), -1000, np.int16))  # takes a CPU longer
     assert hasty.recoverable

@@ -186,7 +186,7 @@ class DeskRows(Rows):
 
 COPIED = (
     *("study_uid", "series_uid", "input_digest", "sop_instance_uids", "rank", "told"),
-    *("calling_ae_title", "calling_address", "patient_hash", "accession_hash"),
+    *("calling_ae_title", "calling_address", "patient_hash", "accession_hash", "site"),
 )
 """What a job that is done anew has in common with the first."""
 

@@ -176,3 +176,12 @@ def test_one_look_at_each_site_finds_what_a_look_at_all_jobs_finds(store: JobSto
         if len(claimed) > 60:
             break
     assert len(claimed) > 10
+
+
+def test_results_anew_are_those_of_the_same_site(store: JobStore) -> None:
+    put(store, "north", 1)
+    first = store.claim("w")
+    assert first is not None
+    store.publish(first, [], priority="ROUTINE")
+    store.redo(first.id)
+    assert store.queued_by_site() == {"north": 1}
