@@ -9,7 +9,7 @@ import sys
 from ich_node.runtime import caged
 
 
-def possible(memory: int, *, reads: bool, **attempts: str) -> list[str]:
+def possible(memory: int, /, *, reads: bool, **attempts: str) -> list[str]:
     """Which attempts (name → expression of os and socket) succeed after `caged.confine`, in their order."""
     code = f"""
 import os, socket

@@ -73,17 +73,19 @@ class Leased:
     def _keep(self, stop: Stop, over: Stop) -> None:
         """Renew the lease until it is lost, or we are to stop; then the part stops too."""
         next_s = _now() + self._renew_s
-        while not over.is_set() and _now() < self._until:
-            if stop.wait(min(0.1, self._renew_s)):
-                break
-            if _now() >= next_s:
-                next_s = _now() + self._renew_s
-                self._take()
-        lost = not (over.is_set() or stop.is_set())
-        over.set()
-        if lost:
-            logs.get().warning("delivery_lease_lost", part=self.name)
-            self._part.interrupt()
+        try:
+            while not over.is_set() and _now() < self._until:
+                if stop.wait(min(0.1, self._renew_s)):
+                    break
+                if _now() >= next_s:
+                    next_s = _now() + self._renew_s
+                    self._take()
+        finally:  # whatever it is that ends the renewing, the part does not go on without
+            lost = not (over.is_set() or stop.is_set())
+            over.set()
+            if lost:
+                logs.get().warning("delivery_lease_lost", part=self.name)
+                self._part.interrupt()
 
     def _take(self) -> bool:
         began = _now()

@@ -62,10 +62,12 @@ class Leases:
 
     def __init__(self, store: JobStore) -> None:
         self.store = store
-        self.away = False
+        self.away = self.defect = False
         self.taken = self.refused = 0
 
     def take(self, *arguments: object) -> bool:
+        if self.defect:
+            raise RuntimeError("a defect")
         if self.away:
             self.refused += 1
             raise StoreError("away")
@@ -127,6 +129,16 @@ def test_who_cannot_renew_its_lease_stops_before_another_begins(roles, wait_for)
     wait_for(lambda: at_work == ["second"])
     assert first.part.interrupted.is_set()
     assert (first.part.most, second.part.most) == (1, 1)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_who_cannot_renew_its_lease_for_a_defect_stops_as_well(roles, wait_for) -> None:
+    at_work, make = roles
+    first = make("first")
+    wait_for(lambda: at_work == ["first"])
+    first.leases.defect = True
+    wait_for(lambda: not at_work)
+    assert first.part.interrupted.is_set()
 
 
 def test_a_ledger_that_is_away_for_a_moment_stops_nobody(roles, wait_for) -> None:
