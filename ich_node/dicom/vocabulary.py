@@ -44,8 +44,9 @@ HEAD_WORDS = _pattern(
     r"|ORBITO ?MEATAL\w*|OM ?LINE"
     r"|SCHA?E?DEL\w*|KOPF\w*|HIRN\w*|GEHIRN|CRANE\w*|TETE|CERVEAU|CABEZA|CEREBRO|TESTA|CAPO|CABECA|HOOFD"
     r"|HERSENEN"
-    r"|HUVUD\w*|HJ[AE]RN\w*|HODE|HOVED|GLOW[AY]|MOZG\w*|CZASZK\w*|KRANI\w*|KAFA|BEYIN|HLAV\w*|MOZEK|KOPONYA|PAA|AIVO\w*"
-    r"|ГОЛОВ\w*|МОЗГ\w*|ЧЕРЕП\w*",
+    r"|HUVUD\w*|HJ[AE]RN\w*|HODE|HOVED|GLOW[AY]|MOZG\w*|CZASZK\w*|KRANI\w*|KAFA|BEYIN|HLAV\w*"
+    r"|MOZ(?:EK|K)\w*|KOPONYA|AGY|PAAN?|AIVO\w*|SKALLE"
+    r"|ГОЛОВ\w*|МОЗГ\w*|ЧЕРЕП\w*|ГМ",
     "头|(?<!側)頭|颅|顱|脑|脳|腦|두부|두개|뇌|머리",
 )
 OTHER_PARTS = {
@@ -92,13 +93,13 @@ HEAD_CODES = frozenset({"69536005", "12738006", "89546000", "1101003", "T-D1100"
 # --- contrast ------------------------------------------------------------------------------------------------------
 
 NOT = (
-    r"WITHOUT|WITH OUT|W ?O|W ?OUT|O(?= KM)|NON|NO|NOT|OHNE|KEIN\w*|NICHT|VOR|SANS|PAS D E?|AVANT|SIN|ANTES|S"
+    r"WITHOUT|WITH OUT|W ?O|W ?OUT|O(?= KM)|NON|NO|NOT|OHNE|KEIN\w*|NICHT|VOR|SANS|PAS D E?|AVANT|SIN|ANTES|S(?! K ?L)"
     r"|SEM|SENZA|PRIMA|ZONDER"
     r"|BEZ"
-    r"|PRZED|UTAN|UDEN|UTEN|ILMAN|PRE|BEFORE|MINUS|БЕЗ|НЕ|ДО"
+    r"|FARA|U(?= K)|PRZED|UTAN|UDEN|UTEN|ILMAN|PRE|BEFORE|MINUS|БЕЗ|НЕ|ДО"
 )
 MEDIUM = (
-    r"CONTRAST\w*|KONTR(?:AST\w*)?|КОНТРАСТ\w*|KM|CM|MDC|M D C|MC|PDC|P D C|K K|CIV|EV|INJ\w*|IV|C|CON|CONT|К ?У"
+    r"CONTRAST\w*|KONTR(?:AST\w*)?|КОНТРАСТ\w*|KM|CM|MDC|M D C|MC|PDC|P D C|K ?[KL]|CIV|EV|INJ\w*|IV|C|CON|CONT|К ?У"
     r"|ENHANC\w*|BOLUS|DYE"
 )
 BETWEEN = r"(?: (?:IV|I V|ANY|DE|DEL|DI|DU|D|LA|L|MEDIO|MEZZO|MEIO|PRODUIT|SRODK\w*|PODANI\w*|ВВЕДЕНИЯ|В В|ADM\w*))*"
@@ -121,30 +122,37 @@ WITHOUT_CONTRAST = _pattern(
 CONTRAST = _pattern(
     r"M?CTA\w?|CTV|\w*ANGIO\w*|VENOGRA\w*|WILLIS|CAROTID\w*|TSA|(?:HEAD|BRAIN) W"
     r"|(?:WITH|W|POST|MIT|NACH|AVEC|APRES|CON|MET|IV|PLUS|COM|APOS|POS|DOPO|TRAS|DESPUES|MED|EFTER|PO|Z|[CС]|ПОСЛЕ)"
-    rf"{BETWEEN} ?(?:CONTR\w*|KONTR\w*|KM|I ?V|INJ\w*|C(?! ?SPINE)|M ?D ?C|K K|CIV|PDC|К ?У|КОНТР\w*)"
+    rf"{BETWEEN} ?(?:CONTR\w*|KONTR\w*|KM|CM|I ?V|INJ\w*|C(?! ?SPINE)|M ?D ?C|K K|CIV|PDC|К ?У|КОНТР\w*)"
     r"|CONTR?AST\w*|KONTRAST\w*|КОНТРАСТ\w*|КУ|KM|MDC|CIV|PDC|CE ?CT|ARTERI\w*|TETNICZ\w*|ZYLN\w*|АРТЕРИ\w*|ВЕНОЗ\w*"
     r"|КТА"
+    r"|(?:ART|VEN) PH\w*|(?:HEAD|BRAIN|KOPF|CCT) (?:ART|VEN)(?= \d|$)|(?:HEAD|BRAIN|KOPF|CRAN\w*)(?: CT)? CE(?! MARK)"
+    r"|MULTI ?PHAS\w*|(?:HEAD|BRAIN) ENHANCED|POST(?= \d+(?: \d+)? ?MM)|WITH$|IV CONT?|(?<=CEREBRUM )M K|(?:S|PO) K ?L"
     r"|АНГИО\w*|БОЛЮС\w*|VENOUS|VENOS\w*|VENOES\w*|VEINEU\w*|PORTAL\w*|INJECTE\w*|INJETAD\w*|C PLUS|BOLUS|POST$"
     r"|(?:ENHANCED|CE) (?:HEAD|BRAIN|SCAN|PHASE)|APC|(?:CRAN\w*|CEREBR\w*|TETE|ENCEPHALE) (?:INJ|IV)|(?:АРТ|ВЕН) ФАЗА"
     rf"|{DELAYED}",
     "(?<![A-Z])CT[AV](?![A-Z])|增强|增強|强化|強化|造影|动脉期|動脈[期相]|静脉期|靜脈期|静脈相|血管成像|조영|증강"
-    "|동맥기|정맥기|(?<=[部脳頭])CE(?![A-Z])|延[迟遲]|遅延|지연",
+    "|동맥기|정맥기|(?<=[部脳頭])CE(?![A-Z])|延[迟遲]|遅延|지연|ダイナミック"
+    "|(?<=[部脳脑])血管(?![病意障疾])|뇌 ?혈관(?! ?질)",
 )
 NO_AGENT = _pattern(
-    r"NO|NON|NONE|NOT|NIL|NULL|N|0|OFF|NA|N A|FALSE|UNKNOWN|DECLINED|REFUSED|WITHOUT|W ?O|KEIN\w*|OHNE|NICHT|NATIV\w*"
+    r"NO(?! (?:ADVERSE |ALLERG\w* )?REACTION)|NON|NONE|NOT|NIL|NULL|N|0+ ?(?:ML|CC|MG)?"
+    r"|OFF|NA|N A|FALSE|UNKNOWN|DECLINED|REFUSED|WITHOUT|W ?O|KEIN\w*|OHNE|NICHT|NATIV\w*"
     r"|SANS"
     r"|AUCUN\w*|PAS|SENZA|NESSUN\w*|SIN|NINGUN\w*|SEM|NENHUM\w*|BEZ|BRAK|NIE|БЕЗ|НЕТ|НЕ|НАТИВ\w*|UNENHANCED|PLAIN"
-    r"|NONCONTRAST|NOCONTRAST|ZONDER|GEEN|INGEN|UTAN|UDEN|UTEN|ILMAN|YOK|KONTRASTSIZ",
-    "无|無|未|不|なし|非|없음|미사용|안함",
+    r"|NC|NCCT|NECT|NONCON\w*|NOCONTRAST|ENTFALLT|CONTRAINDIC\w*|NEIN"
+    r"|NAO|NEJ|NEE|EI|ZONDER|GEEN|INGEN|UTAN|UDEN|UTEN|ILMAN|YOK|KONTRASTSIZ",
+    "无|無|未|不|なし|非|없음|미사용|안함|비 ?조영|しない",
 )
-ORAL = _pattern(r"ORAL\w*|PER OS|P O|PO|RECTAL\w*|WATER|WASSER|EAU|AGUA|ACQUA", "口服|経口|경구")
+ORAL = _pattern(r"ORAL\w*|PER OS|P O|PO|RECTAL\w*|BARIUM|H2O|WATER|WASSER|EAU|AGUA|AC?QUA", "口服|経口|경구")
 NOT_GIVEN = _pattern(rf"(?:NOT|NICHT|NON|PAS|NO|НЕ|NIE) (?:{GIVEN}|ВВОД\w*|ПРИМЕН\w*)", "未使用|未注射|不使用|使用せず")
 AGENT = _pattern(
     r"OMNIPA\w*|IOHEXOL\w*|ULTRAVIST\w*|IOPROMID\w*|VISIPA\w*|IODIXANOL\w*|ISOVUE\w*|IOPAM\w*|NIOPAM\w*|SOLUTRAST\w*"
     r"|IMERON\w*|IOMER\w*|XENETIX\w*|IOBITRIDOL\w*|OPTIRAY\w*|IOVERSOL\w*|ACCUPA\w*|OXILAN\w*|HEXABRIX|CONRAY\w*"
-    r"|TELEBRIX\w*|SCANLUX\w*|OPTIJECT\w*|GADO\w*|NON ?IONI\w*|I ?V|ИОГЕКСОЛ\w*|ОМНИПАК\w*|УЛЬТРАВИСТ\w*",
-    "碘|ヨード|요오드",
+    r"|TELEBRIX\w*|SCANLUX\w*|OPTIJECT\w*|GADO\w*|NON ?IONI\w*|ИОГЕКСОЛ\w*|ОМНИПАК\w*|УЛЬТРАВИСТ\w*",
+    "碘|ヨード|요오드|离子|離子|イオン",
 )
+IONIC = re.compile("NON ?IONI|非(?:离子|離子|イオン)")
+VEIN = _pattern(r"I ?V|INTRAV\w*")
 
 # --- energy, purpose -----------------------------------------------------------------------------------------------
 
@@ -154,10 +162,11 @@ SPECTRAL = _pattern(
     r"|PURE ?(?:CALCIUM|LUMEN)"
     r"|Z ?EFF\w*|EFFECTIVE (?:ATOMIC|Z)|E(?:LECTRON)? ?DENSITY|ELEKTRONENDICHTE|DENSITE ELECTRONIQUE|RHO ?Z?"
     r"|CALCIUM SUPP\w*"
-    r"|(?:VIRTUAL )?NON ?CALCIUM|VNCA|MATERIAL DENSITY|HAP|URIC ACID|BONE ?(?:SUB\w*|REM\w*|FREE)"
+    r"|(?:VIRTUAL )?NON ?CALCIUM|VNCA|NON CA|SBI|MATERIAL DENSITY|HAP|URIC ACID|BONE ?(?:SUB\w*|REM\w*|FREE)"
     r"|KNOCHEN ?(?:SUB|FREI|ENTF)\w*"
-    r"|SUBTRACT\w*|SUBTRAKT\w*|SOUSTRACT\w*|МОНОЭНЕРГ\w*|ВИРТУАЛЬН\w*|ИОД(?:А|Н\w*)?"
-    r"|(?:CB|C ARM |FLAT PANEL |FP|FD ?)CT|CONE ?BEAM\w*|CONEBEAM|KEGELSTRAHL\w*|DYNA ?CT|XPER ?CT|VASO ?CT|INNOVA ?CT"
+    r"|SUBTRACT\w*|SUBTRAKT\w*|SOUSTRACT\w*|МОНО|МОНОЭНЕРГ\w*|\d* ?КЭВ|ВИРТУАЛЬН\w*|ИОД(?:А|Н\w*)?"
+    r"|(?:CB|C ARM |FLAT PANEL |FP|FD ?)CT|CONE ?BEAM\w*|CONEBEAM|KEGELSTRAHL\w*"
+    r"|\w*DYNA(?: ?CT)?|3D ?RA|LOOP ?X|XPER ?CT|VASO ?CT|INNOVA ?CT"
     r"|FLAT ?(?:PANEL|DETECTOR)\w*|O ?ARM|AIRO",
     "单能|單能|単色|仮想|虚拟|虛擬|가상|碘图|碘基|ヨード|有效原子序数|実効原子番号|电子密度|電子密度|锥形束"
     "|コーンビーム|단색|요오드",
@@ -185,10 +194,11 @@ DERIVED_TYPES = frozenset(
 )
 OTHER_PURPOSE = _pattern(
     r"SCOUT|TOPOGRAM\w*|SURVIEW|SCANOGRAM|LOCALI[SZ]ER|MIP|MINIP|VRT|PERFUSION\w*|CTP|CBF|CBV|MTT|TMAX|TTP|SCREEN ?S\w+"
-    r"|DOSE (?:REPORT|INFO)|PATIENT PROTOCOL|PRE ?MONITORING|MONITORING|BOLUS TRACK\w*|TEST ?BOLUS|SMART ?PREP"
-    r"|ПЕРФУЗ\w*"
+    r"|DOSE (?:REPORT|INFO)|PATIENT PROTOCOL|PROTOCOL PAGE|PRE ?MONITORING|MONITORING"
+    r"|VOLUME REND\w*|VR|SSD|TOPO|RAPID SUMMARY|TIMING BOLUS|BOLUS TRACK\w*|TEST ?BOLUS|SMART ?PREP"
+    r"|ПЕРФУЗ\w*|ТЕСТ БОЛЮС"
     r"|PERFUZJ\w*|TOPOGRAMA",
-    "灌注|定位像|位置決め|관류",
+    "灌注|灌流|定位像|位置決め|관류",
 )
 
 # --- kernels, units ------------------------------------------------------------------------------------------------
@@ -201,7 +211,8 @@ CANON = re.compile(r"FC ?(\d\d)\w*")
 CANON_SHARP = (*range(30, 40), *range(50, 60), *range(80, 90))
 """FC30 to 39 for bone, FC50 to 59 for lungs, FC80 to 89 of high resolution."""
 SHARP_WORD = _pattern(
-    r"V?SHARP|BONE\w*|KNOCHEN\w*|OSSEU\w*|OSSEA?|OSEO|OSEA|HUESO|OSSO|KOS[CT]\w{0,3}|КОСТ\w*|LUNG|EDGE|INNER EAR"
+    r"V?SHARP|SCHARF|(?<!\d )[BHQ]R (?:5[7-9]|[6-9]\d)|BONE\w*|KNOCHEN\w*|OSSEU\w*|OSSEA?"
+    r"|OSEO|OSEA|HUESO|OSSO|KOS[CT]\w{0,3}|КОСТ\w*|LUNG|EDGE|INNER EAR"
     r"|BNE|KNOCHERN\w*|OS(?= CRANE)|(?<=CRANE )OS|FILTRE OS|FC ?[358]\d"
     r"|(?:HR?|HC|JR?|BR?|BL|UR?|QR)(?:5[7-9]|[6-9]\d)[A-Z]?|骨|골",
     "骨窗|骨算法|骨条件|骨関数|뼈|골 ?윈도우|골창",
@@ -232,7 +243,8 @@ def plain(words: str) -> str:
         "NFC", "".join(letter for letter in split if letter in VOICED or not unicodedata.combining(letter))
     ).upper()
     bare = bare.translate({ord("Ł"): "L", ord("Ø"): "O", ord("Æ"): "AE", ord("Đ"): "D", ord("_"): " "})
-    bare = re.sub(r"\bCT-([AV])\b", r"CT\1", re.sub(r"\b(?:C|IV) ?- *(?=$|[ )/,])|\(-C\)", " NATIV ", bare))
+    bare = re.sub(r"\b(?:C|IV) ?- *(?=$|[ )/,])|\(-C\)|造影 ?\([-−]\)|\(造影 ?[-−]\)", " NATIV ", bare)
+    bare = re.sub(r"\bCT-([AV])\b", r"CT\1", bare)
     bare = re.sub(rf"\b{GIVEN_BY} ?\+|\+ ?{GIVEN_BY}\b", " C PLUS ", bare)
     return " ".join(re.sub(r"\W+", " ", bare).split())
 
@@ -295,11 +307,12 @@ def is_agent(agent: str) -> bool:
     words = plain(agent)
     if not words or NOT_GIVEN.search(words):
         return False
-    ionic = re.match(r"NON ?IONI", words)
-    if NO_AGENT.match(words) and not ionic:
+    if NO_AGENT.match(words) and not IONIC.match(words):
         return False
     if AGENT.search(words):
         return True
+    if VEIN.search(words):  # whatever was drunk as well
+        return not NO_AGENT.search(words)
     return not (NO_AGENT.search(words) or ORAL.search(words))
 
 

@@ -2,6 +2,42 @@
 
 DESCRIPTIONS = {
     "head": """
+        HEAD 5.0 MPR AX|Routine Head 5.0 J37s|AX HEAD W/O|AXIAL HEAD WITHOUT|Head wo 2.5|CEREBRUM NATIF
+        Crâne sans injection 5mm|Encéphale sans IV|TC CRANEO SIN CIV|TAC CEREBRAL SIMPLE
+        TC cranio senza mdc 3mm|TC CRANIO S/C|TC Crânio s/ contraste|crânio sem contraste
+        TK głowy bez kontrastu|głowa bez KM|КТ головы без КУ|голова без контраста 5мм|ГМ нативно голова
+        头颅平扫5mm|脑平扫|頭部単純CT 5mm|頭部 plain|뇌 단순 CT|Schädel nativ 4.8|NCCT Schädel|CCT axial 4.0 H31s
+        Kopf oKM|cCT ohne|Hersenen blanco|CT Schedel blanco|Hoved uden kontrast|Kopf o.KM 5 mm Hr40
+        Gehirn Nativ|HIRN NATIV|TETE SANS INJECTION|CRANE C-|Crâne non injecté|HEAD/BRAIN WO CONTRAST
+        CT BRAIN NON-CON|BRAIN NCON|Head wo thin|HEAD SEQ|Head Spiral 1.0 Hr38|HEAD AXIAL C- 5.0
+        head stroke noncon|STROKE NCCT|Code Stroke Head WO|head pre contrast|HEAD PRE-CON
+        pre contrast brain|HEAD TRAUMA WO W C SPINE|Trauma head/c-spine head|CT HEAD W/O + C-SPINE
+        Kopf/HWS Kopf|Head 3mm Qr40|HEAD Br38|HEAD J30s 3|Head UB|HEAD C FILTER|cranio in bianco
+        TC encefalo basale|encefalo diretto|CABEZA SIMPLE|CRANEO S/CTE|cabeza sin medio|Cabeça sem
+        cabeça simples|mózgowie nativ|TK mózgowia bez kontrastu i.v.|glowa 5mm b/k|CT 頭部 造影なし|頭部造影(-)
+        頭部造影無し|脑出血 平扫|頭部 5mm 骨折疑い|Head follow-up ICH 6h|Head ICH f/u|HEAD POST EVD 5.0|head s/p tPA
+        post op head|HEAD POSTOP|Head post-op day 3|Kopf postop|CCT postoperativ|Crâne contrôle 24h
+        Head 24h control|Brain/Head 5.0 STANDARD|AXIAL BRAIN STND|head iDose4|HEAD ASIR-V 50%
+        HEAD DLIR-H|HEAD AIDR 3D|HEAD AiCE Brain|HEAD CLEAR VIEW|Head Deep Resolve|HEAD UHR OFF
+        HEAD SMART MAR|Head O-MAR|CT Head portable OmniTom|Head Ceretom|HEAD 0.625|Cerebro 5mm
+        Head 5 mm STD no IV|HEAD 2.5 SS20|Head Helical Thin Recon|C-/ HEAD|HEAD(C-)|CRANIO C-|頭部(造影-)
+        頭部造影(−)|頭部造影（－）|頭部 NC 5mm|head CE-MARKED HOLDER|HEAD ART RED 5.0|Head metal artifact red
+        HEAD ARTEFACT|Ventricles head 5mm|Head Ventric shunt|VENTRICULAR SHUNT HEAD|HEAD IVH F/U
+        HEAD 1-PHASE|brain w/o c|Brain w/o 5x5|BRAIN W-O|Head s contr|head WO/|HEAD no contr
+        HEAD W/OUT CONTRAST|CT HEAD WITHOUT CONTRAST-STROKE|head kontr. nej|Skalle utan kontrast
+        CT hjärna utan|Hjerne u. kontrast|CT cerebrum u/k|Cerebrum uden KM|CT aivot natiivi 5mm
+        Pään TT natiivi|Agy nativ|CT mozku nativ|mozek bez k.l.|Beyin BT kontrastsiz|kranial BT
+        Kraniyal BT kontrastsız|craniu nativ|CT cerebral nativ|CT craniu fara contrast
+        Tomografía de cráneo simple|TC encéfalo sin contraste|TAC de cerebro s/contraste IV|Head TCE
+        Cranio TCE|TBI HEAD|Head NCT|HEAD NCCT 5.0 J40|stroke protocol: native head
+        Schädel-CT nativ, 5.0, kaudal|cerebrale senza|testa senza mdc|Encéphale non injecté
+        TDM cérébrale sans IV|Scanner cérébral C-|Scanner crâne sans|crâne SPC
+        CT głowy bez podania kontrastu|TK mózgu natywna|голова 5.0 без в/в контраста|КТ ГМ|КТ ОГК голова
+        головной мозг натив|头部CT平扫+三维|颅脑CT平扫(5mm)|頭部CT 単純 5mm軸位|頭部単純（外傷）
+        뇌CT(비조영)|Brain CT (non)
+        Brain CT noncontrast(adult)|Brain CT [NE]|Brain CT Pre|brain pre 5mm|Pre 5.0 HEAD|Head Post fall
+        Head post seizure|Head post arrest|head post lysis|Head post-procedure|head POST THROMB
+        head post embolization
         Virtua Head WO|24h delayed head|Head 6 hr delayed|HEAD DELAYED 24 HR|delayed ICH head
         delayed bleed head|Head late follow-up|Head portable late evening|Head 120kV 300mA|HEAD KV80 J40
         HEAD H31|HEAD HR38|Head Hr40 3|Head J40s|Monophasic head|HEAD B30|HEAD B31S|HEAD FC26|HEAD FC21
@@ -83,6 +119,30 @@ DESCRIPTIONS = {
         Hoofd|Hoofd zonder contrast|Hersenen|Huvud|Huvud utan kontrast|Hjärna|Hode uten|Hoved|Kafa|Beyin|Hlava|Koponya
         """,
     "contrast": """
+        HEAD W CONTRAST|Head W+C|HEAD + C|Head with IV|post contrast head 5.0|HEAD CE|Brain C+
+        BRAIN POST CM|CCT mit KM|Kopf KM+|Kopf n. KM|Schädel nach KM-Gabe|Encéphale IV+|Crâne inj.
+        crâne après IV|TC CRANEO CON CIV|TAC cráneo contrastado|cabeza con medio de contraste
+        TC cranio con mezzo di contrasto|encefalo con MdC|cranio dopo mdc|crânio com contraste
+        TC crânio pós-contraste|głowa z kontrastem|TK głowy po kontraście|głowa po KM
+        голова с контрастом|голова с КУ|КТ головы с контрастированием|мозг артериальная фаза|头颅增强|颅脑增强扫描
+        头部CTA|頭部 造影後|뇌 CT 조영|CTA COW|Angio head|CT Angio Brain 0.6|HEAD VENOGRAM|head arterial 1.0
+        HEAD ART PHASE|Head venous phase|HEAD VEN 5mm|Head portal|mCTA phase 2 head|HEAD MULTIPHASE CTA
+        MULTIPHASE HEAD PH2|head delayed|Delay head 5 min|Head delay 90s|HEAD ANGIOGRAPHY 0.75 Hv36
+        Hoofd met contrast|CTA Hersenen|Hjärna med kontrast|头颅CT增强动脉期|頭部CTA 0.5|TSA Kopf
+        Angio TSA cranio|angioTC encefalo|AngioTAC craneo|angio-TC crânio|Angioscanner cérébral
+        ARTERIOGRAPHIE CEREBRALE TDM|Brain CT Post|Brain post 5mm|Head post IV|Pre/Post head post
+        HEAD ENHANCED|HEAD C+ 5.0|brain C+ delayed|Brain CT contrast|Brain CT [CE]|Brain CT (CE)
+        Brain CE 3mm|CECT Head|Head CECT|CT HEAD W|CT BRAIN W/|CT HEAD W & WO CONTRAST|BRAIN W/WO
+        Head with & without|head after contrast|Head IV con|HEAD 2ND PHASE CTA|HEAD CTA DELAY
+        skalle med kontrast|CT hjärna m kontrast|cerebrum m/k|Cerebrum med KM|mozek s k.l.|hlava po KL
+        kontrastlı beyin BT|Beyin kontrastlı|craniu cu contrast|Schädel m. KM|CCT m. KM|Kopf KM i.v.
+        Kopf art.|Kopf ven.|Kopf venoese Phase|crâne avec PDC|Encéphale avec IV|crâne temps artériel
+        crâne temps veineux|encefalo con contrasto e.v.|cráneo fase arterial|cráneo fase venosa
+        cráneo contrastada|crânio contrastado|голова после контрастирования|голова в/в контраст
+        головной мозг с в/в КУ|头颅增强 静脉期|颅脑 CT+C|颅脑 C+|頭部静脈相|頭部造影(+)
+        頭部 ダイナミック|頭部 造影|뇌 CT(조영)|뇌 동맥기
+        뇌혈관 CT|脑血管CTA|颅脑血管成像|頭部血管|3D-CTA head|4D CTA head|Head dynamic CTA|circle of willis
+        Head angio 1.0
         Head delayed 5 min|HEAD DELAY|Brain delayed phase|HEAD LATE PHASE|5 MIN DELAY HEAD|Head 3min delay
         delayed head 5.0|Kopf Spätphase|Schädel spaet nach 5 min|CCT verzögert|CCT venöse Spätphase
         Crâne temps tardif|crane tardive 5mn|cerebral tardif|cranio fase tardiva|encefalo tardivo
@@ -131,6 +191,10 @@ DESCRIPTIONS = {
         두부 조영|뇌 조영증강|두부 CTA|뇌혈관조영|두부 동맥기|뇌 정맥기|Brain 조영
         """,
     "sharp": """
+        HEAD BONE 1.0|Head bone plus 0.6|Schädel Knochenfenster Hr60|Crâne os|cráneo hueso|głowa kość
+        TK głowy kostne|두부 골창|HEAD H60s|HEAD Hr64|head FC81|head sharp|HEAD J70h|Head HD BONE|head HR 64
+        HEAD Hr 64|HEAD BONE ALG|Head bne 1.25|HEAD B70f|Crâne filtre os|kopf scharf
+        cranio finestra ossea|głowa okno kostne|голова костный режим|头颅骨算法|Hlava kost
         HEAD BONE 1.25MM|Head HR bone|HEAD BNE|bone algo head|Head bone algorithm|BONE HEAD THIN|Kopf Hr64
         Head 1.0 Hr69|Head 0.75 H70h|HEAD FC30|Head H60s 1.0|Knochen Kopf|Schädel knöchern|os crâne|crane os
         crâne OS 0.6|filtre os crâne|cranio osso 1mm|cranio filtro osso|craneo hueso|cráneo ventana ósea
@@ -144,6 +208,14 @@ DESCRIPTIONS = {
         头部骨窗|颅脑骨算法|頭部 骨条件|두부 뼈
         """,
     "spectral": """
+        Head virtual non contrast|Kopf VNC|Head MonoE 70|HEAD 70KEV|Brain mono+ 190keV|Head iodine map
+        HEAD Z EFF|HEAD RHO/Z|Head GSI 65 keV|HEAD CBCT|Head DynaCT|tête CBCT|tête iode|Crâne monoE 60
+        头 虚拟平扫|头颅 单能 70keV|脑 碘图|뇌 가상 단색|head bone removal|CTA HEAD BONE REMOVED|cabeza monoenergética
+        cranio mono 65|Head VUE|голова моно 70 кэВ|cranio iodio|head 40 keV|Head SBI 70|Head conv VNC
+        HEAD NON-CA|HEAD BONE-SUB|head calcium suppressed|头 单能量|頭部 単色X線|kopf virtuell nativ
+        Crâne virtuel sans contraste|cráneo virtual sin contraste|cranio virtuale senza contrasto
+        crânio virtual sem contraste|głowa wirtualne|Head O-arm|Head Loop-X|flat panel head|head FPCT
+        3D-RA head|SyngoDyna head
         Head QIR mono|Head 70 keV|Head mono|Mono Head|HEAD MONO QIR 4|Head MonoE=65 keV|Head ME40
         head vmi 67 kev|head VMI+|head mono70|HEAD VNC QIR|Liver VNC head|HEAD PureCalcium
         Head Iodine(Water)|Iodine (HAP) head|head I- map|head iodine overlay|Head PURELUMEN|Pure lumen head
@@ -169,6 +241,11 @@ DESCRIPTIONS = {
         头部单能 60keV|虚拟平扫 头|颅脑 碘图|頭部 仮想単純|頭部 電子密度|두부 가상비조영|голова моноэнергетическое 40
         """,
     "other purpose": """
+        HEAD SCOUT|Topogram 0.6 head|SURVIEW head|Head perfusion|CTP head|MIP head cor|Head VRT|CBF Head
+        Dose report|Head localizer|Тест болюс|perfuzja mózgu|头颅灌注|頭部灌流|head bolus tracking
+        PreMonitoring head|Head TMAX|Head AP topo|head LAT scout|Head CTP RAPID|RAPID summary head
+        RAPID Tmax|head MinIP|Head Volume Rendering|SSD skull|3D skull VR|head cor MPR MIP
+        Head dose info|Head protocol page|monitoring head|head timing bolus
         SCOUT HEAD|Topogram 0.6 T20s|HEAD LOCALIZER|Surview|Scanogram head|MIP HEAD AX|Head MIP thin|VRT head
         PERFUSION HEAD|CT Perfusion brain|Head CBF
         TMAX BRAIN|HEAD CTP|Dose Report|Patient Protocol|PreMonitoring|Monitoring|Test bolus|Smart Prep|Screen Save
