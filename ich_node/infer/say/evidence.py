@@ -40,6 +40,13 @@ OWN_ML = 1.0
 CT-ICH and 22 scans of phantoms with one lesion, types that are not there had at most 0.7 ml; of nine that are there,
 five had 1.0 ml and more."""
 
+THIN = "subarachnoid"
+"""The type whose blood is mostly too thin to be a clot, and mostly on both sides; so may be what has no type."""
+
+WIDE = 0.5
+"""Thin blood is looked for on slices with this share of the largest area inside the skull: lower down, averages of bone
+and brain look like it."""
+
 REACH_BLOCKS = 4
 """Blocks of 2 mm around a lit area that it explains too: a CAM cell is 6 to 8 mm wide."""
 
@@ -63,7 +70,8 @@ class Evidence:
     """Of one label. heat: CAM inside the skull. lit: where it counts. weight: heat where lit, less where not blood.
 
     clot: dense blood that what is lit belongs to. elsewhere: the rest of what looks like dense blood. belief: [slices],
-    the model's probability of the label on each slice.
+    the model's probability of the label on each slice. thin: all dense blood of the head, however thin; None for types
+    whose blood is not.
     """
 
     heat: Floats
@@ -72,11 +80,15 @@ class Evidence:
     clot: Mask
     elsewhere: Mask
     belief: Floats
+    thin: Mask | None = None
 
     @classmethod
-    def of(cls, heat: Floats, lit: Mask, hu: Floats, belief: Floats, clots: Mask, explained: Mask) -> Evidence:
+    def of(
+        cls, heat: Floats, lit: Mask, hu: Floats, belief: Floats, clots: Mask, explained: Mask, thin: Mask | None = None
+    ) -> Evidence:
         """With its weight by the density `hu` of the blocks; clots: all dense blood, of which it explains a part."""
-        return cls(heat, lit, np.where(lit, heat, 0) * blood_gate(hu), clots & explained, clots & ~explained, belief)
+        weight = np.where(lit, heat, 0) * blood_gate(hu)
+        return cls(heat, lit, weight, clots & explained, clots & ~explained, belief, thin)
 
     @property
     def place(self) -> Floats:
@@ -122,8 +134,12 @@ def gather(
     for label, mask in explained.items():  # "any" takes in the evidence of its types
         heat[ANY] = np.maximum(heat[ANY], np.where(lit[label], heat[label], 0))
         lit[ANY], whole = lit[ANY] | lit[label], whole | mask
+    thin = {ANY, THIN} if THIN in explained or not explained else set()
+    blood = thin_blood(space) if thin else None
     return {
-        label: Evidence.of(heat[label], lit[label], space.hu, belief[label], clots, mask)
+        label: Evidence.of(
+            heat[label], lit[label], space.hu, belief[label], clots, mask, blood if label in thin else None
+        )
         for label, mask in {ANY: whole, **explained}.items()
     }
 
@@ -131,6 +147,18 @@ def gather(
 def clots_of(space: Inside) -> Mask:
     """Dense blood of the thickness of a clot, away from the bone; falx and tentorium are thinner."""
     return opened(dense(space.hu) & shrunk(space.mask, 1), 1)
+
+
+def thin_blood(space: Inside) -> Mask:
+    """Dense blood of any thickness, away from what is denser on the same slice and its neighbours."""
+    denser = space.hu > DENSE_HU[1]
+    near = denser.copy()
+    near[1:] |= denser[:-1]
+    near[:-1] |= denser[1:]
+    area = space.mask.sum(axis=(1, 2))
+    wide = (area > WIDE * area.max(initial=0))[:, None, None]
+    away = ~np.stack([grown(slab, 1, square=True) for slab in near])
+    return np.asarray(dense(space.hu) & shrunk(space.mask, 1) & away & wide)
 
 
 def dense(hu: Floats) -> Mask:

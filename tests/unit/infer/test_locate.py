@@ -98,6 +98,24 @@ def test_a_map_that_is_lit_on_one_side_names_none_when_the_blood_is_on_the_other
     assert answer.laterality is None
 
 
+@pytest.mark.parametrize(
+    ("across", "slices", "side"),
+    [(False, (16, 21), Laterality.LEFT), (True, (16, 21), None), (True, (21, 24), None)],
+)
+def test_thin_blood_of_which_one_side_is_lit_has_that_side_only_where_the_other_has_none(head, across, slices, side):
+    """Strips of 3 mm, too thin for a clot: one under the map, one on the other side, there or on other slices."""
+    hu = np.where(head.hu > 200, head.hu, np.minimum(head.hu, 34))
+    middle = hu.shape[2] // 2
+    hu[16:21, 40:70, middle + 24 : middle + 27] = 66
+    if across:
+        hu[slices[0] : slices[1], 40:70, middle - 27 : middle - 24] = 66
+    volume = volume_of(hu, head.spacing_mm)
+    box = crop(volume)
+    prediction, space = prediction_at(volume, box, BLOOD_MM, 12.0)
+    found = locations(volume, box, prediction, space, "subarachnoid")
+    assert (found["any"].laterality, found["subarachnoid"].laterality) == (side, side)
+
+
 @pytest.mark.parametrize("one_sided", [False, True])
 def test_a_map_that_lights_a_part_of_a_clot_has_the_side_of_the_clot(head, one_sided):
     """What is lit lies beyond the mid-plane; the clot goes across it, or mostly lies on the other side."""
