@@ -92,6 +92,7 @@ def send_once(
     port: int,
     *,
     called: str = "ICHNODE",
+    calling: str = "SCANNER",
     options: Sequence[str] = (),
     timeout_s: float = 120,
     host: str = "127.0.0.1",
@@ -101,7 +102,7 @@ def send_once(
 
     inside: what to put before the command, so that it runs on another host.
     """
-    command = [*inside, "storescu", "-v", "-R", "-aet", "SCANNER", "-aec", called, *options, host, str(port)]
+    command = [*inside, "storescu", "-v", "-R", "-aet", calling, "-aec", called, *options, host, str(port)]
     done = subprocess.run(
         [*command, *map(str, paths)],
         env={**os.environ, "TCP_NODELAY": "1"},
