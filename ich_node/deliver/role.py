@@ -21,8 +21,7 @@ from ich_node.runtime import host, logs, service
 from ich_node.runtime.config import Config
 from ich_node.runtime.service import Stop
 from ich_node.store.layout import StateDir
-from ich_node.store.ledger.jobs import open_ledger
-from ich_node.store.ledger.protocols import Ledger
+from ich_node.store.ledger.jobs import JobStore, open_ledger
 from ich_node.store.routes import route
 
 STOP_WITHIN_S = 5  # chosen: an instance at hand takes less; the unit allows 60
@@ -59,15 +58,17 @@ def run(config: Config, stop: Stop) -> None:
         store.close()
 
 
-def parts_of(config: Config, store: Ledger) -> list[Part]:
-    """A sender per destination, and a committer where Storage Commitment is wanted."""
+def parts_of(config: Config, store: JobStore) -> list[Part]:
+    """A sender per destination, and a committer where Storage Commitment is wanted; all by the ledger's clock."""
     bell, customs = store.bells.owed, Customs(StateDir(config.state_dir), store)
     peers: list[tuple[str, Peer]] = [(to.name, DicomPeer(config, to)) for to in config.deliver.destinations]
     peers += [(to.name, Hl7Peer(config, to)) for to in config.deliver.hl7]
     peers += [(to.name, WebhookPeer(config, to)) for to in config.deliver.webhooks]
     peers += [(to.name, StowPeer(config, to)) for to in config.deliver.dicomweb]
-    senders = [Sender(name, config.deliver, store, Inspected(peer, customs), bell) for name, peer in peers]
-    committers = [Committer(config, to, store) for to in config.deliver.destinations if to.commitment]
+    senders = [
+        Sender(name, config.deliver, store, Inspected(peer, customs), bell, clock=store.now) for name, peer in peers
+    ]
+    committers = [Committer(config, to, store, clock=store.now) for to in config.deliver.destinations if to.commitment]
     return [*senders, *committers]
 
 

@@ -45,8 +45,8 @@ def _receive(config: Config, spool: Spool, jobs: JobStore, name: str | None, sto
     counted = state.counters if name is None else state.counters_of(host.name())
     shared = None if name is None else (jobs, name)
     assembler = Assembler(config.receive, spool, jobs, wall_clock=jobs.now, shared=shared)
-    commitments = Commitments(config, jobs, receiver=name)
-    reporter = Reporter(config, spool, commitments, Catalogue(spool, jobs))
+    commitments = Commitments(config, jobs, jobs.now, receiver=name)
+    reporter = Reporter(config, spool, commitments, Catalogue(spool, jobs, jobs.now), jobs.now)
     try:
         scp = Scp(config, spool, assembler.hints, commitments.extension)
     except OSError as error:

@@ -7,11 +7,12 @@ import time
 from contextlib import closing
 
 import pytest
-from ledger_builder import configuration
+from ledger_builder import Clock, configuration, destination, publish_job
 
 from ich_node.deliver import role
 from ich_node.domain.errors import DeliveryError
 from ich_node.store.ledger.jobs import JobStore
+from tests.ports import free_port
 
 
 class Part:
@@ -81,3 +82,16 @@ def test_a_destination_that_is_to_commit_gets_a_committer(tmp_path):
     config = configuration(tmp_path, {"name": "a", **target}, {"name": "b", "commitment": True, **target})
     with closing(JobStore.open(tmp_path)) as store:
         assert [part.name for part in role.parts_of(config, store)] == ["deliver-a", "deliver-b", "commit-b"]
+
+
+def test_who_says_that_what_waits_goes_now_is_heard_whatever_the_clock_of_this_machine_says(tmp_path):
+    config = configuration(tmp_path, destination("pacs", free_port()), retry_base_s=600)
+    with closing(JobStore.open(tmp_path, clock=Clock())) as store:
+        job, _ = publish_job(store, tmp_path, ["pacs"])
+        (sender,) = role.parts_of(config, store)
+        attempts = []
+        for act in (lambda: None, lambda: None, lambda: store.hurry(["pacs"])):
+            act()
+            sender.step()
+            attempts.append(store.deliveries(job.id)[0].attempts)
+    assert attempts == [1, 1, 2]
