@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -35,7 +35,8 @@ LARGE_BYTES = 128 << 20
 POLL_S = 0.5  # for what no bell told; a stop waits for it
 BEAT_S = 0.5  # chosen: well below any watchdog interval, and no work
 HANGS_S = 180.0
-"""No study takes so long; a worker that has one for longer is not said to be alive, so that the watchdog ends it."""
+"""No study takes so long, a larger one than LARGE_BYTES as many times so long; a worker that has one for longer is not
+said to be alive, so that the watchdog ends it."""
 
 
 class Worker(Protocol):
@@ -81,7 +82,8 @@ class Hands:
         self._turn = threading.Lock()
         """Held by the hand that looks for work."""
         self._free = threading.Semaphore(HANDS)
-        self._began: dict[int, float] = {}
+        self._at_work: dict[int, tuple[float, float]] = {}
+        """Job → when it was begun, and how many times as long as others it may take."""
 
     def run(self, ear: Ear, beat: Callable[[], None]) -> None:
         """Work; ear: rung when a job is queued; beat: called often, as long as no job hangs."""
@@ -90,7 +92,8 @@ class Hands:
             left = set(hands)
             while left:
                 _, left = wait(left, BEAT_S, FIRST_EXCEPTION)
-                if all(time.monotonic() - began < HANGS_S for began in list(self._began.values())):
+                now, at_work = time.monotonic(), list(self._at_work.values())
+                if all(now - began < times * HANGS_S for began, times in at_work):
                     beat()
         for hand in hands:
             hand.result()
@@ -112,13 +115,14 @@ class Hands:
                 if job is None:
                     return False
                 held.enter_context(lease.held(self._jobs, job))
-                for _ in range(1, HANDS if self._is_alone(job) else 1):
+                size = self._size(job)
+                for _ in range(1, HANDS if job.attempts > 1 or size > LARGE_BYTES else 1):
                     held.enter_context(self._taken())
-            self._began[job.id] = time.monotonic()
+            self._at_work[job.id] = time.monotonic(), max(1.0, size / LARGE_BYTES)
             try:
                 self._worker.work_on(job)
             finally:
-                del self._began[job.id]
+                del self._at_work[job.id]
         return True
 
     def _find(self, ear: Ear) -> Job | None:
@@ -129,10 +133,13 @@ class Hands:
             ear.wait(POLL_S)
         return None
 
-    def _is_alone(self, job: Job) -> bool:
-        if job.attempts > 1:
-            return True
-        return sum(map(_size, self._worker.paths(job))) > LARGE_BYTES
+    def _size(self, job: Job) -> int:
+        """Bytes of a job's files, as far as the disk tells."""
+        total = 0
+        for path in self._worker.paths(job):
+            with suppress(OSError):
+                total += path.stat().st_size
+        return total
 
     @contextmanager
     def _taken(self) -> Iterator[None]:

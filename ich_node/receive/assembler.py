@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from ich_node.domain.dicom import Peer, Series
-from ich_node.domain.errors import Superseded
+from ich_node.domain.errors import StoreError, Superseded
 from ich_node.domain.ledger import Job
 from ich_node.domain.reasons import Reason, Why
 from ich_node.receive import completeness
@@ -77,6 +77,13 @@ class Assembler:
 
     def tick(self) -> None:
         """Do what is due. Raises StoreError when the database cannot be used; the same is then due again."""
+        try:
+            self._do_what_is_due()
+        except StoreError:
+            self._sweep.start_over()  # the server that answers next may have forgotten what this one has said
+            raise
+
+    def _do_what_is_due(self) -> None:
         if self._together is not None:
             self._leave(self._together.exchange())
         try:

@@ -59,6 +59,10 @@ class Sweep:
         self._steps = None
         self._next_s = self._clock() + RESCAN_S
 
+    def start_over(self) -> None:
+        """Ask of every folder anew whether its images have a row."""
+        self._scanned.clear()
+
     def _folders(self) -> Iterator[None]:
         present: set[str] = set()
         series = self._spool.series()

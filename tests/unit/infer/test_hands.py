@@ -184,6 +184,26 @@ def test_a_worker_with_a_job_that_hangs_is_not_said_to_be_alive(monkeypatch):
     assert not running.is_alive()
 
 
+@pytest.mark.parametrize(("large", "beats_come"), [(1e-9, True), (1000, False)])
+def test_a_study_of_a_thousand_slices_may_take_longer_before_it_is_said_to_hang(
+    monkeypatch, tmp_path, large, beats_come
+):
+    monkeypatch.setattr(hands, "BEAT_S", 0.001)
+    monkeypatch.setattr(hands, "HANGS_S", 1e-6)
+    monkeypatch.setattr(hands, "LARGE_BYTES", large)
+    (tmp_path / "images").write_bytes(bytes(1000))
+    stop, beats, seen = threading.Event(), [], []
+
+    def do(_job):
+        time.sleep(0.05)
+        beats.clear()
+        time.sleep(0.2)
+        seen.append(bool(beats))
+
+    run(Queue(stop, [make_job(1)], do, [tmp_path / "images"]), stop, lambda: beats.append(1))
+    assert seen == [beats_come]
+
+
 class Engine:
     """Tells how many threads were in it at once."""
 

@@ -308,6 +308,24 @@ def test_a_database_that_is_locked_for_a_while_costs_only_time(node: Node, monke
     assert node.after(1) == ["queued"]
 
 
+def test_a_job_that_a_fail_over_has_forgotten_is_made_again(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    node.send(head())
+    assert node.after(35) == ["queued"]
+    with monkeypatch.context() as broken:
+
+        def away(*_: object, **__: object) -> None:
+            raise StoreError("server closed the connection")
+
+        broken.setattr(node.jobs, "enqueue", away)
+        node.send(head("1.6.1", "1.6"), association=2)
+        with pytest.raises(StoreError):
+            node.after(2)
+    with node.jobs._write() as db:  # a standby took over that had not heard of it
+        db.exec_driver_sql("DELETE FROM job")
+    assert node.after(60) == ["queued", "queued"]
+    assert {job.series_uid for job in node.rows()} == {"1.5.1", "1.6.1"}
+
+
 def test_a_locked_database_does_not_lose_a_series_that_waits(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     node.send(bone())
     node.after(5)
