@@ -50,7 +50,7 @@ class Cluster:
 
     def control(self, *words: str) -> None:
         """pg_ctl on the data of this cluster, waiting until it is done."""
-        self.run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-l", str(self.folder / "log"), *words)
+        self.run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-t", "240", "-l", str(self.folder / "log"), *words)
 
     @contextmanager
     def standby(self) -> Iterator[Cluster]:
