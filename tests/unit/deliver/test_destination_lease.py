@@ -137,8 +137,7 @@ def test_who_cannot_renew_its_lease_for_a_defect_stops_as_well(roles, wait_for) 
     first = make("first")
     wait_for(lambda: at_work == ["first"])
     first.leases.defect = True
-    wait_for(lambda: not at_work)
-    assert first.part.interrupted.is_set()
+    wait_for(lambda: first.part.interrupted.is_set() and not at_work)
 
 
 def test_a_ledger_that_is_away_for_a_moment_stops_nobody(roles, wait_for) -> None:
