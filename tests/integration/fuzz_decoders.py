@@ -31,7 +31,6 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 from fuzz_receive import mutated
-from pydicom import Dataset
 from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import (
     HTJ2K,
@@ -116,6 +115,7 @@ class FuzzDecoders:
     noise: float = 0.0
     outcomes: Counter[str] = field(default_factory=Counter)
     grown_mib: float = 0.0
+    headers: dict[tuple[UID, int, int], bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         volume = head.phantom("intraparenchymal", slices=1, rows=self.edge, columns=self.edge, seed=1)
@@ -165,23 +165,34 @@ class FuzzDecoders:
 
     def file(self, r: random.Random, syntax: UID) -> bytes:
         """The damaged image as a file."""
-        ds = deepcopy(self.plain)
-        bits = self.bits(syntax)
-        ds.BitsAllocated, ds.BitsStored, ds.HighBit = (8 if bits == 8 else 16), bits, bits - 1
         if syntax == DeflatedExplicitVRLittleEndian:
-            return inflatable(r, encoding.part10(series.encoded(ds, syntax)))
-        frame = self.frames[syntax]
+            return inflatable(r, self.header(syntax, EDGE, EDGE))
+        frame, rows, columns = self.frames[syntax], self.edge, self.edge
         for _ in range(r.choice((0, 1, 1, 1, 2))):
             frame = r.choice((mutated, segments, segments, lie, cut))(r, frame)
         if r.random() < 0.05:
-            ds.Rows, ds.Columns = r.choice((1, EDGE, LARGEST)), r.choice((1, EDGE, LARGEST))
-            frame = told(frame, ds)
+            rows, columns = r.choice((1, EDGE, LARGEST)), r.choice((1, EDGE, LARGEST))
+            frame = told(frame, rows, columns)
         start = struct.pack("<HH2sHI", 0x7FE0, 0x0010, b"OB", 0, 0xFFFFFFFF)
         end = struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
-        del ds.PixelData
-        ds.file_meta = self.meta
-        ds.file_meta.TransferSyntaxUID = syntax
-        return encoding.part10(ds) + start + fragmented(r, frame) + end
+        return self.header(syntax, rows, columns) + start + fragmented(r, frame) + end
+
+    def header(self, syntax: UID, rows: int, columns: int) -> bytes:
+        """A file up to its pixels; all of it when it is deflated. Written once: that takes longer than a case."""
+        if (known := self.headers.get((syntax, rows, columns))) is not None:
+            return known
+        ds = deepcopy(self.plain)
+        bits = self.bits(syntax)
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit = (8 if bits == 8 else 16), bits, bits - 1
+        ds.Rows, ds.Columns = rows, columns
+        if syntax == DeflatedExplicitVRLittleEndian:
+            ds = series.encoded(ds, syntax)
+        else:
+            del ds.PixelData
+            ds.file_meta = deepcopy(self.meta)
+            ds.file_meta.TransferSyntaxUID = syntax
+        made = self.headers[syntax, rows, columns] = encoding.part10(ds)
+        return made
 
 
 def resident_mib() -> float:
@@ -231,10 +242,10 @@ def cut(r: random.Random, frame: bytes) -> bytes:
     return r.choice((frame[:at], frame[:at] + b"\xff\xd9", frame[:at] + bytes(r.choice((1, 16, 5000))) + frame[at:]))
 
 
-def told(frame: bytes, ds: Dataset) -> bytes:
+def told(frame: bytes, rows: int, columns: int) -> bytes:
     """The codestream says the size that the header says."""
-    short = struct.pack(">HH", ds.Rows, ds.Columns)
-    wide = struct.pack(">II", ds.Columns, ds.Rows)
+    short = struct.pack(">HH", rows, columns)
+    wide = struct.pack(">II", columns, rows)
     frame = re.sub(rb"(\xff[\xc0-\xc3\xf7]..[\x08-\x10])....", lambda m: m[1] + short, frame, flags=re.DOTALL)
     return re.sub(rb"(\xff\x51....).{8}(.{8})", lambda m: m[1] + wide + m[2], frame, flags=re.DOTALL)
 
