@@ -22,8 +22,8 @@ from pydicom.valuerep import AMBIGUOUS_VR
 from pydicom.values import convert_string
 
 from ich_node.dicom.decoding import decoding
-from ich_node.dicom.identity import KNOWN_VRS, PIXELS, UNDEFINED, CutShort, element_header
-from ich_node.domain.errors import UnusableSeries
+from ich_node.dicom.identity import KNOWN_VRS, PIXELS, UNDEFINED, CutShort, element_header, end_of_sequence
+from ich_node.domain.errors import UnidentifiableInstance, UnusableSeries
 from ich_node.domain.reasons import Reason, Why
 
 CHARACTER_SET = 0x00080005  # Specific Character Set, PS3.6
@@ -52,7 +52,7 @@ def header_of(
     try:
         with decoding(UNREADABLE):
             read = _elements(data, offset, implicit, wanted)
-    except (UnusableSeries, CutShort):  # pydicom says so itself
+    except (UnusableSeries, CutShort, UnidentifiableInstance):  # pydicom says so itself
         return None
     if read is None:
         return None
@@ -79,21 +79,22 @@ def _elements(
         if tag >> 16 in (0x0000, 0x0002, 0xFFFE) or vr not in VRS:
             return None
         asked = wanted is None or tag in wanted or tag == CHARACTER_SET
-        if length == UNDEFINED:
+        if length == UNDEFINED and asked:
             nested.seek(start)
-            read: Element = next(data_element_generator(nested, implicit, True, encoding=encoding))
+            found[tag_of(tag)] = next(data_element_generator(nested, implicit, True, encoding=encoding))
             at = nested.tell()
+        elif length == UNDEFINED:  # of 100,000 items pydicom would make as many objects
+            at = end_of_sequence(view, at, implicit or vr == b"UN")
         elif at + length > len(data):
             return None
         else:
-            name, nothing = VRS[vr]
-            value = data[at : at + length] if asked else b""
-            read = RawDataElement(tag_of(tag), name, length, value or nothing, offset + at, implicit, True)
-            at += length
+            if asked:
+                name, nothing = VRS[vr]
+                value = data[at : at + length] or nothing
+                found[tag_of(tag)] = RawDataElement(tag_of(tag), name, length, value, offset + at, implicit, True)
             if tag == CHARACTER_SET:
-                encoding = convert_encodings(convert_string(value, True))
-        if asked:
-            found[tag_of(tag)] = read
+                encoding = convert_encodings(convert_string(data[at : at + length], True))
+            at += length
 
 
 @lru_cache(maxsize=4096)  # of the tags that anybody sends; a bound, because they are foreign

@@ -194,7 +194,7 @@ class IdentityReader:
                 if looks < 0:
                     raise Contradiction("the dataset has more elements than can be read")
                 if self._inside:
-                    offset = self._nested(view, start)
+                    offset = _nested(view, start, self._inside)
                     continue
                 if self._implicit:
                     tag, vr, length, offset = element_header(view, start, implicit=True)
@@ -218,22 +218,6 @@ class IdentityReader:
             self._elements = MOST_ELEMENTS - looks
         self._skip = offset - end
 
-    def _nested(self, view: memoryview, start: int) -> int:
-        """One header within a sequence of undefined length (PS3.5 7.5), or within its items."""
-        in_sequence, implicit = self._inside[-1]
-        tag, vr, length, offset = element_header(view, start, implicit)
-        if tag in (ITEM_END, SEQUENCE_END):
-            self._inside.pop()
-        elif in_sequence and tag != ITEM:
-            raise UnidentifiableInstance("a sequence holds something that is not an item")
-        elif length == UNDEFINED:
-            self._inside.append((tag != ITEM, implicit or vr == b"UN"))
-            if len(self._inside) > MAX_DEPTH:
-                raise UnidentifiableInstance("sequences are nested too deeply")
-        else:
-            offset += length
-        return offset
-
     def _look(self, tag: int, length: int, value: memoryview) -> None:
         """An element that says whose image this is, once; or the first one of the pixels."""
         if tag in PIXELS:
@@ -248,6 +232,34 @@ class IdentityReader:
         if before is not None and (before[1] != said or max(before[0], length) > LONGEST_KEPT):
             raise Contradiction(f"{name} comes twice, with two values")
         self._found[tag] = (length, said)
+
+
+def end_of_sequence(view: memoryview, offset: int, implicit: bool) -> int:
+    """Where a sequence of undefined length ends whose first item begins at `offset`.
+
+    Raises CutShort, or UnidentifiableInstance when it is none.
+    """
+    inside = [(True, implicit)]
+    while inside:
+        offset = _nested(view, offset, inside)
+    return offset
+
+
+def _nested(view: memoryview, start: int, inside: list[tuple[bool, bool]]) -> int:
+    """Past one header within a sequence of undefined length (PS3.5 7.5), or within its items; `inside` says where."""
+    in_sequence, implicit = inside[-1]
+    tag, vr, length, offset = element_header(view, start, implicit)
+    if tag in (ITEM_END, SEQUENCE_END):
+        inside.pop()
+    elif in_sequence and tag != ITEM:
+        raise UnidentifiableInstance("a sequence holds something that is not an item")
+    elif length == UNDEFINED:
+        inside.append((tag != ITEM, implicit or vr == b"UN"))
+        if len(inside) > MAX_DEPTH:
+            raise UnidentifiableInstance("sequences are nested too deeply")
+    else:
+        offset += length
+    return offset
 
 
 def element_header(view: memoryview, offset: int, implicit: bool) -> tuple[int, bytes, int, int]:

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "integration"))
 
 from fuzz_decoders import FuzzDecoders
 
-ADDRESS, SLOWER, FRAMES = "10.0.0.1", 3, 30
+ADDRESS, SLOWER, FRAMES = "10.0.0.1", 3, 10
 
 
 def _put(spool: Spool, made: list[Dataset]) -> str:
@@ -46,9 +46,10 @@ def _put(spool: Spool, made: list[Dataset]) -> str:
     return str(made[0].SeriesInstanceUID)
 
 
-@pytest.mark.parametrize("kind", ["slices", "frames"])
-@pytest.mark.parametrize("count", [300, 1500, 2000])
-def test_headers(tmp_path: Path, kind: str, count: int) -> None:
+@pytest.mark.parametrize(("kind", "count"), [("slices", 2000), ("frames", 1000), ("frames", 2000)])
+def test_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, count: int) -> None:
+    for sync in ("os.fsync", "os.fdatasync"):  # nothing here outlives the test, and 2,000 files take minutes
+        monkeypatch.setattr(sync, lambda _: None)
     volume: Any = SimpleNamespace(hu=np.zeros((count, 48, 48), np.int16), spacing_mm=(150 / count, 4.8, 4.8))
     spool = Spool(tmp_path, 1)
     uid = _put(spool, series.build_series(volume) if kind == "slices" else [build_enhanced(volume)])

@@ -91,6 +91,34 @@ def test_only_what_is_asked_for_is_kept(tmp_path: Path) -> None:
     assert [each.keyword for each in mine[0]] == ["SpecificCharacterSet", "PatientName", "Rows"]
 
 
+@pytest.mark.parametrize("syntax", [EXPLICIT, IMPLICIT])
+def test_sequences_that_nobody_asks_for_are_stepped_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, syntax: str
+) -> None:
+    """However many items they have: pydicom takes 40 µs for each."""
+    unknown = Dataset()
+    unknown.add_new(
+        0x00091010, "UN", b"\xfe\xff\x00\xe0\xff\xff\xff\xff\xfe\xff\x0d\xe0\0\0\0\0\xfe\xff\xdd\xe0\0\0\0\0"
+    )
+    made = encoded(unknown, syntax).replace(b"\x18\0\0\0", b"\xff\xff\xff\xff", 1)  # a sequence of undefined length
+    content = a_file(nested(True), syntax)
+    at = content.index(b"\x20\0\x0d\0")
+    path = tmp_path / "a.dcm"
+    path.write_bytes(content[:at] + made + content[at:])
+    with path.open("rb") as file:
+        theirs = dcmread(file, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
+        pixels = file.tell()
+
+    def never(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("ich_node.dicom.elements.data_element_generator", never)
+    mine = check_header(path).dataset(["SeriesInstanceUID"])
+    assert mine is not None
+    assert mine[1] == pixels
+    assert shown(mine[0]) == shown(theirs)
+
+
 def test_what_is_deflated_or_cut_off_is_left_to_pydicom(tmp_path: Path) -> None:
     path = tmp_path / "a.dcm"
     path.write_bytes(file_head(CT, "1.2.3.4", DEFLATED) + encoded(plain(), DEFLATED))
