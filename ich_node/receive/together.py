@@ -11,6 +11,7 @@ the rows of all. Hints cost no C-STORE a moment: they are told in the assembler'
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ from queue import Empty, SimpleQueue
 
 from ich_node.domain.dicom import AETitle, Peer
 from ich_node.domain.ledger import Arrival
-from ich_node.receive.arrivals import Arrivals
+from ich_node.receive.arrivals import MOST_REFUSED, Arrivals
 from ich_node.store.ledger.protocols import Assembly
 
 PUBLISH_S = 1.0  # how late others may know when the last image came: a tenth of the usual quiet period
@@ -48,6 +49,7 @@ class Together:
         self._rows: dict[Key, Arrival] = {}  # ours, of associations that are open
         self._current: dict[int, Key] = {}  # association → the row of its last image
         self._unplaced: dict[int, dict[str, bool]] = {}  # association → what it refused before anything was taken
+        self._only_refused: Counter[int] = Counter()  # association → series of which it refused the first image
         self._changed: set[Key] = set()
         self._ended: list[tuple[int, float, bool]] = []
         self._urgent = False
@@ -253,11 +255,19 @@ class Together:
         association = self._number_of(scp_name)
         current = self._current.get(association)
         if where is None and current is None:
-            self._unplaced.setdefault(association, {})[sop_instance_uid] = for_space
+            unplaced = self._unplaced.setdefault(association, {})
+            if len(unplaced) < MOST_REFUSED:
+                unplaced[sop_instance_uid] = for_space
             return
         study_uid, series_uid = where or (current[2], current[3]) if current else where or ("", "")
         key = (self._me, association, study_uid, series_uid)
+        if key not in self._rows:
+            if self._only_refused[association] >= MOST_REFUSED:
+                return
+            self._only_refused[association] += 1
         row = self._row(key, peer)
+        if len(row.refused) >= MOST_REFUSED:
+            return
         self._urgent = True
         self._change(key, refused={**row.refused, sop_instance_uid: for_space})
         if study_uid in self.held:
@@ -271,6 +281,7 @@ class Together:
             return
         self._current.pop(association, None)
         self._unplaced.pop(association, None)
+        del self._only_refused[association]
         self._ended.append((association, self._there(now), released))
         for key in [key for key in self._changed if key[1] == association]:
             self._change(key, ended_at=self._there(now), released=released)

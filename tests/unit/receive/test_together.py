@@ -12,6 +12,7 @@ from ich_node.domain.errors import StoreError
 from ich_node.domain.ledger import JobState
 from ich_node.domain.reasons import Why
 from ich_node.receive import assembler as assembler_module
+from ich_node.receive import together as together_module
 from ich_node.receive.assembler import Assembler
 from ich_node.receive.judging import Judging
 from ich_node.runtime.config import ReceiveConfig
@@ -210,6 +211,24 @@ def test_an_association_that_ended_in_the_moment_of_a_takeover_is_not_waited_for
     hospital.two.release()
     hospital.after(2 * QUIET_S + 1)
     assert images_of(hospital) == [32]
+
+
+def test_who_is_refused_without_end_fills_neither_memory_nor_ledger(
+    hospital: Hospital, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(together_module, "MOST_REFUSED", 5)
+    for image in head():
+        hospital.one.refuse(image)
+        hospital.one.assembler.hints.refused(2, CT1, None, str(image.SOPInstanceUID), True, None)
+    studies = [f"1.9.{number}" for number in range(20)]
+    for study in studies:
+        hospital.one.refuse(head(f"{study}.1", study)[0], association=3)
+    hospital.after(2)
+    (row,) = hospital.one.jobs.arrivals({"1.5"})
+    assert len(row.refused) == 5
+    assert len(hospital.one.jobs.arrivals(studies)) == 5
+    (unplaced,) = hospital.one.assembler.hints._unplaced.values()  # type: ignore[attr-defined]
+    assert len(unplaced) == 5
 
 
 def test_what_only_the_dead_receiver_had_is_answered(hospital: Hospital) -> None:
