@@ -18,6 +18,7 @@ from pydicom.uid import UID, CTImageStorage, EnhancedCTImageStorage, LegacyConve
 
 from ich_node.dicom import vocabulary
 from ich_node.dicom.geometry import MAX_GAP_MM, THICK_MM, Plane, Stack, frame_attributes, planes_of, stack_of
+from ich_node.dicom.making import GIVEN
 from ich_node.dicom.reading import items, number, text, texts
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.reasons import Reason, Why
@@ -41,7 +42,7 @@ HEAD_FIELD_MM = 320.0
 KEYWORDS = (
     *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "Manufacturer", "ContributingEquipmentSequence"),
     *("BodyPartExamined", "AnatomicRegionSequence", "StudyDescription", "SeriesDescription", "ProtocolName"),
-    *("ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusVolume", "ConvolutionKernel"),
+    *("ContrastBolusAgent", "ContrastBolusAgentSequence", "ContrastBolusRoute", *GIVEN, "ConvolutionKernel"),
     *("SliceThickness", "RescaleSlope", "RescaleIntercept", "RescaleType", "ModalityLUTSequence"),
     *("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "FrameOfReferenceUID"),
     *("TemporalPositionIdentifier", "TemporalPositionIndex", "AcquisitionNumber", "AcquisitionDate", "AcquisitionTime"),
@@ -102,6 +103,8 @@ def _judged(images: Sequence[Dataset], planes_of: PlanesOf) -> Verdict:
     if not places:
         return _without_geometry(images, without.most_common(1)[0][0])
     try:
+        if len(places) > 1 and not any(any(plane.position) for _, plane in places):  # the origin is no place for all
+            raise UnusableSeries(Reason(Why.NO_POSITION))
         stack = stack_of([plane for _, plane in places])
     except UnusableSeries as error:
         return _without_geometry(images, error.reason)

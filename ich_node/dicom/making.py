@@ -69,6 +69,10 @@ def made_of(header: Dataset, frame: Dataset) -> Made:
     )
 
 
+GIVEN = ("ContrastBolusVolume", "ContrastBolusTotalDose", "ContrastFlowRate")
+"""Attributes whose number says that something was injected."""
+
+
 def _purpose(types: tuple[str, ...], description: str) -> Reason | None:
     if found := vocabulary.derived_types(types):
         return Reason(Why.NOT_THE_SLICES, word=found)
@@ -78,9 +82,11 @@ def _purpose(types: tuple[str, ...], description: str) -> Reason | None:
 
 
 def _contrast(agent: str, header: Dataset, description: str) -> Reason | None:
-    if vocabulary.is_agent(agent):  # free text, not quoted: reasons go to logs
+    by_mouth = vocabulary.is_by_mouth(text(header, "ContrastBolusRoute"))
+    if vocabulary.is_agent(agent) and not by_mouth:  # free text, not quoted: reasons go to logs
         return Reason(Why.CONTRAST_NAMED)
-    if items(header, "ContrastBolusAgentSequence") or (number(header, "ContrastBolusVolume") or 0) > 0:
+    given = any((number(header, keyword) or 0) > 0 for keyword in GIVEN)
+    if items(header, "ContrastBolusAgentSequence") or (given and not by_mouth):
         return Reason(Why.CONTRAST_RECORDED)
     if word := vocabulary.contrast_word(description):
         return Reason(Why.CONTRAST_DESCRIBED, word=word)

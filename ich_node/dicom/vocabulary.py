@@ -316,6 +316,12 @@ def is_agent(agent: str) -> bool:
     return not (NO_AGENT.search(words) or ORAL.search(words))
 
 
+def is_by_mouth(route: str) -> bool:
+    """Whether a Contrast/Bolus Route speaks of the gut and of no vein: what goes there reaches no brain."""
+    words = plain(route)
+    return bool(ORAL.search(words)) and not VEIN.search(words)
+
+
 def contrast_word(description: str) -> str:
     """The word by which a description speaks of intravenous contrast; empty when it does not, or denies it."""
     return _found(CONTRAST, " ".join(WITHOUT_CONTRAST.sub(" ", plain(description)).split()))

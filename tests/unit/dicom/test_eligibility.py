@@ -54,6 +54,8 @@ def test_a_tilted_gantry_is_no_obstacle():
         {"ContrastBolusAgent": "NONE"},
         {"ContrastBolusAgent": ""},
         {"ContrastBolusVolume": "0"},
+        {"ContrastFlowRate": "0", "ContrastBolusTotalDose": ""},
+        {"ContrastBolusAgent": "OMNIPAQUE 300", "ContrastBolusRoute": "ORAL", "ContrastBolusVolume": "900"},
         {"SeriesDescription": "HEAD WITHOUT CONTRAST"},
         {"SeriesDescription": "Head C- 5mm"},
         {"SeriesDescription": "Schädel nativ"},
@@ -79,6 +81,9 @@ def test_what_real_senders_write_is_eligible(attributes):
         ({"ContrastBolusAgent": "IOHEXOL 350"}, Reason(Why.CONTRAST_NAMED)),
         ({"ContrastBolusAgent": "ORAL & IV"}, Reason(Why.CONTRAST_NAMED)),
         ({"ContrastBolusVolume": "80"}, Reason(Why.CONTRAST_RECORDED)),
+        ({"ContrastFlowRate": "4"}, Reason(Why.CONTRAST_RECORDED)),
+        ({"ContrastBolusTotalDose": "70", "ContrastBolusRoute": "IV"}, Reason(Why.CONTRAST_RECORDED)),
+        ({"ContrastBolusAgent": "IOHEXOL", "ContrastBolusRoute": "ORAL AND IV"}, Reason(Why.CONTRAST_NAMED)),
         ({"SeriesDescription": "CTA HEAD"}, Reason(Why.CONTRAST_DESCRIBED, word="cta")),
         ({"SeriesDescription": "Schädel mit KM"}, Reason(Why.CONTRAST_DESCRIBED, word="mit km")),
         ({"ConvolutionKernel": "BONEPLUS"}, Reason(Why.SHARP_KERNEL, kernel="BONEPLUS")),
@@ -205,6 +210,13 @@ def test_a_stack_longer_than_a_head_says_why():
     found = verdict(series(positions_mm=[index * 12.0 / 2 for index in range(60)], phantom=shape_head(60, 64)))
     assert isinstance(found, NotAnalysed)
     assert english(found.reason) == "the slices cover 360 mm, more than a head (320 mm)"
+
+
+def test_a_head_of_which_every_slice_lies_at_the_origin_is_answered_with_that_reason():
+    headers = series()
+    for header in headers:
+        header.ImagePositionPatient = [0, 0, 0]
+    assert verdict(headers) == NotAnalysed(Reason(Why.NO_POSITION))
 
 
 def test_images_of_one_position_over_time_are_set_aside():
