@@ -190,7 +190,7 @@ def model_left_out_maps() -> str:
     asked = f"{any_arm['studies']} scans of {found['heads_asked']} heads from label maps, {any_arm['bleeding']} bleed"
     made = f"{found['phantom_scans']} scans of phantoms; with label maps, of {found['heads_taught']} other ones"
     head = ("trained on", "slice AUC, any (gain)", "study AUC, any (gain)")
-    return f"{_budget(found)} in each phase; {made}. Asked: {asked}.\n\n{table(head, rows)}"
+    return f"{_budget(found)}; {made}. Asked: {asked}.\n\n{table(head, rows)}"
 
 
 def model_one_change() -> str:
@@ -208,7 +208,9 @@ def model_one_change() -> str:
 
 def _budget(found: dict[str, Any]) -> str:
     """What a short training consists of."""
-    return f"{found['steps']} steps of {found['slices_a_step']} slices at {found['size']} px"
+    steps = found["steps"]
+    said = f"{steps[0]} and then {steps[1]}" if isinstance(steps, list) else str(steps)
+    return f"{said} steps of {found['slices_a_step']} slices at {found['size']} px"
 
 
 def _with_gains(arm: dict[str, Any]) -> tuple[str, str]:

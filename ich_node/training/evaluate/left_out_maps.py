@@ -31,7 +31,7 @@ from ich_node.training.learn.recipe import Recipe, Workshop
 from ich_node.training.learn.train import Phase, Trainer
 from ich_node.training.synthesis import scans
 
-STEPS = 80  # chosen: of each phase; two minutes of one core
+FIRST_STEPS, SECOND_STEPS = 80, 40  # chosen: minutes of one core
 FIRST_RATE = 1e-3  # chosen: that of the recipe, less for smaller batches
 CHUNKS = 4  # chosen: 16 scans of phantoms, some 230 slices
 STUDIES = 2  # of every head that is asked about; the first one bleeds
@@ -68,7 +68,7 @@ class Comparison:
         phantoms = short.phantoms(self.phantoms(arm))
         torch.manual_seed(seed)
         count = sum(short.USUAL.values())
-        first = Phase(f"{arm}_first", {"phantoms": count}, STEPS, size=short.SIZE, rate=FIRST_RATE, seed=seed)
+        first = Phase(f"{arm}_first", {"phantoms": count}, FIRST_STEPS, size=short.SIZE, rate=FIRST_RATE, seed=seed)
         network = Trainer(Network(short.SIZE), first, self.folder, short.CPU).run({"phantoms": phantoms})
         yield network
         real = load(self.shop.real)
@@ -79,7 +79,7 @@ class Comparison:
             "painted": short.painted(real, canvases, everyone, short.USUAL["painted"]),
             "phantoms": phantoms,
         }
-        second = Phase(f"{arm}_second", short.USUAL, STEPS, size=short.SIZE, rate=short.RATE, seed=seed)
+        second = Phase(f"{arm}_second", short.USUAL, SECOND_STEPS, size=short.SIZE, rate=short.RATE, seed=seed)
         yield Trainer(network, second, self.folder, short.CPU).run(sources)
 
     def predictions(self, arm: str, phase: str) -> Path:
@@ -135,7 +135,7 @@ class Comparison:
                 base = gains.said([files[LEFT_OUT]])
                 found[phase] = {arm: gains.figures(gains.said([path]), base) for arm, path in files.items()}
         return {
-            "steps": STEPS,
+            "steps": [FIRST_STEPS, SECOND_STEPS],
             "slices_a_step": sum(short.USUAL.values()),
             "size": short.SIZE,
             "phantom_scans": CHUNKS * scans.SCANS_PER_CHUNK,
