@@ -172,11 +172,14 @@ def spent(workers: list[Supervised]) -> float:
 
 
 def cpu_s(pid: int) -> float:
-    """User and system time of a process and of its children, living and dead, seconds."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    """User and system time of a process and of its children, living and dead, seconds; 0 when it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
     own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return own + sum(cpu_s(int(child)) for child in children if Path(f"/proc/{child}").exists())
+    return own + sum(cpu_s(int(child)) for child in children)
 
 
 # --- the ledger -------------------------------------------------------------------------------------------------------

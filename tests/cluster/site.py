@@ -100,7 +100,7 @@ class Site:
         to = {"port": DICOM, "ae_title": "PACS1", "name": "pacs1", "host": self.network.address("pacs1")}
         infer: dict[str, Any] = {"provider": "cpu", "threads": 1, "max_attempts": 1000, "retry_base_s": 0.2}
         if host in ON_TRITON:
-            triton = {"address": f"{self.network.address('triton')}:{GRPC}", "timeout_s": 20}
+            triton = {"address": f"{self.network.address('triton')}:{GRPC}", "timeout_s": 60}
             infer |= {"engine": "triton", "triton": triton}
         return {
             "receive": {
