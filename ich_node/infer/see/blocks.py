@@ -6,10 +6,12 @@ are dilation and erosion by shifted copies, ten times as fast as those of scipy.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
 
 Mask = npt.NDArray[np.bool_]
 
@@ -29,6 +31,31 @@ def block_mean(hu: npt.NDArray[Any], step: tuple[int, int]) -> npt.NDArray[np.fl
             sums += lines[:, column :: step[1]]
         np.divide(sums, np.float32(step[0] * step[1]), out=mean, casting="same_kind")
     return means
+
+
+def cell_mean(hu: npt.NDArray[Any], size: tuple[float, float]) -> npt.NDArray[np.float32]:
+    """Mean over cells of size[0] rows × size[1] columns of pixels, as large on every image: a pixel that two cells
+    share counts in each by the part that lies there. What does not fill a cell at the end is left out.
+    """
+    if all(abs(each - round(each)) < 1e-3 for each in size):
+        return block_mean(hu, (round(size[0]), round(size[1])))
+    down, across = (_shares(count, each) for count, each in zip(hu.shape[1:], size, strict=True))
+    means = np.empty((len(hu), down.shape[0], across.shape[0]), np.float32)
+    for image, mean in zip(hu, means, strict=True):
+        mean[...] = (across @ (down @ image.astype(np.float32)).T).T
+    return means
+
+
+def _shares(pixels: int, size: float) -> sparse.csr_array:
+    """[cells, pixels]: what each pixel of a line has of the mean of each cell."""
+    edges = np.arange(int(pixels / size + 1e-6) + 1) * size
+    rows, columns, shares = [], [], []
+    for cell, (start, end) in enumerate(pairwise(edges)):
+        inside = np.arange(int(start), min(pixels, int(np.ceil(end))))
+        rows += [cell] * len(inside)
+        columns += inside.tolist()
+        shares += ((np.minimum(inside + 1, end) - np.maximum(inside, start)) / size).tolist()
+    return sparse.csr_array((np.array(shares, np.float32), (rows, columns)), shape=(len(edges) - 1, pixels))
 
 
 def box_of(mask: Mask, margin: int = 0) -> tuple[slice, ...]:

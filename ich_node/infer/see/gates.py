@@ -2,8 +2,8 @@
 
 In: a `Volume`. Out: warnings, or UnusableSeries with the reason. `measure` takes the figures and `judge`
 holds them against the limits, so that the limits can be tested and their rates measured (docs/gates.md) apart from each
-other. Everything is measured on means over blocks of about 2 mm and slabs of about 5 mm, so that thin and noisy slices
-are held against the same limits, except the noise, which needs single pixels.
+other. Everything is measured on means over blocks of 2 mm, as large on every image, and slabs of about 5 mm, so that
+all pixels, thin and noisy slices are held against the same limits, except the noise, which needs single pixels.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.findings import Volume
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see import heights
-from ich_node.infer.see.blocks import Mask, block_mean, closed, grown, opened, shrunk
+from ich_node.infer.see.blocks import Mask, block_mean, cell_mean, closed, grown, opened, shrunk
 from ich_node.infer.see.crop import turn_of
 from ich_node.infer.see.slabs import Slabs, slabs_of
 
 Floats = npt.NDArray[np.float32]
 
-FINE_MM = 1.0  # chosen: the noise of single pixels is gone, an artery of 2 mm is not
+FINE_MM = 1.062  # three pixels of 0.354 mm: the noise of single pixels is gone, an artery of 2 mm is not
+COARSE_MM = 0.8  # chosen: such pixels are taken as they are, for means over parts of two would smear an artery
 BONE_HU = 200  # chosen: thin bone on a block of 2 mm and a slab of 5 mm
 SQUARE = np.ones((3, 3), np.bool_)  # eight neighbours: a ring of bone is closed across corners
 CROSS = ndimage.generate_binary_structure(2, 1)
@@ -59,12 +60,11 @@ the falx stays 30 HU and more below the sinus."""
 ARTERY_HU, ARTERY_PEAK_HU, ARTERY_MM2, ARTERY_RADIUS_MM = 110, 125, 150.0, 3.5
 """An artery in the first pass of a contrast agent has 250 to 450 HU; of a thin one, a third is left on a slab of 5 mm,
 and still more than of any clot. One that runs within the slab is long, but no thicker."""
-ARTERIES, ARTERIES_MM = 2, 10.0
-"""Of 55 heads without contrast 8 had two such islands, along 5 mm at most; with arteries painted along their course
-into 28 of them, all had them along 10 mm and more, also in their upper half (docs/gates.md)."""
-SOME_ARTERIES_MM, WITH_SPOTS, WITH_SPOTS_MM = 4.0, 8, 14.0
-"""One slab with arteries is believed where so many bright islands lie elsewhere: of the 55 heads the 8 with one such
-slab had 6 islands at most, along 10 mm."""
+ARTERIES, ARTERIES_MM, AND_SPOTS = 2, 10.0, 4
+"""Of 55 heads without contrast, at pixels of 0.354 to 0.708 mm, one had two such islands along 10 mm, with 2 bright
+islands in all; whole heads with arteries painted along their course had them along 30 mm and more, with 26."""
+SOME_ARTERIES_MM, WITH_SPOTS = 4.0, 8
+"""One slab with arteries is believed where so many bright islands lie elsewhere: the 55 heads had 6 at most."""
 FRONT = 0.55
 """Share of the brain, from the front, in which they are counted: behind lie pineal gland and plexus, and calcify."""
 SKULL_BASE_HU, SKULL_BASE_BLOCKS = 600, 2
@@ -147,9 +147,9 @@ def has_contrast(figures: Measured) -> bool:
 
     Clots stay below 105 HU, calcifications are few and do not go on from slab to slab.
     """
-    if figures.arteries_mm >= ARTERIES_MM:
+    if figures.arteries_mm >= ARTERIES_MM and figures.spots >= AND_SPOTS:
         return True
-    if figures.arteries_mm >= SOME_ARTERIES_MM and (figures.spots >= WITH_SPOTS or figures.spots_mm >= WITH_SPOTS_MM):
+    if figures.arteries_mm >= SOME_ARTERIES_MM and figures.spots >= WITH_SPOTS:
         return True
     if figures.confluence_hu >= CONFLUENCE_HU and figures.brain_mm < CONFLUENCE_BRAIN_MM:
         return True
@@ -174,16 +174,15 @@ def measure(volume: Volume, slabs: Slabs | None = None) -> Measured:
     hu = turn.forward(volume.hu)
     pixel_mm = volume.spacing_mm[1:] if not turn.transpose else volume.spacing_mm[:0:-1]
     slab_mm = np.add.reduceat(heights.extents_mm(volume.heights_mm), slabs.starts)
-    step = max(1, round(FINE_MM / pixel_mm[0])), max(1, round(FINE_MM / pixel_mm[1]))
-    fine = block_mean(turn.forward(slabs.thick.hu), step)
+    fine_mm = _cell_mm(pixel_mm[0]), _cell_mm(pixel_mm[1])
+    fine = cell_mean(turn.forward(slabs.thick.hu), (fine_mm[0] / pixel_mm[0], fine_mm[1] / pixel_mm[1]))
     blocks = block_mean(fine, (2, 2))
-    fine_mm = step[0] * pixel_mm[0], step[1] * pixel_mm[1]
     cell_cm2 = 4 * fine_mm[0] * fine_mm[1] / 100
     inside = np.stack([brain_of(image, cell_cm2) for image in blocks])
     area_cm2 = inside.sum(axis=(1, 2)) * cell_cm2
     upper = np.flatnonzero(area_cm2 > 0.5 * max(area_cm2.max(), RING_CM2[0]))
     spots, spots_mm = _spots(blocks[upper], inside[upper], cell_cm2, slab_mm[upper])
-    noise_hu, grain = _noise(hu[slabs.starts], pixel_mm, inside, upper, (2 * step[0], 2 * step[1]))
+    noise_hu, grain = _noise(hu[slabs.starts], pixel_mm, inside, upper, (2 * fine_mm[0], 2 * fine_mm[1]))
     middle = inside[len(inside) // 4 : len(inside) - len(inside) // 4]
     tissue = blocks[inside]
     metal_cm2 = ((blocks > METAL_HU) & inside).sum(axis=(1, 2)) * cell_cm2
@@ -206,6 +205,11 @@ def measure(volume: Volume, slabs: Slabs | None = None) -> Measured:
         grain=grain,
         metal_ml=float(metal_cm2 @ slab_mm / 10),
     )
+
+
+def _cell_mm(pixel_mm: float) -> float:
+    """The side of a cell: the same on every image, but for coarse pixels."""
+    return pixel_mm if COARSE_MM <= pixel_mm <= 2 * FINE_MM else FINE_MM
 
 
 def brain_of(image: Floats, cell_cm2: float) -> Mask:
@@ -347,7 +351,7 @@ def _noise(
     pixel_mm: tuple[float, float],
     inside: Mask,
     upper: npt.NDArray[np.intp],
-    step: tuple[int, int],
+    block_mm: tuple[float, float],
 ) -> tuple[float, float]:
     """Standard deviation and correlation at 0.9 mm of what remains of the brain without its smooth part."""
     lag = max(1, round(GRAIN_MM / pixel_mm[1]))
@@ -355,7 +359,11 @@ def _noise(
     variances, products = [], []
     for index in upper[len(upper) // 4 :: max(1, len(upper) // 4)][:3]:
         deep = shrunk(inside[index], 4)
-        pixels = np.kron(deep, np.ones(step, np.bool_))
+        rows, columns = (
+            ((np.arange(count) + 0.5) * mm / block).astype(np.intp)
+            for count, mm, block in zip(hu.shape[1:], pixel_mm, block_mm, strict=True)
+        )
+        pixels = deep[np.ix_(rows[rows < deep.shape[0]], columns[columns < deep.shape[1]])]
         image = hu[index, : pixels.shape[0], : pixels.shape[1]].astype(np.float32)
         rest = np.clip(image - ndimage.uniform_filter(image, size), -300, 300)
         pair = pixels[:, :-lag] & pixels[:, lag:]

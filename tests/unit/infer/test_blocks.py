@@ -16,6 +16,19 @@ def test_a_mean_over_blocks_leaves_out_what_does_not_fill_one(step, kind):
     assert blocks.block_mean(hu, step) == pytest.approx(whole.mean(axis=(2, 4), dtype=np.float64), rel=1e-6, abs=1e-3)
 
 
+@pytest.mark.parametrize(("size", "fine"), [((1.5, 2.5), (2, 2)), ((2.36, 2.36), (25, 25)), ((0.75, 1.2), (4, 5))])
+def test_a_mean_over_cells_counts_every_pixel_by_the_part_that_lies_there(size, fine):
+    hu = np.random.default_rng(2).integers(-1024, 3000, (2, 12, 13)).astype(np.int16)
+    parts = np.kron(hu, np.ones((1, *fine), np.int16))  # each pixel as so many equal parts
+    expected = blocks.block_mean(parts, (round(size[0] * fine[0]), round(size[1] * fine[1])))
+    assert blocks.cell_mean(hu, size) == pytest.approx(expected, rel=1e-5, abs=0.01)
+
+
+def test_cells_of_whole_pixels_are_blocks():
+    hu = np.random.default_rng(3).integers(-1024, 3000, (2, 12, 13)).astype(np.int16)
+    assert np.array_equal(blocks.cell_mean(hu, (3.0, 2.0000001)), blocks.block_mean(hu, (3, 2)))
+
+
 @pytest.mark.parametrize("square", [False, True])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 @pytest.mark.parametrize("times", [1, 2, 4])

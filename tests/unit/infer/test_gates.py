@@ -13,6 +13,7 @@ from scipy import ndimage
 from ich_node.domain.errors import UnusableSeries
 from ich_node.domain.reasons import Reason, Why
 from ich_node.infer.see import gates
+from ich_node.phantom.head import phantom
 
 HEAD = shape_head(30, 256)
 
@@ -160,6 +161,11 @@ def test_a_slab_with_arteries_is_believed_when_there_are_bright_spots_elsewhere(
             hu[index, row : row + 3, column : column + 3] = 300
     with pytest.raises(UnusableSeries, match=Why.BRIGHT_VESSELS):
         gates.check(volume(hu))
+
+
+def test_bone_of_the_base_on_one_slab_is_not_taken_for_arteries():
+    head = phantom("subdural", slices=32, seed=1)
+    assert not gates.has_contrast(gates.measure(volume(head.hu, head.spacing_mm)))
 
 
 def test_the_lower_part_of_a_head_has_its_skull_in_the_upper_slices_only():
