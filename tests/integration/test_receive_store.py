@@ -322,7 +322,11 @@ def test_eight_senders_at_a_time_lose_nothing(patient: Receiver) -> None:
 
 
 def test_every_association_gives_back_its_threads_and_its_buffer(receiver: Receiver) -> None:
-    before = association_threads()
+    def sockets() -> int:
+        gc.collect()
+        return sum(issubclass(type(each), BoundedSocket) for each in gc.get_objects())
+
+    before, held = association_threads(), sockets()
     for n in range(10):
         with RawScu(receiver.port) as scu:
             scu.associate()
@@ -330,9 +334,7 @@ def test_every_association_gives_back_its_threads_and_its_buffer(receiver: Recei
             if n % 2:
                 scu.release()
     assert eventually(lambda: association_threads() <= before and receiver.scp.admission.open_associations() == 0)
-    assert eventually(
-        lambda: gc.collect() >= 0 and not any(issubclass(type(o), BoundedSocket) for o in gc.get_objects())
-    )
+    assert eventually(lambda: sockets() <= held)
 
 
 def test_the_senders_first_choice_of_transfer_syntax_is_taken(receiver: Receiver) -> None:

@@ -26,17 +26,19 @@ from ich_node.store.ledger.jobs import JobStore
 
 name, root, url, jobs = sys.argv[1], Path(sys.argv[2]), sys.argv[3] or None, int(sys.argv[4])
 done, turns = [], 0
+(root / f"{name}.up").touch()
+while len(list(root.glob("*.up"))) < 2:  # the other one has started, too
+    time.sleep(0.01)
 while turns < jobs * 3:
     turns += 1
     store = JobStore.open(root, url=url)  # as a role that was started again: the schema is looked at each time
     if turns <= jobs:
         uid = f"1.{turns}"  # the other one makes the same
         store.enqueue(Series("1.2", uid, (Instance("1.2", uid, "1.1", f"{uid}.1", "1.2.840", Path("x")),)))
-    for _ in range(3):
-        if job := store.claim(name):
-            result = ResultInstance("1.1", f"{job.series_uid}.9", root / "x")
-            store.publish(job, [Owed(result, "pacs")], priority="STAT")
-            done.append(job.id)
+    if job := store.claim(name):
+        result = ResultInstance("1.1", f"{job.series_uid}.9", root / "x")
+        store.publish(job, [Owed(result, "pacs")], priority="STAT")
+        done.append(job.id)
     store.sent_all([Sent(item, "0x0000", "") for item in store.due("pacs", 3)])
     counts = store.counts()
     store.close()

@@ -91,11 +91,16 @@ def test_any_shows_only_what_lies_apart_from_its_types():
 def test_a_picture_has_the_side_of_its_own_evidence(study):
     volume, box, space = study
     found = prediction({"any": 12})
-    found.cam[:, 0] = 0.01
-    found.cam[8, 0, CELLS // 2, CELLS // 4], found.cam[14, 0, CELLS // 2, 3 * CELLS // 4] = 0.9, 0.9
-    found.slice_probability[:, 0] = 0.1
-    found.slice_probability[[8, 14], 0] = 0.9
-    gathered = evidence.gather(found, ("any",), box.hu.shape[1:], CARD, space, volume.heights_mm, None)
+    both = [
+        0,
+        LABELS.index("intraparenchymal"),
+    ]  # thin blood, or what has no type, would have to be there to have a side
+    found.cam[:, both] = 0.01
+    found.cam[8, both, CELLS // 2, CELLS // 4], found.cam[14, both, CELLS // 2, 3 * CELLS // 4] = 0.9, 0.9
+    found.slice_probability[:, both] = 0.1
+    found.slice_probability[np.ix_([8, 14], both)] = 0.9
+    labels = ("any", "intraparenchymal")
+    gathered = evidence.gather(found, labels, box.hu.shape[1:], CARD, space, volume.heights_mm, None)
     shown = key_slices.key_slices(volume, found, gathered, box, "key", space, locate.fit_head(space))
     assert [item.laterality for item in shown] == [Laterality.RIGHT, Laterality.LEFT]
 
