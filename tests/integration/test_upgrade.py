@@ -35,7 +35,7 @@ while turns < jobs * 3:
     if turns <= jobs:
         uid = f"1.{turns}"  # the other one makes the same
         store.enqueue(Series("1.2", uid, (Instance("1.2", uid, "1.1", f"{uid}.1", "1.2.840", Path("x")),)))
-    if job := store.claim(name):
+    if len(done) < jobs * 3 // 4 and (job := store.claim(name)):  # the slower one is left some
         result = ResultInstance("1.1", f"{job.series_uid}.9", root / "x")
         store.publish(job, [Owed(result, "pacs")], priority="STAT")
         done.append(job.id)
@@ -88,7 +88,7 @@ def test_old_and_new_work_side_by_side_on_one_ledger(tmp_path, ledger_url, befor
     assert said(start(before if first == "old" else ROOT, LOOK, *where)) == b"{}"
     roles = [start(code, ROLE, name, *where, str(JOBS)) for code, name in ((before, "old"), (ROOT, "new"))]
     told = [json.loads(said(role)) for role in roles]
-    assert all(each["done"] for each in told), "both had work"
+    assert all(each["done"] for each in told), f"both had work: {told}"
     assert max(Counter([job for each in told for job in each["done"]]).values()) == 1
     store = JobStore.open(tmp_path, url=ledger_url)
     assert store.counts() == {"done": JOBS}
