@@ -145,11 +145,3 @@ class Hands:
     def _taken(self) -> Iterator[None]:
         with self._free:
             yield
-
-
-def _size(path: Path) -> int:
-    """Of a file; 0 when it is gone, or on a disk that fails: whoever reads it says so."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

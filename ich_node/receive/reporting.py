@@ -112,11 +112,14 @@ class Reporter:
             future.result()
 
     def _serve(self, request: Request) -> None:
-        """Judge and report; whatever goes wrong with it, it is tried again later, and the other peers go on."""
+        """Judge and report; whatever goes wrong is tried again until it is too late, and other peers go on."""
         try:
             self._answer(request)
-        except Exception as error:
+        except Exception as error:  # of the thread's loop: a defect of ours, or a disk that fails for a moment
             self._not_before[request.key] = self._clock() + RETRY_S
+            if self._is_too_late(request):
+                with suppress(OSError):
+                    self._commitments.done(request)
             logs.get().error("commitment_failed", reason=type(error).__name__, retry_in_s=RETRY_S)
 
     def _answer(self, request: Request) -> None:
@@ -125,7 +128,7 @@ class Reporter:
             self._not_before[request.key] = self._clock() + RETRY_S
             return
         outcome = self._report(request, report)
-        given_up = self._clock() - request.received_at > GIVE_UP_S
+        given_up = self._is_too_late(request)
         if outcome in (REPORTED, UNREACHABLE) or given_up:
             self._commitments.done(request)
             self._not_before.pop(request.key, None)
@@ -139,6 +142,9 @@ class Reporter:
             committed=len(report.committed),
             failed=len(report.failed),
         )
+
+    def _is_too_late(self, request: Request) -> bool:
+        return self._clock() - request.received_at > GIVE_UP_S
 
     def _judge(self, request: Request) -> Report | None:
         """What of a request that peer sent and we hold; None when that is to be looked for later."""

@@ -339,7 +339,7 @@ def test_a_disk_that_fails_for_a_moment_ends_no_reporting(tmp_path, store, wait_
     thread.join(60)
 
 
-def test_a_report_that_fails_in_an_unforeseen_way_is_tried_again_later(tmp_path, store, monkeypatch):
+def test_a_report_that_fails_in_an_unforeseen_way_is_tried_again_for_a_day(tmp_path, store, monkeypatch):
     clock = [1000.0]
     commitments = Commitments(configuration(tmp_path), store)
     request = Request("1.2.9", "SCANNER", "127.0.0.1", clock[0], ((SECONDARY_CAPTURE, HELD),))
@@ -357,6 +357,12 @@ def test_a_report_that_fails_in_an_unforeseen_way_is_tried_again_later(tmp_path,
         reporter.step()
         reporter.settle()
         assert len(tried) == times
+    ended = []
+    monkeypatch.setattr(commitments, "done", ended.append)
+    clock[0] += reporting.GIVE_UP_S
+    reporter.step()
+    reporter.settle()
+    assert ended == [request]
 
 
 def test_a_request_without_references_is_refused(tmp_path, node):

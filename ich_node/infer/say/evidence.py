@@ -44,8 +44,8 @@ THIN = "subarachnoid"
 """The type whose blood is mostly too thin to be a clot, and mostly on both sides; so may be what has no type."""
 
 WIDE = 0.5
-"""Thin blood is looked for on slices with this share of the largest area inside the skull: lower down, averages of bone
-and brain look like it."""
+"""Chosen: thin blood is looked for on slices with this share of the largest area inside the skull: lower down, averages
+of bone and brain look like it."""
 
 REACH_BLOCKS = 4
 """Blocks of 2 mm around a lit area that it explains too: a CAM cell is 6 to 8 mm wide."""

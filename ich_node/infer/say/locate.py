@@ -37,11 +37,11 @@ ONE_SIDED_PICTURE = 0.9
 """The same of one slice; chosen: more, because a reader sees at once what goes across the midline."""
 
 FALX_MM = 6.0
-"""Thin blood this close to the mid-plane may be falx."""
+"""Chosen: thin blood this close to the mid-plane may be falx: a block of 2 mm more than MIDLINE_MM."""
 
 HERE_ML, ACROSS_ML, ASTRAY_ML, ASTRAY_SHARE = 0.3, 0.15, 0.5, 0.25
 """Thin blood has one side when so much of it is there on the lit slices, less than ACROSS_ML on the other side of them,
-and in the whole head less than ASTRAY_ML, or than that share of what is here. Chosen: four of seven phantoms with it on
+and in the whole head less than ASTRAY_ML, or than that share of its own side. Chosen: four of seven phantoms with it on
 both sides were named by one: of them one had .2 ml here, two had .2 and .4 ml across, one .7 ml astray of 1.4; what has
 one side had .1 ml across and in the head."""
 
@@ -210,8 +210,8 @@ def _is_one_sided(thin: Mask, lit: Mask, said: Laterality, space: Inside, frame:
         return (left, right) if said is Laterality.LEFT else (right, left)
 
     here, across = ml(lit)
-    everywhere, astray = ml(np.ones_like(lit))
-    return here >= HERE_ML and across < ACROSS_ML and not (astray >= max(ASTRAY_ML, ASTRAY_SHARE * everywhere))
+    on_side, astray = ml(np.ones_like(lit))
+    return here >= HERE_ML and across < ACROSS_ML and astray < max(ASTRAY_ML, ASTRAY_SHARE * on_side)
 
 
 def midplane(volume: Volume, index: int, frame: HeadFrame | None) -> tuple[float, float, float] | None:
