@@ -10,6 +10,7 @@ import contextlib
 import getpass
 import importlib
 import os
+import select
 import sys
 import zlib
 from collections.abc import Callable, Collection
@@ -34,6 +35,11 @@ def main(argv: list[str] | None = None) -> int:
     logs.configure(config.LogConfig(level="error"), role="command")  # a role says more, once it has its configuration
     try:
         code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise
+        return service.EXIT_FAILURE
     except ConfigError as error:
         for problem in error.problems:
             print(f"configuration: {problem}", file=sys.stderr)
@@ -42,6 +48,16 @@ def main(argv: list[str] | None = None) -> int:
         print(f"ich-node: {error}", file=sys.stderr)
         return service.EXIT_FAILURE
     return code
+
+
+def _nobody_reads() -> bool:
+    """Whether who read our output has gone, as `head` and `grep -q` do; then what is left of it goes nowhere."""
+    ends = select.poll()
+    ends.register(sys.stdout, 0)
+    gone = any(event & select.POLLERR for _, event in ends.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return gone
 
 
 def parser(asked: Collection[str]) -> argparse.ArgumentParser:

@@ -210,3 +210,11 @@ def test_status_names_what_has_moved_and_writes_nothing(config_file, tmp_path, m
     assert cli.main(["status", "--json", "--config", str(config_file)]) == 1
     parts = json.loads(capsys.readouterr().out)["parts"]
     assert parts["drift"] == {"well": False, "detail": "brain denser than 38.6 HU: 80%"}
+
+
+def test_a_reader_of_the_output_that_has_seen_enough_gets_no_traceback():
+    command = [sys.executable, "-m", "ich_node", "model", "info"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(60) == 1
